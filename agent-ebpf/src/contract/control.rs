@@ -1,0 +1,53 @@
+//! What user space tells the programs while they run.
+
+/// The only cell of the `CONTROL` array.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Control {
+    /// Thread group of the agent in the initial pid namespace: what it does itself is filtered.
+    pub self_pid: u32,
+    /// Non-zero while somebody tails: every event then wakes the reader.
+    pub watched: u32,
+    /// Events per second that a container may send on average; 0: without limit.
+    pub rate: u32,
+    /// Events that a container may send at once.
+    pub burst: u32,
+}
+
+/// The token bucket of one container slot; shared by all CPUs.
+#[repr(C, align(64))]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Bucket {
+    /// Tokens left, in thousandths of an event.
+    pub millitokens: u64,
+    /// `CLOCK_BOOTTIME` ns of the last refill.
+    pub refilled_ns: u64,
+    /// Events refused since the slot was given out.
+    pub throttled: u64,
+    pub reserved: [u64; 5],
+}
+
+/// Tokens, in thousandths, that a bucket holds after `elapsed_ns`, never more than `burst` events.
+///
+/// Times past a minute count as a minute, which fills any bucket that the configuration allows.
+pub fn refill(millitokens: u64, elapsed_ns: u64, rate: u32, burst: u32) -> u64 {
+    const MINUTE_US: u64 = 60_000_000;
+    // Microseconds by shift: 2^10 ns. The 2.4 % that this takes off the rate cost less than a division.
+    let micros = (elapsed_ns >> 10).min(MINUTE_US);
+    let gained = (micros * rate as u64) / 1000;
+    (millitokens + gained).min(burst as u64 * 1000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::refill;
+
+    #[test]
+    fn a_bucket_refills_at_its_rate_and_never_past_its_burst() {
+        assert_eq!(refill(0, 0, 1000, 100), 0);
+        let after_10_ms = refill(0, 10_000_000, 1000, 100);
+        assert!((9_700..=10_000).contains(&after_10_ms), "{after_10_ms}");
+        assert_eq!(refill(0, u64::MAX, u32::MAX, 100), 100_000);
+        assert_eq!(refill(100_000, 1, 1000, 100), 100_000);
+    }
+}

@@ -1,0 +1,168 @@
+//! The tables of the `syscalls` sensor: plain per-CPU banks that user space maps and reads.
+
+/// System call numbers that are told apart; the last stands for all beyond it. A power of two.
+pub const NUMBERS: usize = 512;
+
+/// Classes of system calls in the latency histogram; a power of two.
+pub const CLASSES: usize = 16;
+
+/// Upper bounds of the histogram's buckets in nanoseconds, each inclusive; beyond the last lies +Inf.
+pub const BOUNDS_NS: [u64; 23] = [
+    500,
+    1_000,
+    2_000,
+    5_000,
+    10_000,
+    20_000,
+    50_000,
+    100_000,
+    200_000,
+    500_000,
+    1_000_000,
+    2_000_000,
+    5_000_000,
+    10_000_000,
+    20_000_000,
+    50_000_000,
+    100_000_000,
+    200_000_000,
+    500_000_000,
+    1_000_000_000,
+    2_000_000_000,
+    5_000_000_000,
+    10_000_000_000,
+];
+
+/// Buckets of the histogram, +Inf included.
+pub const BUCKETS: usize = BOUNDS_NS.len() + 1;
+
+/// One class of one slot on one CPU.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct ClassCell {
+    /// Calls by duration; not cumulative.
+    pub buckets: [u64; BUCKETS],
+    /// Nanoseconds spent in all of them.
+    pub sum_ns: u64,
+}
+
+/// All counters of one slot on one CPU. Only the programs on that CPU write to it.
+#[repr(C, align(64))]
+#[derive(Clone, Copy, Debug)]
+pub struct Bank {
+    /// Calls by number.
+    pub calls: [u64; NUMBERS],
+    /// Durations by class.
+    pub classes: [ClassCell; CLASSES],
+    /// Failed calls whose errno found no room in the error table: counted, their errno forgotten.
+    pub errors_folded: u64,
+    /// Calls without a duration: they began before the agent, or their start found no room.
+    pub untimed: u64,
+}
+
+/// Entries that an errno may lie in; the width of one bucket of the error table.
+pub const ERROR_WAYS: usize = 8;
+
+/// Errors of {slot, number, errno} on one CPU: a set-associative table, written by that CPU only.
+#[repr(C, align(64))]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ErrorBucket {
+    /// [`error_key`], or 0 where the entry is free.
+    pub keys: [u64; ERROR_WAYS],
+    pub counts: [u64; ERROR_WAYS],
+}
+
+/// Buckets of the error table per CPU; a power of two.
+pub const ERROR_BUCKETS: u32 = 1024;
+
+/// Largest errno that a system call returns (`MAX_ERRNO`, include/linux/err.h).
+pub const ERRNO_MAX: u32 = 4095;
+
+/// What an entry of the error table is found by; never 0.
+#[inline(always)]
+pub fn error_key(slot: u32, number: u32, errno: u32) -> u64 {
+    (slot as u64) << 32 | (number as u64 & 0xffff) << 16 | (errno as u64 & 0xffff)
+}
+
+/// Slot, number and errno of a key.
+pub fn error_parts(key: u64) -> (u32, u32, u32) {
+    ((key >> 32) as u32, (key >> 16) as u32 & 0xffff, key as u32 & 0xffff)
+}
+
+/// The bucket of the error table that `key` belongs to: Fibonacci hashing, top bits.
+#[inline(always)]
+pub fn error_bucket(key: u64) -> u32 {
+    (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 54) as u32 & (ERROR_BUCKETS - 1)
+}
+
+/// The cell index of a system call number.
+#[inline(always)]
+pub fn number_index(number: u64) -> u32 {
+    if number < NUMBERS as u64 { number as u32 } else { NUMBERS as u32 - 1 }
+}
+
+/// The histogram bucket of a duration: the first whose bound is not below it. Five comparisons, no loop.
+#[inline(always)]
+pub fn bucket(ns: u64) -> usize {
+    let mut index = 0;
+    if ns > bound(index + 15) {
+        index += 16;
+    }
+    if ns > bound(index + 7) {
+        index += 8;
+    }
+    if ns > bound(index + 3) {
+        index += 4;
+    }
+    if ns > bound(index + 1) {
+        index += 2;
+    }
+    if ns > bound(index) {
+        index += 1;
+    }
+    index
+}
+
+#[inline(always)]
+fn bound(index: usize) -> u64 {
+    const PADDED: [u64; 32] = {
+        let mut padded = [u64::MAX; 32];
+        let mut i = 0;
+        while i < BOUNDS_NS.len() {
+            padded[i] = BOUNDS_NS[i];
+            i += 1;
+        }
+        padded
+    };
+    PADDED[index & 31]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bound_belongs_to_its_own_bucket() {
+        assert_eq!(bucket(0), 0);
+        for (i, bound) in BOUNDS_NS.into_iter().enumerate() {
+            assert_eq!(bucket(bound), i);
+            assert_eq!(bucket(bound + 1), i + 1);
+        }
+        assert_eq!(bucket(u64::MAX), BUCKETS - 1);
+    }
+
+    #[test]
+    fn error_keys_can_be_taken_apart() {
+        let key = error_key(255, 257, 2);
+        assert_eq!(error_parts(key), (255, 257, 2));
+        assert_ne!(error_key(0, 0, 1), 0);
+        assert!(error_bucket(key) < ERROR_BUCKETS);
+    }
+
+    #[test]
+    fn numbers_beyond_the_table_share_its_last_cell() {
+        assert_eq!(number_index(39), 39);
+        assert_eq!(number_index(u64::MAX), 511);
+        assert_eq!(number_index(0x4000_0000 + 39), 511);
+    }
+}

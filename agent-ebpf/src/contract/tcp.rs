@@ -1,0 +1,58 @@
+//! Records of the `tcp` sensor.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use super::event::Header;
+
+/// `TcpConnect`, `TcpAccept` and `TcpClose`: one record per attempt that ended, per handshake completed on a
+/// listening socket, and per connection closed.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct TcpEvent {
+    pub header: Header,
+    /// Nanoseconds: of the attempt (connect), of the connection's life (close); 0 unless [`DURATION_KNOWN`].
+    pub duration_ns: u64,
+    /// Local address: 4 bytes and zeros for `AF_INET`, 16 for `AF_INET6`, in network order.
+    pub local: [u8; 16],
+    /// Remote address, in the same form.
+    pub remote: [u8; 16],
+    /// Local port in host order; 0 where the kernel had given it back already.
+    pub local_port: u16,
+    /// Remote port in host order.
+    pub remote_port: u16,
+    /// `AF_INET` or `AF_INET6`.
+    pub family: u16,
+    /// Why a connect failed, as errno (`sk->sk_err`, or what connect(2) returned); 0 if it was established.
+    pub errno: u16,
+    /// Bits: [`DURATION_KNOWN`], [`ABORTED`], [`ACTIVE`].
+    pub flags: u32,
+    /// Inode number of the socket's network namespace.
+    pub netns: u32,
+}
+
+const _: () = assert!(size_of::<TcpEvent>() == 104);
+
+/// The beginning was seen, so `duration_ns` holds.
+pub const DURATION_KNOWN: u32 = 1;
+/// The caller closed the socket before the attempt had an outcome.
+pub const ABORTED: u32 = 2;
+/// This end called connect(2); otherwise it listened.
+pub const ACTIVE: u32 = 4;
+
+/// What the kernel half remembers of a socket between its first transition and its last.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Socket {
+    /// `CLOCK_MONOTONIC` ns: of connect(2) while connecting, of the handshake's end afterwards.
+    pub since_ns: u64,
+    pub pid: u32,
+    pub tid: u32,
+    pub comm: [u8; super::COMM_LEN],
+    /// [`ACTIVE`] or 0.
+    pub flags: u32,
+    /// One of `SOCKET_*`.
+    pub phase: u32,
+}
+
+pub const SOCKET_CONNECTING: u32 = 1;
+pub const SOCKET_ESTABLISHED: u32 = 2;

@@ -1,0 +1,114 @@
+//! What was observed: the one form in which an event leaves its sensor and reaches metrics, live streams and
+//! whatever else wants it. Nothing above this line sees bytes.
+
+use std::{net::IpAddr, sync::Arc};
+
+use agent_ebpf::contract::event::EventKind;
+use serde::Serialize;
+
+use crate::identity::Labels;
+
+/// Something that happened once, with the container it belongs to.
+#[derive(Clone, Debug, Serialize)]
+pub struct Observation {
+    /// Wall-clock time of the hook.
+    pub time: jiff::Timestamp,
+    /// `sensor.what`.
+    #[serde(serialize_with = "kind_name")]
+    pub kind: EventKind,
+    #[serde(flatten)]
+    pub labels: Arc<Labels>,
+    #[serde(flatten)]
+    pub process: Option<Process>,
+    #[serde(flatten)]
+    pub detail: Detail,
+}
+
+/// The task an event belongs to; for an OOM kill, the victim.
+#[derive(Clone, Debug, Serialize)]
+pub struct Process {
+    /// Process id in the initial pid namespace.
+    pub pid: u32,
+    /// Thread id in the initial pid namespace.
+    pub tid: u32,
+    /// Name of the task; bytes that are not UTF-8 are replaced.
+    pub comm: String,
+}
+
+/// What is particular to a kind of event. Durations are in seconds, sizes in bytes.
+#[derive(Clone, Debug, Serialize)]
+#[serde(untagged)]
+pub enum Detail {
+    Tcp(Tcp),
+    Oom(Oom),
+    Exec(Exec),
+    Exit(Exit),
+    Cgroup(Cgroup),
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct Tcp {
+    pub local_address: IpAddr,
+    pub local_port: u16,
+    pub remote_address: IpAddr,
+    pub remote_port: u16,
+    /// Of the attempt (connect) or of the connection's life (close); absent where the beginning was not seen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub duration: Option<f64>,
+    /// Why a connect failed, as in `podwitness_tcp_connect_failures_total{reason}`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<&'static str>,
+    /// The same as the kernel's errno, such as `ECONNREFUSED`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub errno: Option<&'static str>,
+    /// `client` where this end called connect(2), else `server`.
+    pub side: &'static str,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct Oom {
+    /// Whose memory was short: `container`, `pod`, `ancestor`, `node` or `unknown`.
+    pub scope: &'static str,
+    pub trigger_pid: u32,
+    pub trigger_tid: u32,
+    pub trigger_comm: String,
+    pub anon_rss_bytes: u64,
+    pub file_rss_bytes: u64,
+    pub shmem_rss_bytes: u64,
+    pub total_vm_bytes: u64,
+    pub pgtables_bytes: u64,
+    pub uid: u32,
+    pub oom_score_adj: i32,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct Exec {
+    pub ppid: u32,
+    /// The path given to execve(2); bytes that are not UTF-8 are replaced.
+    pub executable: String,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct Exit {
+    pub ppid: u32,
+    /// As in `podwitness_process_exits_total{reason}`.
+    pub reason: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exit_code: Option<u8>,
+    /// Number of the signal that ended the process.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub signal: Option<u8>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub core_dumped: bool,
+    /// From fork to exit.
+    pub duration: f64,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct Cgroup {
+    pub cgroup: String,
+}
+
+fn kind_name<S: serde::Serializer>(kind: &EventKind, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(kind.name())
+}
