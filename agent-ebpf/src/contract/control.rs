@@ -4,14 +4,12 @@
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Control {
-    /// Thread group of the agent in the initial pid namespace: what it does itself is filtered.
-    pub self_pid: u32,
-    /// Non-zero while somebody tails: every event then wakes the reader.
-    pub watched: u32,
+    /// Process id of the agent in the initial pid namespace: what it does itself is filtered.
+    pub self_pid: u64,
     /// Events per second that a container may send on average; 0: without limit.
-    pub rate: u32,
+    pub rate: u64,
     /// Events that a container may send at once.
-    pub burst: u32,
+    pub burst: u64,
 }
 
 /// The token bucket of one container slot; shared by all CPUs.
@@ -30,12 +28,12 @@ pub struct Bucket {
 /// Tokens, in thousandths, that a bucket holds after `elapsed_ns`, never more than `burst` events.
 ///
 /// Times past a minute count as a minute, which fills any bucket that the configuration allows.
-pub fn refill(millitokens: u64, elapsed_ns: u64, rate: u32, burst: u32) -> u64 {
+pub fn refill(millitokens: u64, elapsed_ns: u64, rate: u64, burst: u64) -> u64 {
     const MINUTE_US: u64 = 60_000_000;
     // Microseconds by shift: 2^10 ns. The 2.4 % that this takes off the rate cost less than a division.
     let micros = (elapsed_ns >> 10).min(MINUTE_US);
-    let gained = (micros * rate as u64) / 1000;
-    (millitokens + gained).min(burst as u64 * 1000)
+    let gained = (micros * rate) / 1000;
+    (millitokens + gained).min(burst * 1000)
 }
 
 #[cfg(test)]
@@ -47,7 +45,7 @@ mod tests {
         assert_eq!(refill(0, 0, 1000, 100), 0);
         let after_10_ms = refill(0, 10_000_000, 1000, 100);
         assert!((9_700..=10_000).contains(&after_10_ms), "{after_10_ms}");
-        assert_eq!(refill(0, u64::MAX, u32::MAX, 100), 100_000);
+        assert_eq!(refill(0, u64::MAX, u32::MAX.into(), 100), 100_000);
         assert_eq!(refill(100_000, 1, 1000, 100), 100_000);
     }
 }

@@ -1,0 +1,87 @@
+//! Where fields lie in the kernel's structures: asked from the running kernel's BTF at start, handed to the
+//! programs as read-only globals of these names. No offset stands in source.
+
+/// A field whose byte offset a program needs.
+#[derive(Clone, Copy, Debug)]
+pub struct Field {
+    /// The global in the kernel half that receives the offset.
+    pub global: &'static str,
+    /// `struct.field[.field…]`; anonymous members are descended.
+    pub path: &'static str,
+    /// Bytes that the program loads: the kernel's field must be as wide.
+    pub width: u32,
+}
+
+const fn field(global: &'static str, path: &'static str, width: u32) -> Field {
+    Field { global, path, width }
+}
+
+/// All fields of all programs. A field that a kernel lacks leaves its global at `u64::MAX`, and the programs
+/// that load through it are refused by the verifier.
+pub const FIELDS: &[Field] = &[
+    field("TASK_TGID", "task_struct.tgid", 4),
+    field("TASK_PID", "task_struct.pid", 4),
+    field("TASK_COMM", "task_struct.comm", 16),
+    field("TASK_CGROUPS", "task_struct.cgroups", 8),
+    field("TASK_SIGNAL", "task_struct.signal", 8),
+    field("TASK_GROUP_LEADER", "task_struct.group_leader", 8),
+    field("TASK_REAL_PARENT", "task_struct.real_parent", 8),
+    field("TASK_EXIT_CODE", "task_struct.exit_code", 4),
+    field("TASK_START_BOOTTIME", "task_struct.start_boottime", 8),
+    field("TASK_MM", "task_struct.mm", 8),
+    field("TASK_REAL_CRED", "task_struct.real_cred", 8),
+    field("TASK_FILES", "task_struct.files", 8),
+    field("SIGNAL_FLAGS", "signal_struct.flags", 4),
+    field("SIGNAL_GROUP_EXIT_CODE", "signal_struct.group_exit_code", 4),
+    field("SIGNAL_LIVE", "signal_struct.live", 4),
+    field("SIGNAL_OOM_SCORE_ADJ", "signal_struct.oom_score_adj", 2),
+    field("CRED_UID", "cred.uid", 4),
+    field("CSS_SET_DFL_CGRP", "css_set.dfl_cgrp", 8),
+    field("CSS_PARENT", "cgroup_subsys_state.parent", 8),
+    field("CSS_CGROUP", "cgroup_subsys_state.cgroup", 8),
+    field("CGROUP_KN", "cgroup.kn", 8),
+    field("CGROUP_LEVEL", "cgroup.level", 4),
+    field("CGROUP_ROOT", "cgroup.root", 8),
+    field("CGROUP_ROOT_HIERARCHY_ID", "cgroup_root.hierarchy_id", 4),
+    field("KERNFS_NODE_ID", "kernfs_node.id", 8),
+    field("MEMCG_UNDER_OOM", "mem_cgroup.under_oom", 4),
+    field("MM_TOTAL_VM", "mm_struct.total_vm", 8),
+    field("MM_PGTABLES_BYTES", "mm_struct.pgtables_bytes", 8),
+    field("BINPRM_FILENAME", "linux_binprm.filename", 8),
+    field("SOCK_FAMILY", "sock.__sk_common.skc_family", 2),
+    field("SOCK_NUM", "sock.__sk_common.skc_num", 2),
+    field("SOCK_DPORT", "sock.__sk_common.skc_dport", 2),
+    field("SOCK_RCV_SADDR", "sock.__sk_common.skc_rcv_saddr", 4),
+    field("SOCK_DADDR", "sock.__sk_common.skc_daddr", 4),
+    field("SOCK_V6_RCV_SADDR", "sock.__sk_common.skc_v6_rcv_saddr", 16),
+    field("SOCK_V6_DADDR", "sock.__sk_common.skc_v6_daddr", 16),
+    field("SOCK_NET", "sock.__sk_common.skc_net", 8),
+    field("SOCK_PROTOCOL", "sock.sk_protocol", 2),
+    field("SOCK_ERR", "sock.sk_err", 4),
+    field("SOCK_CGROUP", "sock.sk_cgrp_data.cgroup", 8),
+    field("INET_SOCK_SPORT", "inet_sock.inet_sport", 2),
+    field("NET_INUM", "net.ns.inum", 4),
+    field("FILES_FDT", "files_struct.fdt", 8),
+    field("FDTABLE_MAX_FDS", "fdtable.max_fds", 4),
+    field("FDTABLE_FD", "fdtable.fd", 8),
+    field("FILE_PRIVATE_DATA", "file.private_data", 8),
+    field("SOCKET_SK", "socket.sk", 8),
+    field("REGS_NUMBER", REGS_NUMBER, 8),
+    field("REGS_ARG0", REGS_ARGS[0], 8),
+    field("REGS_ARG1", REGS_ARGS[1], 8),
+];
+
+/// Computed from more than one field: `css_set.subsys[memory_cgrp_id]`, and the resident-page counters of
+/// `mm_struct.rss_stat` (an array of per-CPU counters since 6.2, of plain ones before).
+pub const COMPUTED: &[&str] = &["CSS_SET_MEMORY", "MM_ANON_PAGES", "MM_FILE_PAGES", "MM_SHMEM_PAGES"];
+
+/// The number of the call in `pt_regs`, and its first arguments. The programs are loaded on the architecture
+/// that the agent was built for.
+#[cfg(not(target_arch = "aarch64"))]
+const REGS_NUMBER: &str = "pt_regs.orig_ax";
+#[cfg(not(target_arch = "aarch64"))]
+const REGS_ARGS: [&str; 2] = ["pt_regs.di", "pt_regs.si"];
+#[cfg(target_arch = "aarch64")]
+const REGS_NUMBER: &str = "pt_regs.syscallno";
+#[cfg(target_arch = "aarch64")]
+const REGS_ARGS: [&str; 2] = ["pt_regs.orig_x0", "pt_regs.regs"];

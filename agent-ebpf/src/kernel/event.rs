@@ -1,0 +1,187 @@
+//! The way into the ring buffers: count, throttle, reserve, fill, submit.
+
+use agent_ebpf::contract::{
+    control::refill,
+    event::{EventKind, Header},
+    stats::{SENSORS_MAX, SensorId, SensorStats},
+};
+use aya_ebpf::{
+    bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
+    helpers::generated::{bpf_get_smp_processor_id, bpf_ktime_get_boot_ns},
+    maps::{RingBuf, ring_buf::RingBufEntry},
+};
+
+use super::{
+    load::{KernelPtr, copy_to},
+    maps::{BUCKETS, CONTROL, EVENTS, EVENTS_MARK, RARE, RARE_MARK, STATS},
+    offset, slot,
+};
+
+/// Which ring a record goes into.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ring {
+    Bulk,
+    Rare,
+}
+
+/// Whether a container's token bucket applies.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Limit {
+    PerContainer,
+    None,
+}
+
+/// The counters of a sensor on this CPU.
+#[inline(always)]
+pub(crate) fn stats(sensor: SensorId) -> Option<*mut SensorStats> {
+    // SAFETY: the helper takes nothing.
+    let cpu = unsafe { bpf_get_smp_processor_id() };
+    STATS.get_ptr_mut(cpu * SENSORS_MAX + sensor as u32)
+}
+
+/// Adds one, atomically: programs of one sensor interrupt each other (a softirq, a system call).
+///
+/// # Safety
+///
+/// `counter` lies in one of our maps.
+#[inline(always)]
+pub(crate) unsafe fn bump(counter: *mut u64) {
+    // An instruction that core's atomics don't offer for this target, which has no compare-and-swap.
+    // SAFETY: the counter is aligned, as all of the contract are, and lives as long as the map.
+    unsafe {
+        core::arch::asm!(
+            "lock *(u64 *)({counter} + 0) += {one}",
+            counter = in(reg) counter,
+            one = in(reg) 1u64,
+        );
+    }
+}
+
+/// Counts something that happened and that nobody wants.
+#[inline(always)]
+pub(crate) fn filtered(sensor: SensorId) {
+    if let Some(stats) = stats(sensor) {
+        // SAFETY: counters in our map.
+        unsafe {
+            bump(&raw mut (*stats).seen);
+            bump(&raw mut (*stats).filtered);
+        }
+    }
+}
+
+/// Counts a beginning that found no room, so that its end will lack a duration.
+#[inline(always)]
+pub(crate) fn untracked(sensor: SensorId) {
+    if let Some(stats) = stats(sensor) {
+        // SAFETY: a counter in our map.
+        unsafe { bump(&raw mut (*stats).untracked) };
+    }
+}
+
+/// Counts an event and makes room for its record; `None`, and counted, if it is throttled or lost.
+/// The record isn't zeroed: every field has to be written.
+#[inline(always)]
+pub(crate) fn reserve<T: 'static>(
+    sensor: SensorId,
+    cgroup_id: u64,
+    ring: Ring,
+    limit: Limit,
+) -> Option<RingBufEntry<T>> {
+    let stats = stats(sensor)?;
+    // SAFETY: counters in our map.
+    unsafe { bump(&raw mut (*stats).seen) };
+    if limit == Limit::PerContainer && !admitted(cgroup_id) {
+        // SAFETY: as above.
+        unsafe { bump(&raw mut (*stats).throttled) };
+        return None;
+    }
+    let entry = ring.map().reserve::<T>(0);
+    if entry.is_none() {
+        // SAFETY: as above.
+        unsafe { bump(&raw mut (*stats).lost) };
+    }
+    entry
+}
+
+/// Hands a filled record to the reader, who is woken only when the ring fills: it looks by itself otherwise.
+#[inline(always)]
+pub(crate) fn submit<T>(entry: RingBufEntry<T>, ring: Ring) {
+    let fill = ring.map().query(BPF_RB_AVAIL_DATA as u64);
+    let flags = if fill > ring.mark() { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP };
+    entry.submit(flags as u64);
+}
+
+impl Ring {
+    #[inline(always)]
+    fn map(self) -> &'static RingBuf {
+        match self {
+            Self::Bulk => &EVENTS,
+            Self::Rare => &RARE,
+        }
+    }
+
+    #[inline(always)]
+    fn mark(self) -> u64 {
+        match self {
+            Self::Bulk => EVENTS_MARK.load(),
+            Self::Rare => RARE_MARK.load(),
+        }
+    }
+}
+
+/// Takes a token from the container's bucket. Two CPUs may take the same one: the limit is a fence, not a count.
+#[inline(always)]
+fn admitted(cgroup_id: u64) -> bool {
+    let Some(control) = CONTROL.get_ptr(0) else { return true };
+    // SAFETY: a cell of our own array map.
+    let (rate, burst) = unsafe { ((*control).rate, (*control).burst) };
+    if rate == 0 {
+        return true;
+    }
+    let Some(bucket) = BUCKETS.get_ptr_mut(slot::of(cgroup_id)) else { return true };
+    // SAFETY: a cell of our own array map; a torn update only bends the limit.
+    unsafe {
+        let now = bpf_ktime_get_boot_ns();
+        let before = (*bucket).millitokens;
+        let tokens = refill(before, now.wrapping_sub((*bucket).refilled_ns), rate, burst);
+        if tokens != before {
+            // Time too short for a gain stays on the clock, or a busy container would never gain any.
+            (*bucket).refilled_ns = now;
+        }
+        if tokens < 1000 {
+            (*bucket).millitokens = tokens;
+            bump(&raw mut (*bucket).throttled);
+            return false;
+        }
+        (*bucket).millitokens = tokens - 1000;
+    }
+    true
+}
+
+/// Fills a header in place. `comm` is copied from the task if one is given, else it is left to the caller.
+///
+/// # Safety
+///
+/// `header` lies in a reserved record.
+#[inline(always)]
+pub(crate) unsafe fn fill_header(
+    header: *mut Header,
+    kind: EventKind,
+    cgroup_id: u64,
+    (pid, tid): (u32, u32),
+    comm_of: Option<KernelPtr>,
+) {
+    // SAFETY: the caller's promise; every field is written.
+    unsafe {
+        (&raw mut (*header).time_ns).write(bpf_ktime_get_boot_ns());
+        (&raw mut (*header).cgroup_id).write(cgroup_id);
+        (&raw mut (*header).pid).write(pid);
+        (&raw mut (*header).tid).write(tid);
+        (&raw mut (*header).kind).write(kind as u32);
+        (&raw mut (*header).cpu).write(bpf_get_smp_processor_id());
+        if let Some(task) = comm_of {
+            let comm = (&raw mut (*header).comm).cast::<u8>();
+            copy_to(comm, 16, task.wrapping_add(offset::TASK_COMM.load() as usize));
+        }
+    }
+}

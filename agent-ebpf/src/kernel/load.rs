@@ -1,0 +1,64 @@
+//! Loads from kernel memory.
+
+use core::ptr::{addr_of_mut, read_volatile};
+
+use aya_ebpf::{Global, helpers::generated};
+
+/// A pointer to a kernel structure, as it came out of a hook's argument or out of another structure.
+pub(crate) type KernelPtr = *const u8;
+
+/// A direct load of the field at `offset`.
+///
+/// # Safety
+///
+/// `base` comes from a BTF-typed argument of the hook or from a field loaded through one: the verifier then
+/// knows its type, checks type and width of the field, and refuses the program otherwise. A null pointer reads
+/// as zero (the kernel handles the fault).
+#[inline(always)]
+pub(crate) unsafe fn field<T: Copy>(base: KernelPtr, offset: &Global<u64>) -> T {
+    // SAFETY: the caller's promise; volatile, so that the load keeps its width and place.
+    unsafe { read_volatile(base.wrapping_add(offset.load() as usize).cast()) }
+}
+
+/// Copies the field at `offset` through the helper, for what the verifier can't follow: casts between kernel
+/// types and arrays. All zeros if the memory can't be read.
+#[inline(always)]
+pub(crate) fn copied<T: Copy + Default>(base: KernelPtr, offset: &Global<u64>) -> T {
+    at(base.wrapping_add(offset.load() as usize))
+}
+
+/// Copies what lies at `address` through the helper.
+#[inline(always)]
+pub(crate) fn at<T: Copy + Default>(address: KernelPtr) -> T {
+    let mut value = T::default();
+    // SAFETY: the helper writes exactly the size of T into `value`, and checks the source itself.
+    unsafe {
+        generated::bpf_probe_read_kernel(addr_of_mut!(value).cast(), size_of::<T>() as u32, address.cast());
+    }
+    value
+}
+
+/// Fills `target` from kernel memory at `address`; zeros where it can't be read.
+///
+/// # Safety
+///
+/// `target` is memory that the program owns, `len` bytes long.
+#[inline(always)]
+pub(crate) unsafe fn copy_to(target: *mut u8, len: u32, address: KernelPtr) {
+    // SAFETY: the caller's promise; the helper checks the source, and zeroes the target on a fault.
+    unsafe {
+        generated::bpf_probe_read_kernel(target.cast(), len, address.cast());
+    }
+}
+
+/// Copies a C string from kernel memory into `target`; its length without the NUL, 0 if it can't be read.
+///
+/// # Safety
+///
+/// `target` is memory that the program owns, `len` bytes long.
+#[inline(always)]
+pub(crate) unsafe fn string_to(target: *mut u8, len: u32, address: KernelPtr) -> u32 {
+    // SAFETY: the caller's promise; the helper writes at most `len` bytes and checks the source.
+    let written = unsafe { generated::bpf_probe_read_kernel_str(target.cast(), len, address.cast()) };
+    if written > 0 { written as u32 - 1 } else { 0 }
+}

@@ -1,0 +1,92 @@
+//! The maps. Sizes given here are the least; the agent sets the real ones before load.
+
+use agent_ebpf::contract::{
+    control::{Bucket, Control},
+    slot::CACHE_CELLS,
+    stats::{SENSORS_MAX, SensorStats},
+    syscalls::{Bank, ErrorBucket, NUMBERS},
+    tcp::Socket,
+};
+use aya_ebpf::{
+    Global,
+    bindings::BPF_F_MMAPABLE,
+    macros::map,
+    maps::{Array, HashMap, LruHashMap, PerCpuArray, Queue, RingBuf},
+};
+
+/// CPUs that can ever come up: banks per map.
+#[unsafe(no_mangle)]
+pub(crate) static CPUS: Global<u32> = Global::new(1);
+/// Slots per CPU, the overflow slot included.
+#[unsafe(no_mangle)]
+pub(crate) static SLOTS: Global<u32> = Global::new(1);
+/// Bytes in the bulk ring past which a record wakes the reader.
+#[unsafe(no_mangle)]
+pub(crate) static EVENTS_MARK: Global<u64> = Global::new(u64::MAX);
+/// The same for the ring of rare events.
+#[unsafe(no_mangle)]
+pub(crate) static RARE_MARK: Global<u64> = Global::new(u64::MAX);
+
+/// Events in bulk.
+#[map]
+pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(4096, 0);
+/// The rare and precious: OOM kills, exits, failed connects, cgroups.
+#[map]
+pub(crate) static RARE: RingBuf = RingBuf::with_byte_size(4096, 0);
+
+#[map]
+pub(crate) static CONTROL: Array<Control> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+/// [`SENSORS_MAX`] cells per CPU.
+#[map]
+pub(crate) static STATS: Array<SensorStats> = Array::with_max_entries(SENSORS_MAX, BPF_F_MMAPABLE);
+
+/// Cgroup id → slot, direct-mapped; see `contract::slot`.
+#[map]
+pub(crate) static SLOT_CACHE: Array<u64> = Array::with_max_entries(CACHE_CELLS, BPF_F_MMAPABLE);
+/// Cgroup id → slot, all of them.
+#[map]
+pub(crate) static CGROUP_SLOTS: HashMap<u64, u32> = HashMap::with_max_entries(1, 0);
+/// Slot → cgroup id, for the reader; 0 while the slot is free.
+#[map]
+pub(crate) static SLOT_OWNERS: Array<u64> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+/// Slots that nobody has.
+#[map]
+pub(crate) static FREE_SLOTS: Queue<u32> = Queue::with_max_entries(1, 0);
+/// Token buckets by slot.
+#[map]
+pub(crate) static BUCKETS: Array<Bucket> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// [`SLOTS`] banks per CPU.
+#[map]
+pub(crate) static BANKS: Array<Bank> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+/// `ERROR_BUCKETS` per CPU.
+#[map]
+pub(crate) static ERRORS: Array<ErrorBucket> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+/// System call number → class.
+#[map]
+pub(crate) static CLASS_OF: Array<u8> = Array::with_max_entries(NUMBERS as u32, BPF_F_MMAPABLE);
+
+/// The system call that the task on this CPU is inside of.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct InCall {
+    /// Address of the task; 0 if nothing is noted.
+    pub(crate) task: u64,
+    /// `CLOCK_MONOTONIC` ns of its entry.
+    pub(crate) since_ns: u64,
+    /// Number of the call.
+    pub(crate) number: u64,
+}
+
+#[map]
+pub(crate) static IN_CALL: PerCpuArray<InCall> = PerCpuArray::with_max_entries(1, 0);
+
+/// TCP sockets between their first transition and their last, by address.
+#[map]
+pub(crate) static SOCKETS: HashMap<u64, Socket> = HashMap::with_max_entries(1, 0);
+/// OOM victims of late, by process: the kernel marks every dying thread that asks for memory.
+#[map]
+pub(crate) static VICTIMS: LruHashMap<u64, u64> = LruHashMap::with_max_entries(1024, 0);
+/// Processes that ended of late, where the kernel doesn't say which thread was the last.
+#[map]
+pub(crate) static ENDED: LruHashMap<u64, u64> = LruHashMap::with_max_entries(4096, 0);

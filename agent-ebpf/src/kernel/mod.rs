@@ -1,0 +1,9 @@
+//! What the sensors share: loads from kernel memory, container slots, and the way into the ring buffers.
+
+pub(crate) mod event;
+pub(crate) mod load;
+pub(crate) mod maps;
+pub(crate) mod offset;
+pub(crate) mod slot;
+pub(crate) mod task;
+mod whoami;

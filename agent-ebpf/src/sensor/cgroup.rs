@@ -1,0 +1,57 @@
+//! Birth and death of cgroups, so that who they are is known before anything happens in them.
+
+use agent_ebpf::contract::{
+    cgroup::{CgroupEvent, PATH_LEN},
+    event::EventKind,
+    stats::SensorId,
+};
+use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
+
+use crate::kernel::{
+    event::{Limit, Ring, fill_header, reserve, submit},
+    load::{KernelPtr, field, string_to},
+    offset, task,
+};
+
+/// `cgrp_dfl_root`, the v2 hierarchy, is the first that the kernel sets up (kernel/cgroup/cgroup.c).
+const DEFAULT_HIERARCHY: u32 = 0;
+
+/// match-proto: `void(struct cgroup *cgrp, const char *path)`
+#[btf_tracepoint(function = "cgroup_mkdir")]
+fn cgroup_mkdir(ctx: BtfTracePointContext) -> i32 {
+    report(&ctx, EventKind::CgroupMkdir)
+}
+
+/// match-proto: `void(struct cgroup *cgrp, const char *path)`
+#[btf_tracepoint(function = "cgroup_rmdir")]
+fn cgroup_rmdir(ctx: BtfTracePointContext) -> i32 {
+    report(&ctx, EventKind::CgroupRmdir)
+}
+
+#[inline(always)]
+fn report(ctx: &BtfTracePointContext, kind: EventKind) -> i32 {
+    let cgroup: KernelPtr = ctx.arg(0);
+    let path: KernelPtr = ctx.arg(1);
+    // SAFETY: the hook's typed argument, and what is loaded through it.
+    let (hierarchy, cgroup_id) = unsafe {
+        let root: KernelPtr = field(cgroup, &offset::CGROUP_ROOT);
+        (field::<u32>(root, &offset::CGROUP_ROOT_HIERARCHY_ID), task::cgroup_of(cgroup))
+    };
+    if hierarchy != DEFAULT_HIERARCHY {
+        return 0;
+    }
+    let Some(mut entry) = reserve::<CgroupEvent>(SensorId::Cgroup, cgroup_id, Ring::Rare, Limit::None) else {
+        return 0;
+    };
+    let event = entry.as_mut_ptr();
+    let current = task::current();
+    // SAFETY: the reserved record, every field of which is written; typed pointers.
+    unsafe {
+        fill_header(&raw mut (*event).header, kind, cgroup_id, task::ids(current), Some(current));
+        (*event).reserved = 0;
+        let target = (&raw mut (*event).path).cast::<u8>();
+        (*event).path_len = string_to(target, PATH_LEN as u32, path);
+    }
+    submit(entry, Ring::Rare);
+    0
+}

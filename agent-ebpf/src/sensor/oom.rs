@@ -1,0 +1,110 @@
+//! OOM kills: the victim, who triggered the kill, and whose limit was hit.
+
+use agent_ebpf::contract::{
+    event::EventKind,
+    oom::{LIMIT_NODE, LIMIT_UNKNOWN, MAX_LEVELS, OomEvent},
+    stats::SensorId,
+};
+use aya_ebpf::{
+    Global, bindings::BPF_NOEXIST, helpers::generated::bpf_get_current_comm, macros::btf_tracepoint,
+    programs::BtfTracePointContext,
+};
+
+use crate::kernel::{
+    event::{Limit, Ring, fill_header, reserve, submit},
+    load::{KernelPtr, at, copied, field},
+    maps::VICTIMS,
+    offset, task,
+};
+
+/// Whether this kernel has `mem_cgroup.under_oom`, by which the limit is found.
+#[unsafe(no_mangle)]
+static MEMCG_TELLS: Global<u8> = Global::new(0);
+
+/// Runs in the task that triggered the kill, or in one that dies already and asks for memory.
+///
+/// match-proto: `void(struct task_struct *task, uid_t uid)`
+#[btf_tracepoint(function = "mark_victim")]
+fn mark_victim(ctx: BtfTracePointContext) -> i32 {
+    let victim: KernelPtr = ctx.arg(0);
+    let uid: u64 = ctx.arg(1);
+    // SAFETY: the hook's typed argument.
+    let signal: u64 = unsafe { field(victim, &offset::TASK_SIGNAL) };
+    // Every thread of a dying process is marked when it asks for memory: one kill, not many. The address of
+    // `signal` names a process; its start tells it from an earlier one at the same address.
+    // SAFETY: as above.
+    let started: u64 = unsafe {
+        let leader: KernelPtr = field(victim, &offset::TASK_GROUP_LEADER);
+        field(leader, &offset::TASK_START_BOOTTIME)
+    };
+    if VICTIMS.insert(signal ^ started, started, BPF_NOEXIST as u64).is_err() {
+        return 0;
+    }
+    // SAFETY: as above.
+    let cgroup_id = unsafe { task::cgroup_id(victim) };
+    let Some(mut entry) = reserve::<OomEvent>(SensorId::Oom, cgroup_id, Ring::Rare, Limit::None) else {
+        return 0;
+    };
+    let event = entry.as_mut_ptr();
+    let current = task::current();
+    // SAFETY: the reserved record, every field of which is written; typed pointers.
+    unsafe {
+        fill_header(&raw mut (*event).header, EventKind::OomKill, cgroup_id, task::ids(victim), Some(victim));
+        (*event).trigger_cgroup_id = task::cgroup_id(current);
+        let (trigger_pid, trigger_tid) = task::ids(current);
+        (*event).trigger_pid = trigger_pid;
+        (*event).trigger_tid = trigger_tid;
+        bpf_get_current_comm((&raw mut (*event).trigger_comm).cast(), 16);
+        let mm: KernelPtr = field(victim, &offset::TASK_MM);
+        (*event).total_vm_pages = copied(mm, &offset::MM_TOTAL_VM);
+        (*event).anon_pages = pages(mm, offset::MM_ANON_PAGES.load());
+        (*event).file_pages = pages(mm, offset::MM_FILE_PAGES.load());
+        (*event).shmem_pages = pages(mm, offset::MM_SHMEM_PAGES.load());
+        (*event).pgtables_bytes = copied(mm, &offset::MM_PGTABLES_BYTES);
+        (*event).uid = uid as u32;
+        (*event).oom_score_adj = copied::<i16>(signal as KernelPtr, &offset::SIGNAL_OOM_SCORE_ADJ) as i32;
+        let (level, depth) = limit(victim);
+        (*event).limit_level = level;
+        (*event).memcg_depth = depth;
+    }
+    submit(entry, Ring::Rare);
+    0
+}
+
+/// Resident pages of one kind; the kernel's counters run below zero for a moment.
+#[inline(always)]
+fn pages(mm: KernelPtr, offset: u64) -> u64 {
+    at::<i64>(mm.wrapping_add(offset as usize)).max(0) as u64
+}
+
+/// How far above the victim's memory cgroup the limit lies that was hit, and that cgroup's depth.
+///
+/// While a memory cgroup is short, it and all below it are marked `under_oom` (mm/memcontrol-v1.c,
+/// `mem_cgroup_mark_under_oom`, on v1 and v2 alike): the topmost marked ancestor is the one that was short.
+///
+/// # Safety
+///
+/// `victim` is BTF-typed.
+#[inline(always)]
+unsafe fn limit(victim: KernelPtr) -> (i32, i32) {
+    if MEMCG_TELLS.load() == 0 {
+        return (LIMIT_UNKNOWN, 0);
+    }
+    // SAFETY: the caller's promise. From here on copies: a `mem_cgroup` begins with its `css` (the agent has
+    // checked that), which the verifier can't know.
+    let css_set: KernelPtr = unsafe { field(victim, &offset::TASK_CGROUPS) };
+    let mut css = copied::<u64>(css_set, &offset::CSS_SET_MEMORY) as KernelPtr;
+    let cgroup = copied::<u64>(css, &offset::CSS_CGROUP) as KernelPtr;
+    let depth = copied::<i32>(cgroup, &offset::CGROUP_LEVEL);
+    let mut topmost = LIMIT_NODE;
+    for level in 0..MAX_LEVELS {
+        if css.is_null() {
+            break;
+        }
+        if copied::<i32>(css, &offset::MEMCG_UNDER_OOM) > 0 {
+            topmost = level;
+        }
+        css = copied::<u64>(css, &offset::CSS_PARENT) as KernelPtr;
+    }
+    (topmost, depth)
+}

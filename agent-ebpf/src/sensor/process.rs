@@ -1,0 +1,147 @@
+//! Processes: what they execute and how they end.
+
+use agent_ebpf::contract::{
+    event::EventKind,
+    process::{ExecEvent, ExitEvent, FILENAME_LEN},
+    stats::SensorId,
+};
+use aya_ebpf::{
+    Global,
+    bindings::BPF_NOEXIST,
+    helpers::generated::bpf_ktime_get_boot_ns,
+    macros::btf_tracepoint,
+    programs::BtfTracePointContext,
+};
+
+use crate::kernel::{
+    event::{Limit, Ring, fill_header, filtered, reserve, submit},
+    load::{KernelPtr, copied, field, string_to},
+    maps::ENDED,
+    offset, task,
+};
+
+/// Whether the hook on exit says that the thread was the last of its process (since 6.16).
+#[unsafe(no_mangle)]
+static EXIT_TELLS_LAST: Global<u8> = Global::new(0);
+
+/// `signal_struct.flags`: the whole group exits with `group_exit_code` (include/linux/sched/signal.h).
+const SIGNAL_GROUP_EXIT: u32 = 4;
+
+/// match-proto: `void(struct task_struct *p, pid_t old_pid, struct linux_binprm *bprm)`
+#[btf_tracepoint(function = "sched_process_exec")]
+fn sched_process_exec(ctx: BtfTracePointContext) -> i32 {
+    let task: KernelPtr = ctx.arg(0);
+    let bprm: KernelPtr = ctx.arg(2);
+    // SAFETY: the hook's typed argument.
+    let (ids, cgroup_id) = unsafe { (task::ids(task), task::cgroup_id(task)) };
+    if task::is_self(ids.0) {
+        filtered(SensorId::Process);
+        return 0;
+    }
+    let Some(mut entry) = reserve::<ExecEvent>(SensorId::Process, cgroup_id, Ring::Bulk, Limit::PerContainer)
+    else {
+        return 0;
+    };
+    let event = entry.as_mut_ptr();
+    // SAFETY: the reserved record, every field of which is written; typed pointers.
+    unsafe {
+        fill_header(&raw mut (*event).header, EventKind::ProcessExec, cgroup_id, ids, Some(task));
+        (*event).ppid = parent(task);
+        let filename: KernelPtr = field(bprm, &offset::BINPRM_FILENAME);
+        let target = (&raw mut (*event).filename).cast::<u8>();
+        (*event).filename_len = string_to(target, FILENAME_LEN as u32, filename);
+    }
+    submit(entry, Ring::Bulk);
+    0
+}
+
+/// Runs for every thread; the last one ends the process.
+///
+/// match-proto: `void(struct task_struct *p)`, since 6.16 `void(struct task_struct *p, bool group_dead)`
+#[btf_tracepoint(function = "sched_process_exit")]
+fn sched_process_exit(ctx: BtfTracePointContext) -> i32 {
+    let task: KernelPtr = ctx.arg(0);
+    let last = if EXIT_TELLS_LAST.load() != 0 {
+        let group_dead: u64 = ctx.arg(1);
+        group_dead & 0xff != 0
+    } else {
+        is_last(task)
+    };
+    if !last {
+        return 0;
+    }
+    // SAFETY: the hook's typed argument.
+    let (leader, cgroup_id) = unsafe {
+        (field::<KernelPtr>(task, &offset::TASK_GROUP_LEADER), task::cgroup_id(task))
+    };
+    // SAFETY: typed, as `task` is.
+    let (pid, _) = unsafe { task::ids(leader) };
+    if task::is_self(pid) {
+        filtered(SensorId::Process);
+        return 0;
+    }
+    let Some(mut entry) = reserve::<ExitEvent>(SensorId::Process, cgroup_id, Ring::Rare, Limit::PerContainer)
+    else {
+        return 0;
+    };
+    let event = entry.as_mut_ptr();
+    // SAFETY: the reserved record, every field of which is written; typed pointers.
+    unsafe {
+        // The process is named by its leader, whichever thread was the last.
+        fill_header(&raw mut (*event).header, EventKind::ProcessExit, cgroup_id, (pid, pid), Some(leader));
+        let started: u64 = field(leader, &offset::TASK_START_BOOTTIME);
+        (*event).duration_ns = bpf_ktime_get_boot_ns().wrapping_sub(started);
+        (*event).ppid = parent(leader);
+        (*event).wait_status = wait_status(leader);
+    }
+    submit(entry, Ring::Rare);
+    0
+}
+
+/// Before 6.16: nobody is left alive in the group. Two threads that end at once may both see that, so the first
+/// to say it for this process wins.
+#[inline(always)]
+fn is_last(task: KernelPtr) -> bool {
+    // SAFETY: the hook's typed argument.
+    let signal: u64 = unsafe { field(task, &offset::TASK_SIGNAL) };
+    if copied::<i32>(signal as KernelPtr, &offset::SIGNAL_LIVE) != 0 {
+        return false;
+    }
+    // SAFETY: typed, as `task` is.
+    let started: u64 = unsafe {
+        let leader: KernelPtr = field(task, &offset::TASK_GROUP_LEADER);
+        field(leader, &offset::TASK_START_BOOTTIME)
+    };
+    ENDED.insert(signal ^ started, started, BPF_NOEXIST as u64).is_ok()
+}
+
+/// # Safety
+///
+/// `task` is BTF-typed.
+#[inline(always)]
+unsafe fn parent(task: KernelPtr) -> u32 {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let parent: KernelPtr = field(task, &offset::TASK_REAL_PARENT);
+        field(parent, &offset::TASK_TGID)
+    }
+}
+
+/// What wait(2) will report, by the rule of `wait_task_zombie` (kernel/exit.c).
+///
+/// # Safety
+///
+/// `leader` is BTF-typed.
+#[inline(always)]
+unsafe fn wait_status(leader: KernelPtr) -> u32 {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let signal: KernelPtr = field(leader, &offset::TASK_SIGNAL);
+        let flags: u32 = field(signal, &offset::SIGNAL_FLAGS);
+        if flags & SIGNAL_GROUP_EXIT != 0 {
+            field(signal, &offset::SIGNAL_GROUP_EXIT_CODE)
+        } else {
+            field(leader, &offset::TASK_EXIT_CODE)
+        }
+    }
+}

@@ -1,0 +1,347 @@
+//! The kernel's types: where a field lies, what a hook passes, which number a constant has.
+//!
+//! A small reader of BTF (Documentation/bpf/btf.rst in the kernel's tree) for `/sys/kernel/btf/vmlinux`. It knows
+//! just enough to answer these questions and refuses what it can't vouch for: bit-fields, other widths.
+
+use std::{collections::HashMap, fs, io};
+
+/// Where a running kernel shows its types.
+pub const SYSTEM_BTF: &str = "/sys/kernel/btf/vmlinux";
+
+#[derive(Debug, thiserror::Error)]
+pub enum BtfError {
+    #[error("{SYSTEM_BTF}: {0}; the kernel must be built with CONFIG_DEBUG_INFO_BTF=y")]
+    Unreadable(#[from] io::Error),
+    #[error("{SYSTEM_BTF} is malformed: {0}")]
+    Malformed(&'static str),
+    #[error("this kernel has no `struct {0}`")]
+    NoStruct(String),
+    #[error("this kernel has no field `{0}`")]
+    NoField(String),
+    #[error("the field `{path}` is {found} bytes wide here, not {expected}")]
+    Width { path: String, found: u32, expected: u32 },
+    #[error("this kernel has no constant `{0}`")]
+    NoConstant(String),
+    #[error("this kernel has no tracepoint `{0}`")]
+    NoTracepoint(String),
+}
+
+/// The types of one kernel.
+pub struct Btf {
+    bytes: Vec<u8>,
+    /// Position of each type, by id; 0 is void.
+    types: Vec<usize>,
+    strings: usize,
+    structs: HashMap<String, usize>,
+    traces: HashMap<String, usize>,
+    constants: HashMap<String, i64>,
+}
+
+/// Where a field lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Location {
+    /// Bytes from the start of the outermost structure.
+    pub offset: u64,
+    /// Bytes of the field itself.
+    pub width: u32,
+    /// Id of the field's type.
+    type_id: usize,
+}
+
+const KIND_INT: u32 = 1;
+const KIND_PTR: u32 = 2;
+const KIND_ARRAY: u32 = 3;
+const KIND_STRUCT: u32 = 4;
+const KIND_UNION: u32 = 5;
+const KIND_ENUM: u32 = 6;
+const KIND_TYPEDEF: u32 = 8;
+const KIND_VOLATILE: u32 = 9;
+const KIND_CONST: u32 = 10;
+const KIND_RESTRICT: u32 = 11;
+const KIND_FUNC_PROTO: u32 = 13;
+const KIND_VAR: u32 = 14;
+const KIND_DATASEC: u32 = 15;
+const KIND_FLOAT: u32 = 16;
+const KIND_DECL_TAG: u32 = 17;
+const KIND_TYPE_TAG: u32 = 18;
+const KIND_ENUM64: u32 = 19;
+
+/// Modifiers and nested anonymous members never go deeper than this in a sane kernel.
+const DEPTH_MAX: u32 = 32;
+
+impl Btf {
+    /// Reads the running kernel's types.
+    pub fn from_system() -> Result<Self, BtfError> {
+        Self::parse(fs::read(SYSTEM_BTF)?)
+    }
+
+    /// Reads types out of the raw section.
+    pub fn parse(bytes: Vec<u8>) -> Result<Self, BtfError> {
+        let mut btf = Self {
+            bytes,
+            types: vec![0],
+            strings: 0,
+            structs: HashMap::new(),
+            traces: HashMap::new(),
+            constants: HashMap::new(),
+        };
+        btf.index()?;
+        Ok(btf)
+    }
+
+    /// Where `struct.field[.field…]` lies.
+    pub fn field(&self, path: &str) -> Result<Location, BtfError> {
+        let no_field = || BtfError::NoField(path.to_owned());
+        let mut parts = path.split('.');
+        let name = parts.next().unwrap_or_default();
+        let type_id = *self.structs.get(name).ok_or_else(|| BtfError::NoStruct(name.to_owned()))?;
+        let mut location = Location { offset: 0, width: 0, type_id };
+        for part in parts {
+            let member = self.member(location.type_id, part, 0).ok_or_else(no_field)?;
+            location = Location { offset: location.offset + member.offset, ..member };
+        }
+        location.width = self.size(location.type_id, 0).ok_or_else(no_field)?;
+        Ok(location)
+    }
+
+    /// The same, for a field that must be `width` bytes wide.
+    pub fn field_of_width(&self, path: &str, width: u32) -> Result<u64, BtfError> {
+        let Location { offset, width: found, type_id: _ } = self.field(path)?;
+        if found == width {
+            Ok(offset)
+        } else {
+            Err(BtfError::Width { path: path.to_owned(), found, expected: width })
+        }
+    }
+
+    /// Bytes of one element of an array field.
+    pub fn element_width(&self, path: &str) -> Result<u32, BtfError> {
+        let location = self.field(path)?;
+        self.array(self.stripped(location.type_id))
+            .and_then(|(element, _)| self.size(element, 0))
+            .ok_or_else(|| BtfError::NoField(format!("{path}[]")))
+    }
+
+    /// The value of an enumerator, whichever enum it is of.
+    pub fn constant(&self, name: &str) -> Result<i64, BtfError> {
+        self.constants.get(name).copied().ok_or_else(|| BtfError::NoConstant(name.to_owned()))
+    }
+
+    /// What a tracepoint passes: for each argument the structure that it points to, or `None` for anything else.
+    pub fn tracepoint(&self, name: &str) -> Result<Vec<Option<String>>, BtfError> {
+        let no_tracepoint = || BtfError::NoTracepoint(name.to_owned());
+        // `btf_trace_NAME` is a typedef of a pointer to a function, whose first argument is the probe's own data.
+        let proto = self
+            .traces
+            .get(name)
+            .and_then(|id| self.pointee(*id))
+            .filter(|id| self.kind(*id) == KIND_FUNC_PROTO)
+            .ok_or_else(no_tracepoint)?;
+        let position = self.types[proto];
+        (1..self.len(proto))
+            .map(|i| self.u32(position + 12 + 8 * i + 4).map(|id| self.struct_pointed_to(id as usize)))
+            .collect::<Option<_>>()
+            .ok_or_else(no_tracepoint)
+    }
+
+    fn index(&mut self) -> Result<(), BtfError> {
+        let header = |at| self.u32(at).ok_or(BtfError::Malformed("no header"));
+        if header(0)? & 0xffff != 0xeb9f {
+            return Err(BtfError::Malformed("wrong magic"));
+        }
+        let header_len = header(4)? as usize;
+        let (types_at, types_len) = (header_len + header(8)? as usize, header(12)? as usize);
+        self.strings = header_len + header(16)? as usize;
+        let end = types_at + types_len;
+        let mut position = types_at;
+        while position < end {
+            let id = self.types.len();
+            self.types.push(position);
+            let name = self.name(position).ok_or(BtfError::Malformed("a name out of bounds"))?.to_owned();
+            match self.kind(id) {
+                KIND_STRUCT if !name.is_empty() && self.len(id) > 0 => {
+                    self.structs.entry(name).or_insert(id);
+                }
+                KIND_TYPEDEF => {
+                    if let Some(trace) = name.strip_prefix("btf_trace_") {
+                        self.traces.insert(trace.to_owned(), id);
+                    }
+                }
+                KIND_ENUM => self.index_enum(id),
+                _ => {}
+            }
+            position += 12 + self.extra(id).ok_or(BtfError::Malformed("an unknown kind of type"))?;
+        }
+        if position == end { Ok(()) } else { Err(BtfError::Malformed("types past their section")) }
+    }
+
+    fn index_enum(&mut self, id: usize) {
+        let position = self.types[id];
+        for i in 0..self.len(id) {
+            let at = position + 12 + 8 * i;
+            if let (Some(name), Some(value)) = (self.name(at), self.u32(at + 4)) {
+                let name = name.to_owned();
+                self.constants.entry(name).or_insert(value as i32 as i64);
+            }
+        }
+    }
+
+    /// A member of a structure or union, anonymous members descended.
+    fn member(&self, id: usize, name: &str, depth: u32) -> Option<Location> {
+        let id = self.stripped(id);
+        if depth > DEPTH_MAX || !matches!(self.kind(id), KIND_STRUCT | KIND_UNION) {
+            return None;
+        }
+        let position = *self.types.get(id)?;
+        let packed_bits = self.u32(position + 4)? >> 31 == 1;
+        for i in 0..self.len(id) {
+            let at = position + 12 + 12 * i;
+            let (found, type_id, offset) = (self.name(at)?, self.u32(at + 4)? as usize, self.u32(at + 8)?);
+            let (bits, bit_field) =
+                if packed_bits { (offset & 0x00ff_ffff, offset >> 24 != 0) } else { (offset, false) };
+            let offset = bits as u64 / 8;
+            if found == name {
+                // A field inside of a byte has no address.
+                return (!bit_field && bits % 8 == 0).then_some(Location { offset, width: 0, type_id });
+            }
+            if found.is_empty()
+                && let Some(inner) = self.member(type_id, name, depth + 1)
+            {
+                return Some(Location { offset: offset + inner.offset, ..inner });
+            }
+        }
+        None
+    }
+
+    fn size(&self, id: usize, depth: u32) -> Option<u32> {
+        let id = self.stripped(id);
+        match self.kind(id) {
+            KIND_PTR => Some(8),
+            KIND_ARRAY if depth < DEPTH_MAX => {
+                let (element, count) = self.array(id)?;
+                self.size(element, depth + 1)?.checked_mul(count)
+            }
+            KIND_INT | KIND_STRUCT | KIND_UNION | KIND_ENUM | KIND_ENUM64 | KIND_FLOAT => {
+                self.u32(*self.types.get(id)? + 8)
+            }
+            _ => None,
+        }
+    }
+
+    fn array(&self, id: usize) -> Option<(usize, u32)> {
+        (self.kind(id) == KIND_ARRAY).then_some(())?;
+        let position = *self.types.get(id)?;
+        Some((self.u32(position + 12)? as usize, self.u32(position + 20)?))
+    }
+
+    fn struct_pointed_to(&self, id: usize) -> Option<String> {
+        let target = self.pointee(id)?;
+        (self.kind(target) == KIND_STRUCT).then(|| self.name(self.types[target]).map(str::to_owned))?
+    }
+
+    fn pointee(&self, id: usize) -> Option<usize> {
+        let id = self.stripped(id);
+        (self.kind(id) == KIND_PTR).then_some(())?;
+        Some(self.stripped(self.u32(*self.types.get(id)? + 8)? as usize))
+    }
+
+    /// Follows typedefs, qualifiers and type tags.
+    fn stripped(&self, mut id: usize) -> usize {
+        for _ in 0..DEPTH_MAX {
+            match self.kind(id) {
+                KIND_TYPEDEF | KIND_VOLATILE | KIND_CONST | KIND_RESTRICT | KIND_TYPE_TAG => {
+                    id = self.u32(self.types[id] + 8).unwrap_or(0) as usize;
+                }
+                _ => break,
+            }
+        }
+        id
+    }
+
+    /// 0, which is void, for an id out of range.
+    fn kind(&self, id: usize) -> u32 {
+        match self.types.get(id) {
+            Some(&position) if id > 0 => self.u32(position + 4).unwrap_or(0) >> 24 & 31,
+            _ => 0,
+        }
+    }
+
+    fn len(&self, id: usize) -> usize {
+        self.types.get(id).and_then(|position| self.u32(position + 4)).unwrap_or(0) as usize & 0xffff
+    }
+
+    /// Bytes behind the common part of a type.
+    fn extra(&self, id: usize) -> Option<usize> {
+        let len = self.len(id);
+        Some(match self.kind(id) {
+            KIND_INT | KIND_VAR | KIND_DECL_TAG => 4,
+            KIND_ARRAY => 12,
+            KIND_STRUCT | KIND_UNION | KIND_DATASEC | KIND_ENUM64 => 12 * len,
+            KIND_ENUM | KIND_FUNC_PROTO => 8 * len,
+            kind if kind <= KIND_ENUM64 && kind > 0 => 0,
+            _ => return None,
+        })
+    }
+
+    fn name(&self, position: usize) -> Option<&str> {
+        let start = self.strings.checked_add(self.u32(position)? as usize)?;
+        let rest = self.bytes.get(start..)?;
+        let len = rest.iter().position(|byte| *byte == 0)?;
+        std::str::from_utf8(&rest[..len]).ok()
+    }
+
+    fn u32(&self, at: usize) -> Option<u32> {
+        let bytes = self.bytes.get(at..at.checked_add(4)?)?;
+        bytes.try_into().ok().map(u32::from_ne_bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn malformed_types_are_refused_and_never_panic() {
+        assert!(matches!(Btf::parse(Vec::new()), Err(BtfError::Malformed(_))));
+        let mut header = vec![0x9f, 0xeb, 1, 0, 24, 0, 0, 0];
+        header.extend([0u32, 0x7fff_ffff, 0, 0].iter().flat_map(|word| word.to_ne_bytes()));
+        assert!(matches!(Btf::parse(header), Err(BtfError::Malformed(_))));
+    }
+
+    #[test]
+    fn a_damaged_copy_of_the_system_types_never_panics() {
+        let Ok(bytes) = fs::read(SYSTEM_BTF) else {
+            return println!("skipped: this kernel shows no BTF");
+        };
+        for cut in [bytes.len() / 2, bytes.len() / 3, 1000, 25, 24] {
+            let _ = Btf::parse(bytes[..cut].to_vec());
+        }
+        let mut seed = 1u64;
+        for _ in 0..3 {
+            let mut damaged = bytes.clone();
+            for _ in 0..10_000 {
+                seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                let at = (seed >> 20) as usize % damaged.len();
+                damaged[at] ^= seed as u8;
+            }
+            if let Ok(btf) = Btf::parse(damaged) {
+                let _ = btf.field("task_struct.tgid");
+                let _ = btf.tracepoint("sys_exit");
+            }
+        }
+    }
+
+    #[test]
+    fn the_system_types_answer() {
+        let Ok(btf) = Btf::from_system() else {
+            return println!("skipped: this kernel shows no BTF");
+        };
+        assert_eq!(btf.field("task_struct.tgid").unwrap().width, 4);
+        assert_eq!(btf.field_of_width("task_struct.comm", 16).unwrap() % 4, 0);
+        assert!(matches!(btf.field("task_struct.nonsense"), Err(BtfError::NoField(_))));
+        assert!(matches!(btf.field("nonsense.tgid"), Err(BtfError::NoStruct(_))));
+        assert!(matches!(btf.field_of_width("task_struct.tgid", 8), Err(BtfError::Width { .. })));
+        assert_eq!(btf.tracepoint("sys_exit").unwrap(), [Some("pt_regs".to_owned()), None]);
+        assert!(btf.constant("memory_cgrp_id").unwrap() >= 0);
+    }
+}

@@ -1,0 +1,85 @@
+//! The globals that tell the programs where the kernel's fields lie.
+
+use agent_ebpf::contract::offsets::{COMPUTED, FIELDS};
+
+use super::btf::{Btf, BtfError};
+
+/// Offsets by global, and what could not be found.
+pub struct Offsets {
+    pub found: Vec<(&'static str, u64)>,
+    pub missing: Vec<(&'static str, BtfError)>,
+}
+
+impl Offsets {
+    /// Looks up every field of the contract. What is missing is left to the programs that need it.
+    pub fn of(btf: &Btf) -> Self {
+        let mut offsets = Self { found: Vec::new(), missing: Vec::new() };
+        for field in FIELDS {
+            offsets.note(field.global, btf.field_of_width(field.path, field.width));
+        }
+        for global in COMPUTED {
+            offsets.note(global, computed(btf, global));
+        }
+        offsets
+    }
+
+    /// Whether the field behind this global was found.
+    pub fn has(&self, global: &str) -> bool {
+        self.found.iter().any(|(name, _)| *name == global)
+    }
+
+    fn note(&mut self, global: &'static str, offset: Result<u64, BtfError>) {
+        match offset {
+            Ok(offset) => self.found.push((global, offset)),
+            Err(error) => self.missing.push((global, error)),
+        }
+    }
+}
+
+fn computed(btf: &Btf, global: &str) -> Result<u64, BtfError> {
+    match global {
+        "CSS_SET_MEMORY" => {
+            let width = btf.element_width("css_set.subsys")? as u64;
+            Ok(btf.field("css_set.subsys")?.offset + width * index(btf, "memory_cgrp_id")?)
+        }
+        "MM_ANON_PAGES" => resident_pages(btf, "MM_ANONPAGES"),
+        "MM_FILE_PAGES" => resident_pages(btf, "MM_FILEPAGES"),
+        "MM_SHMEM_PAGES" => resident_pages(btf, "MM_SHMEMPAGES"),
+        _ => Err(BtfError::NoField(global.to_owned())),
+    }
+}
+
+/// Where `mm_struct` counts resident pages of one kind.
+fn resident_pages(btf: &Btf, kind: &str) -> Result<u64, BtfError> {
+    let index = index(btf, kind)?;
+    // Since 6.2 an array of per-CPU counters, of which `count` is the sum that the kernel itself reports.
+    if let Ok(width) = btf.element_width("mm_struct.rss_stat") {
+        let counter = btf.field_of_width("percpu_counter.count", 8)?;
+        return Ok(btf.field("mm_struct.rss_stat")?.offset + width as u64 * index + counter);
+    }
+    let width = btf.element_width("mm_struct.rss_stat.count")? as u64;
+    Ok(btf.field("mm_struct.rss_stat.count")?.offset + width * index)
+}
+
+fn index(btf: &Btf, constant: &str) -> Result<u64, BtfError> {
+    u64::try_from(btf.constant(constant)?).map_err(|_| BtfError::NoConstant(constant.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_field_is_found_in_a_kernel_with_btf() {
+        let Ok(btf) = Btf::from_system() else {
+            return println!("skipped: this kernel shows no BTF");
+        };
+        let offsets = Offsets::of(&btf);
+        assert_eq!(offsets.found.len() + offsets.missing.len(), FIELDS.len() + COMPUTED.len());
+        assert!(offsets.has("TASK_TGID") && offsets.has("MM_ANON_PAGES"));
+        // A kernel may be built without v1 memory cgroups; everything else is there in all that are supported.
+        for (global, error) in &offsets.missing {
+            assert_eq!(*global, "MEMCG_UNDER_OOM", "{error}");
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! The reader's end of the ring buffers.
+
+use std::{
+    io,
+    os::fd::AsRawFd,
+    time::Duration,
+};
+
+use aya::maps::{MapData, RingBuf};
+
+/// Both rings; the rare one is drained first, so that a cgroup is known before what happens in it.
+pub struct Rings {
+    rare: RingBuf<MapData>,
+    bulk: RingBuf<MapData>,
+}
+
+impl Rings {
+    pub(super) fn new(rare: RingBuf<MapData>, bulk: RingBuf<MapData>) -> Self {
+        Self { rare, bulk }
+    }
+
+    /// Waits until a program wakes us because a ring fills up, or until the time is over.
+    pub fn wait(&self, timeout: Duration) -> io::Result<()> {
+        let mut polled = [&self.rare, &self.bulk].map(|ring| libc::pollfd {
+            fd: ring.as_raw_fd(),
+            events: libc::POLLIN,
+            revents: 0,
+        });
+        let millis = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX).max(1);
+        // SAFETY: the array lives through the call and its length is passed with it.
+        let ready = unsafe { libc::poll(polled.as_mut_ptr(), polled.len() as libc::nfds_t, millis) };
+        if ready >= 0 {
+            return Ok(());
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() == io::ErrorKind::Interrupted { Ok(()) } else { Err(error) }
+    }
+
+    /// Hands over every record that is there; returns how many.
+    pub fn drain(&mut self, mut take: impl FnMut(&[u8])) -> u64 {
+        let mut drained = 0;
+        loop {
+            while let Some(record) = self.rare.next() {
+                take(&record);
+                drained += 1;
+            }
+            // One at a time, so that news of a cgroup overtake a long backlog of its events.
+            match self.bulk.next() {
+                Some(record) => take(&record),
+                None => return drained,
+            }
+            drained += 1;
+        }
+    }
+}

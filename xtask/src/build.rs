@@ -1,0 +1,60 @@
+//! `cargo xtask build` and `cargo xtask run`.
+
+use std::convert::Infallible;
+use std::ffi::OsString;
+use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context as _, Result};
+
+use crate::machine;
+use crate::process::{cargo, show, target_directory};
+use crate::setup::{self, Purpose};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Profile {
+    Debug,
+    Release,
+}
+
+impl Profile {
+    fn flag(self) -> Option<&'static str> {
+        (self == Self::Release).then_some("--release")
+    }
+
+    fn directory(self) -> &'static str {
+        match self {
+            Self::Debug => "debug",
+            Self::Release => "release",
+        }
+    }
+}
+
+pub(crate) fn build(profile: Profile) -> Result<()> {
+    setup::run(Purpose::Build)?;
+    let agent = agent(profile)?;
+    eprintln!("built {}", agent.display());
+    Ok(())
+}
+
+/// Compiles the agent, kernel half included. `agent/build.rs` finds the toolchain that the setup left.
+pub(crate) fn agent(profile: Profile) -> Result<PathBuf> {
+    show(
+        cargo()
+            .args(["build", "--package", "podwitness"])
+            .args(profile.flag()),
+    )?;
+    Ok(target_directory().join(profile.directory()).join("podwitness"))
+}
+
+/// Builds the agent and becomes it.
+pub(crate) fn run(profile: Profile, arguments: &[OsString]) -> Result<Infallible> {
+    setup::run(Purpose::Run)?;
+    let agent = agent(profile)?;
+    machine::can_load()?;
+    let mut command = Command::new(&agent);
+    // Cargo's own libraries must not follow the agent.
+    command.args(arguments).env_remove("LD_LIBRARY_PATH");
+    Err(command.exec()).with_context(|| format!("cannot start {}", agent.display()))
+}

@@ -1,0 +1,140 @@
+//! What this machine lets us do.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+
+use crate::steps::Failure;
+
+const BTF: &str = "/sys/kernel/btf/vmlinux";
+
+const CAP_SYS_ADMIN: u32 = 21;
+const CAP_PERFMON: u32 = 38;
+const CAP_BPF: u32 = 39;
+
+/// Whether the kernel will take our programs; the error says why not and what to do.
+pub(crate) fn can_load() -> Result<()> {
+    let capabilities = Capabilities::of_this_process()?;
+    if !capabilities.suffice() {
+        return Err(Failure::new(
+            "loading eBPF programs needs root, or the capabilities CAP_BPF and CAP_PERFMON",
+            "run target/release/podwitness with sudo, or \
+             sudo setcap cap_bpf,cap_perfmon,cap_dac_read_search+ep target/release/podwitness",
+        ));
+    }
+    if !Path::new(BTF).exists() {
+        return Err(Failure::new(
+            format!("this kernel does not describe its types: {BTF} is missing"),
+            "use a kernel built with CONFIG_DEBUG_INFO_BTF=y, as the distributions' kernels are",
+        ));
+    }
+    load_smallest_program().map_err(|error| {
+        Failure::new(
+            format!("this kernel refuses even the smallest eBPF program: {error}"),
+            "look for a seccomp profile or a security module that forbids bpf(), \
+             as containers without --privileged have",
+        )
+    })
+}
+
+pub(crate) fn is_root() -> bool {
+    // SAFETY: geteuid has no preconditions and cannot fail.
+    unsafe { libc::geteuid() == 0 }
+}
+
+/// On a build server nothing may be skipped silently.
+pub(crate) fn is_ci() -> bool {
+    std::env::var_os("CI").is_some_and(|ci| !ci.is_empty() && ci != "false" && ci != "0")
+}
+
+struct Capabilities(u64);
+
+impl Capabilities {
+    fn of_this_process() -> Result<Self> {
+        let status = fs::read_to_string("/proc/self/status").context("cannot read /proc/self/status")?;
+        Self::in_status(&status).context("/proc/self/status shows no effective capabilities")
+    }
+
+    fn in_status(status: &str) -> Option<Self> {
+        let mask = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
+        u64::from_str_radix(mask.trim(), 16).ok().map(Self)
+    }
+
+    fn suffice(&self) -> bool {
+        let has = |capability: u32| self.0 & (1 << capability) != 0;
+        has(CAP_SYS_ADMIN) || (has(CAP_BPF) && has(CAP_PERFMON))
+    }
+}
+
+/// The head of `union bpf_attr` as BPF_PROG_LOAD reads it; kernels take what follows as zero.
+#[repr(C)]
+struct ProgramLoad {
+    program_type: u32,
+    instruction_count: u32,
+    instructions: u64,
+    license: u64,
+    log_level: u32,
+    log_size: u32,
+    log: u64,
+    kernel_version: u32,
+    flags: u32,
+}
+
+fn load_smallest_program() -> io::Result<()> {
+    const BPF_PROG_LOAD: libc::c_long = 5;
+    const BPF_PROG_TYPE_RAW_TRACEPOINT: u32 = 17;
+    // r0 = 0; exit
+    let instructions: [u64; 2] = [0xb7, 0x95];
+    let load = ProgramLoad {
+        program_type: BPF_PROG_TYPE_RAW_TRACEPOINT,
+        instruction_count: 2,
+        instructions: instructions.as_ptr() as u64,
+        license: c"GPL".as_ptr() as u64,
+        log_level: 0,
+        log_size: 0,
+        log: 0,
+        kernel_version: 0,
+        flags: 0,
+    };
+    // SAFETY: `load` and what it points to outlive the call, and the size passed is its own.
+    let descriptor = unsafe {
+        libc::syscall(
+            libc::SYS_bpf,
+            BPF_PROG_LOAD,
+            &raw const load,
+            size_of::<ProgramLoad>(),
+        )
+    };
+    if descriptor < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel just gave us this descriptor, and nobody else knows it.
+    unsafe { libc::close(descriptor as libc::c_int) };
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Capabilities;
+
+    fn suffices(mask: &str) -> bool {
+        let status = format!("Name:\tcat\nCapInh:\t0\nCapEff:\t{mask}\nCapBnd:\tffffffffffffffff\n");
+        Capabilities::in_status(&status).unwrap().suffice()
+    }
+
+    #[test]
+    fn root_or_both_capabilities_suffice() {
+        assert!(suffices("000001ffffffffff"));
+        assert!(suffices("000000c000000000"));
+        assert!(suffices("0000000000200000"));
+    }
+
+    #[test]
+    fn one_of_both_does_not() {
+        assert!(!suffices("0000008000000000"));
+        assert!(!suffices("0000004000000000"));
+        assert!(!suffices("0000000000000000"));
+    }
+}

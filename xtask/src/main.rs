@@ -1,0 +1,208 @@
+//! The chores of podwitness: `cargo xtask` lists them.
+
+mod build;
+#[allow(dead_code, reason = "shared with agent/build.rs, which uses the rest")]
+mod kernel_half;
+mod lint;
+mod machine;
+mod process;
+mod setup;
+mod steps;
+mod test;
+mod tidy;
+
+use std::env;
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result, bail};
+
+use build::Profile;
+use setup::Purpose;
+
+const USAGE: &str = "\
+The chores of podwitness.
+
+Usage: cargo xtask COMMAND
+
+  setup                            install what the build needs and this machine lacks
+  build [--release]                the agent with its kernel half: target/{debug,release}/podwitness
+  run [--debug] [-- ARGUMENTS]     build it and run it here, in the foreground
+  test [--unprivileged] [FILTER…]  unit tests, then the tests on the live kernel
+  lint                             rustfmt, clippy on both halves, cargo deny, tidy
+  tidy                             the house rules
+
+Each command installs what it needs first; PODWITNESS_CACHE names the directory for what is kept
+outside of the clone (~/.cache/podwitness).
+";
+
+fn main() -> ExitCode {
+    match Call::parse(env::args_os().skip(1)).and_then(Call::run) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[derive(Debug, PartialEq)]
+enum Call {
+    Help,
+    Setup,
+    Build(Profile),
+    Run(Profile, Vec<OsString>),
+    Test { unprivileged: bool, filter: Vec<String> },
+    Lint,
+    Tidy,
+}
+
+impl Call {
+    fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Self> {
+        let mut arguments: Vec<_> = arguments.collect();
+        let beyond = arguments.iter().position(|argument| argument == "--");
+        let passed_on = beyond
+            .map(|at| arguments.split_off(at).split_off(1))
+            .unwrap_or_default();
+        let mut words = Words::new(arguments)?;
+
+        let command = words.next().unwrap_or_else(|| "help".into());
+        let call = match command.as_str() {
+            "help" | "--help" | "-h" => Self::Help,
+            "setup" => Self::Setup,
+            "build" => Self::Build(if words.flag("--release") {
+                Profile::Release
+            } else {
+                Profile::Debug
+            }),
+            "run" => {
+                let profile = if words.flag("--debug") {
+                    Profile::Debug
+                } else {
+                    Profile::Release
+                };
+                words.flag("--release");
+                return words.end(Self::Run(profile, passed_on));
+            }
+            "test" => Self::Test {
+                unprivileged: words.flag("--unprivileged"),
+                filter: words.filters()?,
+            },
+            "lint" => Self::Lint,
+            "tidy" => Self::Tidy,
+            other => bail!("there is no command `{other}`\n\n{USAGE}"),
+        };
+        if !passed_on.is_empty() {
+            bail!("only `cargo xtask run` passes arguments on");
+        }
+        words.end(call)
+    }
+
+    fn run(self) -> Result<()> {
+        match self {
+            Self::Help => print!("{USAGE}"),
+            Self::Setup => drop(setup::run(Purpose::Test)?),
+            Self::Build(profile) => build::build(profile)?,
+            Self::Run(profile, arguments) => match build::run(profile, &arguments)? {},
+            Self::Test { unprivileged, filter } => test::run(unprivileged, &filter)?,
+            Self::Lint => lint::run()?,
+            Self::Tidy => tidy::run()?,
+        }
+        Ok(())
+    }
+}
+
+/// What was typed after `cargo xtask`, up to a lone `--`.
+struct Words(Vec<String>);
+
+impl Words {
+    fn new(arguments: Vec<OsString>) -> Result<Self> {
+        let word = |argument: OsString| argument.into_string().ok().context("arguments must be text");
+        Ok(Self(arguments.into_iter().map(word).collect::<Result<_>>()?))
+    }
+
+    fn next(&mut self) -> Option<String> {
+        if self.0.is_empty() {
+            None
+        } else {
+            Some(self.0.remove(0))
+        }
+    }
+
+    fn flag(&mut self, name: &str) -> bool {
+        let before = self.0.len();
+        self.0.retain(|word| word != name);
+        self.0.len() < before
+    }
+
+    fn filters(&mut self) -> Result<Vec<String>> {
+        match self.0.iter().find(|word| word.starts_with('-')) {
+            Some(flag) => bail!("`{flag}` is not known here\n\n{USAGE}"),
+            None => Ok(std::mem::take(&mut self.0)),
+        }
+    }
+
+    fn end(self, call: Call) -> Result<Call> {
+        match self.0.first() {
+            Some(word) => bail!("`{word}` is not known here\n\n{USAGE}"),
+            None => Ok(call),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Call, Profile};
+
+    fn parse(line: &str) -> anyhow::Result<Call> {
+        Call::parse(line.split_whitespace().map(Into::into))
+    }
+
+    #[test]
+    fn each_command_has_its_defaults() {
+        assert_eq!(parse("").unwrap(), Call::Help);
+        assert_eq!(parse("build").unwrap(), Call::Build(Profile::Debug));
+        assert_eq!(parse("build --release").unwrap(), Call::Build(Profile::Release));
+        assert_eq!(parse("run").unwrap(), Call::Run(Profile::Release, vec![]));
+        assert_eq!(
+            parse("test").unwrap(),
+            Call::Test {
+                unprivileged: false,
+                filter: vec![]
+            }
+        );
+    }
+
+    #[test]
+    fn what_follows_two_dashes_is_the_agents() {
+        let call = parse("run --debug -- --config a.yaml --debug").unwrap();
+        let arguments = ["--config", "a.yaml", "--debug"].map(Into::into).to_vec();
+        assert_eq!(call, Call::Run(Profile::Debug, arguments));
+    }
+
+    #[test]
+    fn filters_are_words() {
+        let call = parse("test tcp --unprivileged oom").unwrap();
+        assert_eq!(
+            call,
+            Call::Test {
+                unprivileged: true,
+                filter: vec!["tcp".into(), "oom".into()]
+            }
+        );
+    }
+
+    #[test]
+    fn nothing_unknown_is_ignored() {
+        for line in [
+            "bild",
+            "build --relese",
+            "run now",
+            "test --privileged",
+            "lint -- x",
+            "tidy up",
+        ] {
+            assert!(parse(line).is_err(), "{line}");
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! Installs what is missing, and nothing twice.
+
+mod apt;
+mod linker;
+mod mounts;
+mod test_tools;
+mod toolchain;
+
+use anyhow::{Context as _, Result};
+
+use crate::kernel_half::{LINKER_VERSION, Toolchain};
+use crate::steps::Steps;
+use apt::Apt;
+pub(crate) use test_tools::Prometheus;
+
+/// What the setup is for; each use includes `Build`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    Build,
+    Lint,
+    Run,
+    Test,
+}
+
+/// What the setup found or made.
+pub(crate) struct Ready {
+    pub(crate) toolchain: Toolchain,
+    pub(crate) prometheus: Option<Prometheus>,
+}
+
+pub(crate) fn run(purpose: Purpose) -> Result<Ready> {
+    let mut apt = Apt::default();
+    let mut prometheus = None;
+    let mut toolchain = None;
+
+    let mut steps = Steps::new(match purpose {
+        Purpose::Build => 2,
+        Purpose::Lint | Purpose::Run => 3,
+        Purpose::Test => 4,
+    });
+    steps.run("toolchain for the kernel half", |live| {
+        let (found, outcome) = toolchain::ensure(&mut apt, live)?;
+        toolchain = Some(found);
+        Ok(outcome)
+    })?;
+    let toolchain = toolchain.context("no toolchain")?;
+    steps.run(
+        &format!("bpf-linker {LINKER_VERSION} for LLVM {}", toolchain.llvm),
+        |live| linker::ensure(&toolchain, &mut apt, live),
+    )?;
+    if purpose == Purpose::Lint {
+        steps.run("clippy for the kernel half", |live| {
+            toolchain::ensure_clippy(&toolchain, &mut apt, live)
+        })?;
+    }
+    if matches!(purpose, Purpose::Run | Purpose::Test) {
+        steps.run("mounts", |_| mounts::ensure())?;
+    }
+    if purpose == Purpose::Test {
+        steps.run("tools of the tests", |live| {
+            let (found, outcome) = test_tools::ensure(&mut apt, live)?;
+            prometheus = found;
+            Ok(outcome)
+        })?;
+    }
+    Ok(Ready {
+        toolchain,
+        prometheus,
+    })
+}

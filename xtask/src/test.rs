@@ -1,0 +1,145 @@
+//! `cargo xtask test`: what needs no privilege first, then the proof on the live kernel.
+
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::{Result, bail};
+
+use crate::build::{self, Profile};
+use crate::machine;
+use crate::process::{cargo, show_and_watch};
+use crate::setup::{self, Purpose, Ready};
+
+/// The crate that needs a kernel it may load programs into.
+const LIVE: &str = "integration-tests";
+
+pub(crate) fn run(unprivileged: bool, filter: &[String]) -> Result<()> {
+    let begun = Instant::now();
+    let ready = setup::run(if unprivileged {
+        Purpose::Build
+    } else {
+        Purpose::Test
+    })?;
+    let agent = build::agent(Profile::Release)?;
+
+    let mut unit = cargo();
+    unit.args(["test", "--workspace", "--exclude", LIVE, "--no-fail-fast", "--"])
+        .args(filter);
+    let unit = Tally::of(&mut unit)?;
+
+    let live = match reason_to_skip(unprivileged)? {
+        Some(reason) => Err(reason),
+        None => {
+            let mut live = cargo();
+            live.args(["test", "--package", LIVE, "--no-fail-fast", "--"])
+                .args(filter);
+            // They share one kernel, and each looks at what the others would disturb.
+            live.arg("--test-threads=1");
+            live.env("PODWITNESS_BIN", &agent);
+            hand_over_prometheus(&ready, &mut live);
+            Ok(Tally::of(&mut live)?)
+        }
+    };
+
+    let live_summary = match &live {
+        Ok(tally) => format!("live kernel: {tally}"),
+        Err(reason) => format!("live kernel: skipped, {reason}"),
+    };
+    eprintln!("\nunit: {unit}; {live_summary} ({} s)", begun.elapsed().as_secs());
+    if !unit.success || live.is_ok_and(|tally| !tally.success) {
+        bail!("tests failed");
+    }
+    Ok(())
+}
+
+/// Why the live tests cannot run, if they cannot; on a build server that is an error.
+fn reason_to_skip(unprivileged: bool) -> Result<Option<String>> {
+    if unprivileged {
+        return Ok(Some("as --unprivileged asks".into()));
+    }
+    match machine::can_load() {
+        Ok(()) => Ok(None),
+        Err(error) if machine::is_ci() => Err(error),
+        Err(error) => Ok(Some(format!("because {error}"))),
+    }
+}
+
+fn hand_over_prometheus(ready: &Ready, tests: &mut Command) {
+    if let Some(prometheus) = &ready.prometheus {
+        tests.env("PODWITNESS_PROMETHEUS", &prometheus.server);
+        tests.env("PODWITNESS_PROMTOOL", &prometheus.promtool);
+    }
+}
+
+/// How a run of `cargo test` ended, added up over its binaries.
+#[derive(Default)]
+struct Tally {
+    success: bool,
+    passed: u32,
+    failed: u32,
+    ignored: u32,
+}
+
+impl Tally {
+    fn of(tests: &mut Command) -> Result<Self> {
+        let mut tally = Self::default();
+        tally.success = show_and_watch(tests, |line| tally.add(line))?;
+        Ok(tally)
+    }
+
+    /// Reads lines like "test result: ok. 5 passed; 0 failed; 1 ignored; 0 measured; …".
+    fn add(&mut self, line: &str) {
+        let Some((_, counts)) = line
+            .strip_prefix("test result: ")
+            .and_then(|rest| rest.split_once(". "))
+        else {
+            return;
+        };
+        for count in counts.split("; ") {
+            if let Some((number, what)) = count.split_once(' ') {
+                let number: u32 = number.parse().unwrap_or(0);
+                match what {
+                    "passed" => self.passed += number,
+                    "failed" => self.failed += number,
+                    "ignored" => self.ignored += number,
+                    _ => {}
+                }
+            }
+        }
+    }
+}
+
+impl std::fmt::Display for Tally {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} passed, {} failed", self.passed, self.failed)?;
+        if self.ignored > 0 {
+            write!(f, ", {} ignored", self.ignored)?;
+        }
+        // A test binary that does not compile, or dies, has no counts.
+        if !self.success && self.failed == 0 {
+            write!(f, ", stopped by an error")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Tally;
+
+    #[test]
+    fn results_of_several_binaries_add_up() {
+        let mut tally = Tally {
+            success: true,
+            ..Tally::default()
+        };
+        for line in [
+            "running 6 tests",
+            "test result: ok. 5 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.01s",
+            "test result: FAILED. 2 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.01s",
+        ] {
+            tally.add(line);
+        }
+        assert_eq!(tally.to_string(), "7 passed, 1 failed, 1 ignored");
+    }
+}
