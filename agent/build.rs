@@ -26,12 +26,7 @@ fn main() -> Result<()> {
     for variable in kernel_half::VARIABLES {
         println!("cargo:rerun-if-env-changed={variable}");
     }
-    for file in [
-        "build.rs",
-        "../xtask/src/kernel_half.rs",
-        "../agent-ebpf",
-        "../Cargo.lock",
-    ] {
+    for file in ["build.rs", "../xtask/src/kernel_half.rs", "../agent-ebpf", "../Cargo.lock"] {
         rerun_if_changed(Path::new(file));
     }
     let Some(toolchain) = Toolchain::find() else {
@@ -52,7 +47,11 @@ fn build_in_own_environment(toolchain: &Toolchain, linker: &Path) -> Result<()> 
     let linker_directory = linker.parent().context("bpf-linker has no directory")?.to_owned();
     let inherited = env::var_os("PATH").unwrap_or_default();
     let path = env::join_paths([linker_directory].into_iter().chain(env::split_paths(&inherited)))?;
-    let mut child = Command::new(env::current_exe().context("cannot find this build script")?)
+    let mut this_script = Command::new(env::current_exe().context("cannot find this build script")?);
+    if let Some(shared) = shared_build_directory()? {
+        this_script.env("CARGO_BUILD_BUILD_DIR", shared);
+    }
+    let mut child = this_script
         .env("PATH", path)
         // -Zbuild-std on a stable compiler; aya-build asks for it when it sees this.
         .env("RUSTC_BOOTSTRAP", "1")
@@ -61,10 +60,7 @@ fn build_in_own_environment(toolchain: &Toolchain, linker: &Path) -> Result<()> 
         .spawn()
         .context("cannot start this build script again")?;
 
-    let output = child
-        .stdout
-        .take()
-        .context("the output of the kernel half's build is gone")?;
+    let output = child.stdout.take().context("the output of the kernel half's build is gone")?;
     for line in BufReader::new(output).lines() {
         let line = line.context("cannot read the output of the kernel half's build")?;
         if !line.strip_prefix("cargo:warning=").is_some_and(is_cargo_status) {
@@ -83,6 +79,19 @@ fn build_in_own_environment(toolchain: &Toolchain, linker: &Path) -> Result<()> 
     Ok(())
 }
 
+/// Each profile of the agent has an `OUT_DIR` of its own, but all embed the same kernel half: kept in
+/// one place under the target directory, it is compiled once.
+fn shared_build_directory() -> Result<Option<PathBuf>> {
+    let mut above = out_dir()?;
+    while above.pop() {
+        // Cargo marks the target directory with it.
+        if above.join("CACHEDIR.TAG").exists() {
+            return Ok(Some(above.join("kernel-half")));
+        }
+    }
+    Ok(None)
+}
+
 /// "   Compiling core v0.0.0" and the like: aya-build hands these on as warnings, which they are not.
 /// Cargo right-aligns the verb in twelve columns.
 fn is_cargo_status(line: &str) -> bool {
@@ -95,17 +104,9 @@ fn is_cargo_status(line: &str) -> bool {
 }
 
 fn build(toolchain: &str) -> Result<()> {
-    let features: &[&str] = if env::var_os("CARGO_FEATURE_KERNEL_LOG").is_some() {
-        &["log"]
-    } else {
-        &[]
-    };
-    let package = Package {
-        name: "agent-ebpf",
-        root_dir: "../agent-ebpf",
-        no_default_features: false,
-        features,
-    };
+    let features: &[&str] = if env::var_os("CARGO_FEATURE_KERNEL_LOG").is_some() { &["log"] } else { &[] };
+    let package =
+        Package { name: "agent-ebpf", root_dir: "../agent-ebpf", no_default_features: false, features };
     let toolchain = match toolchain {
         "nightly" => aya_build::Toolchain::Nightly,
         other => aya_build::Toolchain::Custom(other),
@@ -120,8 +121,12 @@ fn leave_empty(why: &str, missing: Option<PathBuf>) -> Result<()> {
     );
     // Cargo runs this script again for as long as the file does not exist.
     rerun_if_changed(&missing.unwrap_or_else(|| "no-toolchain-for-the-kernel-half".into()));
-    let object = PathBuf::from(env::var_os("OUT_DIR").context("OUT_DIR is not set")?).join("podwitness-ebpf");
+    let object = out_dir()?.join("podwitness-ebpf");
     fs::write(&object, []).with_context(|| format!("cannot write {}", object.display()))
+}
+
+fn out_dir() -> Result<PathBuf> {
+    env::var_os("OUT_DIR").map(PathBuf::from).context("OUT_DIR is not set")
 }
 
 fn rerun_if_changed(file: &Path) {

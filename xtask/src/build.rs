@@ -40,11 +40,7 @@ pub(crate) fn build(profile: Profile) -> Result<()> {
 
 /// Compiles the agent, kernel half included. `agent/build.rs` finds the toolchain that the setup left.
 pub(crate) fn agent(profile: Profile) -> Result<PathBuf> {
-    show(
-        cargo()
-            .args(["build", "--package", "podwitness"])
-            .args(profile.flag()),
-    )?;
+    show(cargo().args(["build", "--package", "podwitness"]).args(profile.flag()))?;
     Ok(target_directory().join(profile.directory()).join("podwitness"))
 }
 
@@ -52,7 +48,8 @@ pub(crate) fn agent(profile: Profile) -> Result<PathBuf> {
 pub(crate) fn run(profile: Profile, arguments: &[OsString]) -> Result<Infallible> {
     setup::run(Purpose::Run)?;
     let agent = agent(profile)?;
-    machine::can_load()?;
+    let as_root = format!("start what was just built as root: sudo {}", agent.display());
+    machine::can_load(&as_root)?;
     let mut command = Command::new(&agent);
     // Cargo's own libraries must not follow the agent.
     command.args(arguments).env_remove("LD_LIBRARY_PATH");

@@ -8,19 +8,17 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// What the choice depends on: the build script runs again when one of them changes.
-pub(crate) const VARIABLES: [&str; 5] = [
-    TOOLCHAIN_VARIABLE,
-    "PODWITNESS_CACHE",
-    "XDG_CACHE_HOME",
-    "RUSTUP_HOME",
-    "HOME",
-];
+pub(crate) const VARIABLES: [&str; 5] =
+    [TOOLCHAIN_VARIABLE, "PODWITNESS_CACHE", "XDG_CACHE_HOME", "RUSTUP_HOME", "HOME"];
 
 /// Names a rustup toolchain to use instead of the ones looked for.
 pub(crate) const TOOLCHAIN_VARIABLE: &str = "PODWITNESS_KERNEL_TOOLCHAIN";
 
 /// The name under which the distribution's compiler is made visible to rustup.
 pub(crate) const DISTRO_TOOLCHAIN: &str = "podwitness-kernel";
+
+/// Stands in for a name where there is no rustup to give one.
+const SYSTEM: &str = "system";
 
 pub(crate) const LINKER_VERSION: &str = "0.13.0";
 
@@ -44,7 +42,7 @@ impl Toolchain {
         }
         if on_path("rustup").is_none() {
             // Then the compiler in use is the distribution's, and the only one.
-            return Self::at("system", Path::new("/usr"));
+            return Self::at(SYSTEM, Path::new("/usr"));
         }
         Self::named("nightly").or_else(|| Self::named(DISTRO_TOOLCHAIN))
     }
@@ -67,10 +65,7 @@ impl Toolchain {
 
     /// The toolchain in `sysroot` if it is recent enough and has the source of `core`.
     fn at(name: &str, sysroot: &Path) -> Option<Self> {
-        if !sysroot
-            .join("lib/rustlib/src/rust/library/core/src/lib.rs")
-            .exists()
-        {
+        if !sysroot.join("lib/rustlib/src/rust/library/core/src/lib.rs").exists() {
             return None;
         }
         let output = Command::new(sysroot.join("bin/rustc")).arg("-vV").output().ok()?;
@@ -79,17 +74,16 @@ impl Toolchain {
         let release = field("release: ")?.to_owned();
         let llvm = field("LLVM version: ")?.split('.').next()?.parse().ok()?;
         let new_enough = minor(&release)? >= minor(env!("CARGO_PKG_RUST_VERSION"))?;
-        new_enough.then(|| Self {
-            name: name.to_owned(),
-            sysroot: sysroot.to_owned(),
-            release,
-            llvm,
-        })
+        new_enough.then(|| Self { name: name.to_owned(), sysroot: sysroot.to_owned(), release, llvm })
+    }
+
+    pub(crate) fn is_of_distribution(&self) -> bool {
+        self.name == DISTRO_TOOLCHAIN || self.name == SYSTEM
     }
 
     /// The cargo of this toolchain.
     pub(crate) fn cargo(&self) -> Command {
-        if on_path("rustup").is_none() {
+        if self.name == SYSTEM {
             return Command::new(self.sysroot.join("bin/cargo"));
         }
         let mut cargo = Command::new("rustup");
@@ -113,11 +107,7 @@ impl Toolchain {
             return Some(own);
         }
         // Released bpf-linkers carry the LLVM of the newest nightly: they fit nightly, and only that.
-        if self.name == "nightly" {
-            on_path("bpf-linker")
-        } else {
-            None
-        }
+        if self.name == "nightly" { on_path("bpf-linker") } else { None }
     }
 }
 
@@ -131,9 +121,7 @@ pub(crate) fn cache() -> Option<PathBuf> {
 /// The full path of a program, as a shell would find it.
 pub(crate) fn on_path(program: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH")?;
-    env::split_paths(&path)
-        .map(|directory| directory.join(program))
-        .find(|file| file.is_file())
+    env::split_paths(&path).map(|directory| directory.join(program)).find(|file| file.is_file())
 }
 
 fn rustup_home() -> Option<PathBuf> {
@@ -141,9 +129,7 @@ fn rustup_home() -> Option<PathBuf> {
 }
 
 fn directory(variable: &str) -> Option<PathBuf> {
-    env::var_os(variable)
-        .filter(|value| !value.is_empty())
-        .map(PathBuf::from)
+    env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from)
 }
 
 /// 96 of "1.96.0-nightly".

@@ -14,24 +14,24 @@ const CAP_SYS_ADMIN: u32 = 21;
 const CAP_PERFMON: u32 = 38;
 const CAP_BPF: u32 = 39;
 
-/// Whether the kernel will take our programs; the error says why not and what to do.
-pub(crate) fn can_load() -> Result<()> {
+/// Whether the kernel will take our programs; the error says why not and what to do. What to do about
+/// missing privilege depends on who asks.
+pub(crate) fn can_load(to_get_privilege: &str) -> Result<()> {
     let capabilities = Capabilities::of_this_process()?;
     if !capabilities.suffice() {
-        return Err(Failure::new(
+        return Err(Failure::error(
             "loading eBPF programs needs root, or the capabilities CAP_BPF and CAP_PERFMON",
-            "run target/release/podwitness with sudo, or \
-             sudo setcap cap_bpf,cap_perfmon,cap_dac_read_search+ep target/release/podwitness",
+            to_get_privilege,
         ));
     }
     if !Path::new(BTF).exists() {
-        return Err(Failure::new(
+        return Err(Failure::error(
             format!("this kernel does not describe its types: {BTF} is missing"),
             "use a kernel built with CONFIG_DEBUG_INFO_BTF=y, as the distributions' kernels are",
         ));
     }
     load_smallest_program().map_err(|error| {
-        Failure::new(
+        Failure::error(
             format!("this kernel refuses even the smallest eBPF program: {error}"),
             "look for a seccomp profile or a security module that forbids bpf(), \
              as containers without --privileged have",
@@ -99,14 +99,8 @@ fn load_smallest_program() -> io::Result<()> {
         flags: 0,
     };
     // SAFETY: `load` and what it points to outlive the call, and the size passed is its own.
-    let descriptor = unsafe {
-        libc::syscall(
-            libc::SYS_bpf,
-            BPF_PROG_LOAD,
-            &raw const load,
-            size_of::<ProgramLoad>(),
-        )
-    };
+    let descriptor =
+        unsafe { libc::syscall(libc::SYS_bpf, BPF_PROG_LOAD, &raw const load, size_of::<ProgramLoad>()) };
     if descriptor < 0 {
         return Err(io::Error::last_os_error());
     }

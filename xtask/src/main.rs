@@ -61,33 +61,20 @@ impl Call {
     fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Self> {
         let mut arguments: Vec<_> = arguments.collect();
         let beyond = arguments.iter().position(|argument| argument == "--");
-        let passed_on = beyond
-            .map(|at| arguments.split_off(at).split_off(1))
-            .unwrap_or_default();
+        let passed_on = beyond.map(|at| arguments.split_off(at).split_off(1)).unwrap_or_default();
         let mut words = Words::new(arguments)?;
 
         let command = words.next().unwrap_or_else(|| "help".into());
         let call = match command.as_str() {
             "help" | "--help" | "-h" => Self::Help,
             "setup" => Self::Setup,
-            "build" => Self::Build(if words.flag("--release") {
-                Profile::Release
-            } else {
-                Profile::Debug
-            }),
+            "build" => Self::Build(if words.flag("--release") { Profile::Release } else { Profile::Debug }),
             "run" => {
-                let profile = if words.flag("--debug") {
-                    Profile::Debug
-                } else {
-                    Profile::Release
-                };
+                let profile = if words.flag("--debug") { Profile::Debug } else { Profile::Release };
                 words.flag("--release");
                 return words.end(Self::Run(profile, passed_on));
             }
-            "test" => Self::Test {
-                unprivileged: words.flag("--unprivileged"),
-                filter: words.filters()?,
-            },
+            "test" => Self::Test { unprivileged: words.flag("--unprivileged"), filter: words.filters()? },
             "lint" => Self::Lint,
             "tidy" => Self::Tidy,
             other => bail!("there is no command `{other}`\n\n{USAGE}"),
@@ -101,7 +88,7 @@ impl Call {
     fn run(self) -> Result<()> {
         match self {
             Self::Help => print!("{USAGE}"),
-            Self::Setup => drop(setup::run(Purpose::Test)?),
+            Self::Setup => drop(setup::run(Purpose::Build)?),
             Self::Build(profile) => build::build(profile)?,
             Self::Run(profile, arguments) => match build::run(profile, &arguments)? {},
             Self::Test { unprivileged, filter } => test::run(unprivileged, &filter)?,
@@ -122,11 +109,7 @@ impl Words {
     }
 
     fn next(&mut self) -> Option<String> {
-        if self.0.is_empty() {
-            None
-        } else {
-            Some(self.0.remove(0))
-        }
+        if self.0.is_empty() { None } else { Some(self.0.remove(0)) }
     }
 
     fn flag(&mut self, name: &str) -> bool {
@@ -164,13 +147,7 @@ mod tests {
         assert_eq!(parse("build").unwrap(), Call::Build(Profile::Debug));
         assert_eq!(parse("build --release").unwrap(), Call::Build(Profile::Release));
         assert_eq!(parse("run").unwrap(), Call::Run(Profile::Release, vec![]));
-        assert_eq!(
-            parse("test").unwrap(),
-            Call::Test {
-                unprivileged: false,
-                filter: vec![]
-            }
-        );
+        assert_eq!(parse("test").unwrap(), Call::Test { unprivileged: false, filter: vec![] });
     }
 
     #[test]
@@ -183,25 +160,12 @@ mod tests {
     #[test]
     fn filters_are_words() {
         let call = parse("test tcp --unprivileged oom").unwrap();
-        assert_eq!(
-            call,
-            Call::Test {
-                unprivileged: true,
-                filter: vec!["tcp".into(), "oom".into()]
-            }
-        );
+        assert_eq!(call, Call::Test { unprivileged: true, filter: vec!["tcp".into(), "oom".into()] });
     }
 
     #[test]
     fn nothing_unknown_is_ignored() {
-        for line in [
-            "bild",
-            "build --relese",
-            "run now",
-            "test --privileged",
-            "lint -- x",
-            "tidy up",
-        ] {
+        for line in ["bild", "build --relese", "run now", "test --privileged", "lint -- x", "tidy up"] {
             assert!(parse(line).is_err(), "{line}");
         }
     }

@@ -3,10 +3,10 @@
 use std::collections::VecDeque;
 use std::env;
 use std::ffi::OsStr;
-use std::io::{BufRead as _, BufReader, Read};
+use std::io::{BufRead as _, BufReader, IsTerminal as _, Read, pipe, stderr};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::sync::mpsc::{self, RecvTimeoutError, SyncSender};
 use std::thread;
 use std::time::Duration;
 
@@ -38,24 +38,27 @@ pub(crate) fn target_directory() -> PathBuf {
 /// Runs `command` in full view: first the command itself, then whatever it prints.
 pub(crate) fn show(command: &mut Command) -> Result<()> {
     eprintln!("$ {}", describe(command));
-    let status = command
-        .status()
-        .with_context(|| format!("cannot run {}", program(command)))?;
+    let status = command.status().with_context(|| format!("cannot run {}", program(command)))?;
     if !status.success() {
         bail!("`{}` failed ({status})", describe(command));
     }
     Ok(())
 }
 
-/// Runs `command` in full view and hands each line of its standard output to `watch` as well.
-pub(crate) fn show_and_watch(command: &mut Command, mut watch: impl FnMut(&str)) -> Result<bool> {
-    eprintln!("$ {}", describe(command));
-    let mut child = command
-        .stdout(Stdio::piped())
-        .spawn()
-        .with_context(|| format!("cannot run {}", program(command)))?;
-    for line in lines(child.stdout.take().context("no standard output")?) {
-        println!("{line}");
+/// Runs `command` in full view and hands each line of its output to `watch` as well. Whether it succeeded.
+pub(crate) fn show_and_watch(mut command: Command, mut watch: impl FnMut(&str)) -> Result<bool> {
+    eprintln!("$ {}", describe(&command));
+    if stderr().is_terminal() {
+        command.env("CARGO_TERM_COLOR", "always");
+    }
+    // One pipe for both streams keeps their lines in order.
+    let (reader, writer) = pipe().context("cannot create a pipe")?;
+    command.stdout(writer.try_clone()?).stderr(writer);
+    let mut child = command.spawn().with_context(|| format!("cannot run {}", program(&command)))?;
+    // It holds our ends of the pipe, which has to close with the child's.
+    drop(command);
+    for line in lines(reader) {
+        eprintln!("{line}");
         watch(&line);
     }
     Ok(child.wait()?.success())
@@ -63,13 +66,9 @@ pub(crate) fn show_and_watch(command: &mut Command, mut watch: impl FnMut(&str))
 
 /// Runs `command` with its output condensed into the live line; a failure shows the end of it.
 pub(crate) fn quietly(command: &mut Command, live: &Live) -> Result<()> {
-    let mut child = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .with_context(|| format!("cannot run {}", program(command)))?;
-    let (sender, output) = mpsc::channel();
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().with_context(|| format!("cannot run {}", program(command)))?;
+    let (sender, output) = mpsc::sync_channel(1024);
     forward(child.stdout.take().context("no standard output")?, sender.clone());
     forward(child.stderr.take().context("no standard error")?, sender);
 
@@ -99,40 +98,26 @@ pub(crate) fn quietly(command: &mut Command, live: &Live) -> Result<()> {
 /// What `command` prints, if it succeeds.
 pub(crate) fn output(command: &mut Command) -> Option<String> {
     let output = command.stdin(Stdio::null()).output().ok()?;
-    if output.status.success() {
-        String::from_utf8(output.stdout).ok()
-    } else {
-        None
-    }
+    if output.status.success() { String::from_utf8(output.stdout).ok() } else { None }
 }
 
 /// `command` as it would be typed.
 fn describe(command: &Command) -> String {
     let words = command.get_args().map(OsStr::to_string_lossy);
-    [program(command).into()]
-        .into_iter()
-        .chain(words)
-        .collect::<Vec<_>>()
-        .join(" ")
+    [program(command).into()].into_iter().chain(words).collect::<Vec<_>>().join(" ")
 }
 
 fn program(command: &Command) -> String {
     let program = PathBuf::from(command.get_program());
-    program
-        .file_name()
-        .unwrap_or(command.get_program())
-        .to_string_lossy()
-        .into_owned()
+    program.file_name().unwrap_or(command.get_program()).to_string_lossy().into_owned()
 }
 
-fn forward(from: impl Read + Send + 'static, to: Sender<String>) {
+fn forward(from: impl Read + Send + 'static, to: SyncSender<String>) {
     thread::spawn(move || lines(from).try_for_each(|line| to.send(line)));
 }
 
 /// Lines of text; bytes that are not text don't end the stream.
 fn lines(from: impl Read) -> impl Iterator<Item = String> {
     let chunks = BufReader::new(from).split(b'\n');
-    chunks
-        .map_while(Result::ok)
-        .map(|line| String::from_utf8_lossy(&line).into_owned())
+    chunks.map_while(Result::ok).map(|line| String::from_utf8_lossy(&line).into_owned())
 }

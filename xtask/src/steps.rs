@@ -28,12 +28,8 @@ pub(crate) struct Failure {
 }
 
 impl Failure {
-    pub(crate) fn new(why: impl Into<String>, advice: impl Into<String>) -> anyhow::Error {
-        Self {
-            why: why.into(),
-            advice: advice.into(),
-        }
-        .into()
+    pub(crate) fn error(why: impl Into<String>, advice: impl Into<String>) -> anyhow::Error {
+        Self { why: why.into(), advice: advice.into() }.into()
     }
 }
 
@@ -85,13 +81,7 @@ impl Live {
     fn new(head: String) -> Self {
         let now = Instant::now();
         let terminal = stderr().is_terminal();
-        let live = Self {
-            head,
-            begun: now,
-            shown: Cell::new(now),
-            last_line: RefCell::default(),
-            terminal,
-        };
+        let live = Self { head, begun: now, shown: Cell::new(now), last_line: RefCell::default(), terminal };
         if terminal {
             live.write(&live.head);
         }
@@ -114,10 +104,7 @@ impl Live {
             self.write(&format!("\r\x1b[K{} {seconds} s  {line}", self.head));
         } else if self.shown.get().elapsed() >= HEARTBEAT {
             self.shown.set(Instant::now());
-            self.write(&format!(
-                "{} still running after {seconds} s: {line}\n",
-                self.head
-            ));
+            self.write(&format!("{} still running after {seconds} s: {line}\n", self.head));
         }
     }
 

@@ -15,38 +15,32 @@ const LIVE: &str = "integration-tests";
 
 pub(crate) fn run(unprivileged: bool, filter: &[String]) -> Result<()> {
     let begun = Instant::now();
-    let ready = setup::run(if unprivileged {
-        Purpose::Build
-    } else {
-        Purpose::Test
-    })?;
+    let skipped = reason_to_skip(unprivileged)?;
+    if let Some(reason) = &skipped {
+        eprintln!("the tests on the live kernel will be skipped: {reason}");
+    }
+    let ready = setup::run(if skipped.is_none() { Purpose::Test } else { Purpose::Build })?;
     let agent = build::agent(Profile::Release)?;
 
-    let mut unit = cargo();
-    unit.args(["test", "--workspace", "--exclude", LIVE, "--no-fail-fast", "--"])
-        .args(filter);
-    let unit = Tally::of(&mut unit)?;
+    let mut tests = cargo();
+    tests.args(["test", "--workspace", "--exclude", LIVE, "--no-fail-fast", "--"]).args(filter);
+    let unit = Tally::of(tests)?;
 
-    let live = match reason_to_skip(unprivileged)? {
-        Some(reason) => Err(reason),
-        None => {
-            let mut live = cargo();
-            live.args(["test", "--package", LIVE, "--no-fail-fast", "--"])
-                .args(filter);
-            // They share one kernel, and each looks at what the others would disturb.
-            live.arg("--test-threads=1");
-            live.env("PODWITNESS_BIN", &agent);
-            hand_over_prometheus(&ready, &mut live);
-            Ok(Tally::of(&mut live)?)
-        }
+    let live = if skipped.is_none() {
+        let mut tests = cargo();
+        tests.args(["test", "--package", LIVE, "--no-fail-fast", "--"]).args(filter);
+        // They share one kernel, and each looks at what the others would disturb.
+        tests.arg("--test-threads=1").env("PODWITNESS_BIN", &agent);
+        hand_over_prometheus(&ready, &mut tests);
+        Some(Tally::of(tests)?)
+    } else {
+        None
     };
 
-    let live_summary = match &live {
-        Ok(tally) => format!("live kernel: {tally}"),
-        Err(reason) => format!("live kernel: skipped, {reason}"),
-    };
-    eprintln!("\nunit: {unit}; {live_summary} ({} s)", begun.elapsed().as_secs());
-    if !unit.success || live.is_ok_and(|tally| !tally.success) {
+    let seconds = begun.elapsed().as_secs();
+    let on_the_kernel = live.as_ref().map_or("skipped".into(), Tally::to_string);
+    eprintln!("\nunit tests: {unit}; tests on the live kernel: {on_the_kernel} ({seconds} s)");
+    if !unit.success || live.is_some_and(|tally| !tally.success) {
         bail!("tests failed");
     }
     Ok(())
@@ -55,12 +49,12 @@ pub(crate) fn run(unprivileged: bool, filter: &[String]) -> Result<()> {
 /// Why the live tests cannot run, if they cannot; on a build server that is an error.
 fn reason_to_skip(unprivileged: bool) -> Result<Option<String>> {
     if unprivileged {
-        return Ok(Some("as --unprivileged asks".into()));
+        return Ok(Some("--unprivileged asks for it".into()));
     }
-    match machine::can_load() {
+    match machine::can_load("run `cargo xtask test` as root") {
         Ok(()) => Ok(None),
         Err(error) if machine::is_ci() => Err(error),
-        Err(error) => Ok(Some(format!("because {error}"))),
+        Err(error) => Ok(Some(error.to_string())),
     }
 }
 
@@ -81,7 +75,7 @@ struct Tally {
 }
 
 impl Tally {
-    fn of(tests: &mut Command) -> Result<Self> {
+    fn of(tests: Command) -> Result<Self> {
         let mut tally = Self::default();
         tally.success = show_and_watch(tests, |line| tally.add(line))?;
         Ok(tally)
@@ -89,9 +83,7 @@ impl Tally {
 
     /// Reads lines like "test result: ok. 5 passed; 0 failed; 1 ignored; 0 measured; …".
     fn add(&mut self, line: &str) {
-        let Some((_, counts)) = line
-            .strip_prefix("test result: ")
-            .and_then(|rest| rest.split_once(". "))
+        let Some((_, counts)) = line.strip_prefix("test result: ").and_then(|rest| rest.split_once(". "))
         else {
             return;
         };
@@ -129,10 +121,7 @@ mod tests {
 
     #[test]
     fn results_of_several_binaries_add_up() {
-        let mut tally = Tally {
-            success: true,
-            ..Tally::default()
-        };
+        let mut tally = Tally { success: true, ..Tally::default() };
         for line in [
             "running 6 tests",
             "test result: ok. 5 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.01s",

@@ -53,12 +53,7 @@ impl House {
     fn sensors_without_a_part(&self) -> Result<Vec<String>> {
         let (hooks, sensors) = (self.names(HOOKS)?, self.names(SENSORS)?);
         let (contracts, proofs) = (self.names(CONTRACTS)?, self.names(PROOFS)?);
-        let parts = [
-            (HOOKS, &hooks),
-            (SENSORS, &sensors),
-            (CONTRACTS, &contracts),
-            (PROOFS, &proofs),
-        ];
+        let parts = [(HOOKS, &hooks), (SENSORS, &sensors), (CONTRACTS, &contracts), (PROOFS, &proofs)];
         let mut missing = Vec::new();
         for sensor in hooks.union(&sensors) {
             for (directory, _) in parts.iter().filter(|(_, names)| !names.contains(sensor)) {
@@ -111,9 +106,7 @@ impl House {
 fn entries(directory: &Path) -> Result<Vec<PathBuf>> {
     let cannot = || format!("cannot list {}", directory.display());
     let entries = directory.read_dir().with_context(cannot)?;
-    entries
-        .map(|entry| Ok(entry.with_context(cannot)?.path()))
-        .collect()
+    entries.map(|entry| Ok(entry.with_context(cannot)?.path())).collect()
 }
 
 fn too_long(file: &Path, text: &str) -> Option<String> {
@@ -125,22 +118,15 @@ fn unsafe_outside_its_places(file: &Path, text: &str) -> Vec<String> {
     if MAY_BE_UNSAFE.iter().any(|place| file.starts_with(place)) {
         return Vec::new();
     }
-    let lines = text
-        .lines()
-        .enumerate()
-        .filter(|(_, line)| has_keyword_unsafe(line));
-    lines
-        .map(|(at, _)| format!("{}:{} uses `unsafe`", file.display(), at + 1))
-        .collect()
+    let lines = text.lines().enumerate().filter(|(_, line)| has_keyword_unsafe(line));
+    lines.map(|(at, _)| format!("{}:{} uses `unsafe`", file.display(), at + 1)).collect()
 }
 
 /// As a word of code: `forbid(unsafe_code)`, comments and strings on the same line don't count.
 fn has_keyword_unsafe(line: &str) -> bool {
     let code = line.split("//").next().unwrap_or_default();
     let outside_of_strings: String = code.split('"').step_by(2).collect();
-    outside_of_strings
-        .split(|c: char| !c.is_alphanumeric() && c != '_')
-        .any(|word| word == "unsafe")
+    outside_of_strings.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == "unsafe")
 }
 
 #[cfg(test)]
@@ -206,36 +192,22 @@ mod tests {
     #[test]
     fn long_files_are_found_but_not_in_target() {
         let long = "\n".repeat(LONGEST_FILE + 1);
-        let files = [
-            ("agent/src/a.rs", long.as_str()),
-            ("target/debug/b.rs", &long),
-            ("agent/src/c.md", &long),
-        ];
-        assert_eq!(
-            Tree::new("long", &files).broken(),
-            ["agent/src/a.rs has 601 lines, more than 600"]
-        );
+        let files =
+            [("agent/src/a.rs", long.as_str()), ("target/debug/b.rs", &long), ("agent/src/c.md", &long)];
+        assert_eq!(Tree::new("long", &files).broken(), ["agent/src/a.rs has 601 lines, more than 600"]);
     }
 
     #[test]
     fn unsafe_code_stays_in_its_places() {
         let code = "fn f() {\n    unsafe { g() }\n}\n";
         let files = [("agent/src/kernel/map.rs", code), ("agent/src/app.rs", code)];
-        assert_eq!(
-            Tree::new("unsafe", &files).broken(),
-            ["agent/src/app.rs:2 uses `unsafe`"]
-        );
+        assert_eq!(Tree::new("unsafe", &files).broken(), ["agent/src/app.rs:2 uses `unsafe`"]);
     }
 
     #[test]
     fn only_the_keyword_counts() {
         assert!(has_keyword_unsafe("let x = \"a\"; unsafe { f() }"));
-        for line in [
-            "#![forbid(unsafe_code)]",
-            "// unsafe",
-            "print(\"unsafe\")",
-            "fn unsafely() {}",
-        ] {
+        for line in ["#![forbid(unsafe_code)]", "// unsafe", "print(\"unsafe\")", "fn unsafely() {}"] {
             assert!(!has_keyword_unsafe(line), "{line}");
         }
     }

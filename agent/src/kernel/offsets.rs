@@ -5,14 +5,14 @@ use agent_ebpf::contract::offsets::{COMPUTED, FIELDS};
 use super::btf::{Btf, BtfError};
 
 /// Offsets by global, and what could not be found.
-pub struct Offsets {
-    pub found: Vec<(&'static str, u64)>,
-    pub missing: Vec<(&'static str, BtfError)>,
+pub(super) struct Offsets {
+    pub(super) found: Vec<(&'static str, u64)>,
+    pub(super) missing: Vec<(&'static str, BtfError)>,
 }
 
 impl Offsets {
     /// Looks up every field of the contract. What is missing is left to the programs that need it.
-    pub fn of(btf: &Btf) -> Self {
+    pub(super) fn of(btf: &Btf) -> Self {
         let mut offsets = Self { found: Vec::new(), missing: Vec::new() };
         for field in FIELDS {
             offsets.note(field.global, btf.field_of_width(field.path, field.width));
@@ -24,7 +24,7 @@ impl Offsets {
     }
 
     /// Whether the field behind this global was found.
-    pub fn has(&self, global: &str) -> bool {
+    pub(super) fn has(&self, global: &str) -> bool {
         self.found.iter().any(|(name, _)| *name == global)
     }
 

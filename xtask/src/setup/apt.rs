@@ -23,12 +23,9 @@ impl Apt {
 
     /// Installs `packages`; never at the price of removing another one.
     pub(crate) fn install(&mut self, packages: &[&str], live: &Live) -> Result<()> {
-        let by_hand = format!(
-            "sudo apt-get install --no-install-recommends {}",
-            packages.join(" ")
-        );
+        let by_hand = format!("sudo apt-get install --no-install-recommends {}", packages.join(" "));
         if !Self::exists() {
-            return Err(Failure::new(
+            return Err(Failure::error(
                 format!(
                     "the Debian packages {} are missing, and this system has no apt-get",
                     packages.join(", ")
@@ -37,18 +34,15 @@ impl Apt {
             ));
         }
         if !machine::is_root() {
-            return Err(Failure::new(
-                format!(
-                    "only root can install the missing packages: {}",
-                    packages.join(", ")
-                ),
+            return Err(Failure::error(
+                format!("only root can install the missing packages: {}", packages.join(", ")),
                 format!("{by_hand}, then run this again"),
             ));
         }
         self.update(live);
         let options = ["install", "--yes", "--no-install-recommends", "--no-remove"];
         quietly(Self::apt_get().args(options).args(packages), live)
-            .map_err(|error| Failure::new(format!("{error:#}"), by_hand))
+            .map_err(|error| Failure::error(format!("{error:#}"), by_hand))
     }
 
     /// Fetches one package into `directory` without installing it, which would also start its service.
@@ -56,11 +50,8 @@ impl Apt {
         if machine::is_root() {
             self.update(live);
         }
-        quietly(
-            Self::apt_get().args(["download", package]).current_dir(directory),
-            live,
-        )
-        .with_context(|| format!("cannot download the Debian package {package}"))
+        quietly(Self::apt_get().args(["download", package]).current_dir(directory), live)
+            .with_context(|| format!("cannot download the Debian package {package}"))
     }
 
     /// The version that an installation would take.
@@ -68,14 +59,8 @@ impl Apt {
         if machine::is_root() {
             self.update(live);
         }
-        let policy = output(
-            Command::new("apt-cache")
-                .args(["policy", package])
-                .env("LC_ALL", "C"),
-        )?;
-        let version = policy
-            .lines()
-            .find_map(|line| line.trim().strip_prefix("Candidate: "))?;
+        let policy = output(Command::new("apt-cache").args(["policy", package]).env("LC_ALL", "C"))?;
+        let version = policy.lines().find_map(|line| line.trim().strip_prefix("Candidate: "))?;
         (version != "(none)").then(|| version.to_owned())
     }
 
@@ -90,12 +75,8 @@ impl Apt {
 
     fn apt_get() -> Command {
         let mut command = Command::new("apt-get");
-        command
-            .env("DEBIAN_FRONTEND", "noninteractive")
-            .env("LC_ALL", "C");
-        command
-            .args(["--quiet", "--option", "DPkg::Lock::Timeout=120"])
-            .env_remove("LD_LIBRARY_PATH");
+        command.env("DEBIAN_FRONTEND", "noninteractive").env("LC_ALL", "C");
+        command.args(["--quiet", "--option", "DPkg::Lock::Timeout=120"]).env_remove("LD_LIBRARY_PATH");
         command.current_dir(env::temp_dir());
         command
     }

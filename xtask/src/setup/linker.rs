@@ -16,8 +16,10 @@ pub(super) fn ensure(toolchain: &Toolchain, apt: &mut Apt, live: &Live) -> Resul
     }
     let llvm = format!("llvm-{}", toolchain.llvm);
     let prefix = format!("/usr/lib/{llvm}");
-    if Apt::exists() && !Path::new(&prefix).join("include").exists() {
-        apt.install(&[&format!("{llvm}-dev")], live)?;
+    let package = format!("{llvm}-dev");
+    // A nightly may be ahead of every package source; then the way is a released bpf-linker, see below.
+    if !Path::new(&prefix).join("include").exists() && apt.candidate(&package, live).is_some() {
+        apt.install(&[&package], live)?;
     }
     // With LLVM back in place, a linker of an earlier setup may work again.
     if works(toolchain) {
@@ -35,9 +37,7 @@ pub(super) fn ensure(toolchain: &Toolchain, apt: &mut Apt, live: &Live) -> Resul
 
 /// Started, not only looked at: its LLVM may have gone since it was built.
 fn works(toolchain: &Toolchain) -> bool {
-    toolchain
-        .linker()
-        .is_some_and(|linker| output(Command::new(linker).arg("--version")).is_some())
+    toolchain.linker().is_some_and(|linker| output(Command::new(linker).arg("--version")).is_some())
 }
 
 fn install(toolchain: &Toolchain, llvm: &str, prefix: &Path, live: &Live) -> Result<()> {
@@ -52,22 +52,17 @@ fn install(toolchain: &Toolchain, llvm: &str, prefix: &Path, live: &Live) -> Res
         "--version",
         LINKER_VERSION,
     ]);
-    command
-        .args(["--no-default-features", "--features", llvm, "--root"])
-        .arg(&home);
+    command.args(["--no-default-features", "--features", llvm, "--root"]).arg(&home);
     if prefix.exists() {
         command.env("LLVM_PREFIX", prefix);
     }
     quietly(&mut command, live).map_err(|error| {
-        let binary = home.join("bin/bpf-linker");
-        Failure::new(
-            format!("{error:#}"),
-            format!(
-                "install the development files of LLVM {} and run this again, or put a released bpf-linker \
-                 built for that LLVM at {}",
-                toolchain.llvm,
-                binary.display()
-            ),
-        )
+        let advice = format!(
+            "install the development files of LLVM {} and run this again, \
+             or take a released build, which brings its LLVM: cargo binstall bpf-linker@{LINKER_VERSION} --root {}",
+            toolchain.llvm,
+            home.display()
+        );
+        Failure::error(format!("{error:#}"), advice)
     })
 }

@@ -44,14 +44,12 @@ pub(crate) fn run(purpose: Purpose) -> Result<Ready> {
         Ok(outcome)
     })?;
     let toolchain = toolchain.context("no toolchain")?;
-    steps.run(
-        &format!("bpf-linker {LINKER_VERSION} for LLVM {}", toolchain.llvm),
-        |live| linker::ensure(&toolchain, &mut apt, live),
-    )?;
+    steps.run(&format!("bpf-linker {LINKER_VERSION} for LLVM {}", toolchain.llvm), |live| {
+        linker::ensure(&toolchain, &mut apt, live)
+    })?;
     if purpose == Purpose::Lint {
-        steps.run("clippy for the kernel half", |live| {
-            toolchain::ensure_clippy(&toolchain, &mut apt, live)
-        })?;
+        steps
+            .run("clippy for the kernel half", |live| toolchain::ensure_clippy(&toolchain, &mut apt, live))?;
     }
     if matches!(purpose, Purpose::Run | Purpose::Test) {
         steps.run("mounts", |_| mounts::ensure())?;
@@ -63,8 +61,5 @@ pub(crate) fn run(purpose: Purpose) -> Result<Ready> {
             Ok(outcome)
         })?;
     }
-    Ok(Ready {
-        toolchain,
-        prometheus,
-    })
+    Ok(Ready { toolchain, prometheus })
 }

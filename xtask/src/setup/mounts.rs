@@ -19,21 +19,9 @@ struct Mount {
 
 const MOUNTS: [Mount; 3] = [
     // On a pure v2 system it is long there, at /sys/fs/cgroup itself.
-    Mount {
-        kind: "cgroup2",
-        at: "/sys/fs/cgroup/unified",
-        needed: true,
-    },
-    Mount {
-        kind: "tracefs",
-        at: "/sys/kernel/tracing",
-        needed: false,
-    },
-    Mount {
-        kind: "bpf",
-        at: "/sys/fs/bpf",
-        needed: false,
-    },
+    Mount { kind: "cgroup2", at: "/sys/fs/cgroup/unified", needed: true },
+    Mount { kind: "tracefs", at: "/sys/kernel/tracing", needed: false },
+    Mount { kind: "bpf", at: "/sys/fs/bpf", needed: false },
 ];
 
 pub(super) fn ensure() -> Result<Outcome> {
@@ -44,10 +32,7 @@ pub(super) fn ensure() -> Result<Outcome> {
     }
     if !machine::is_root() {
         let kinds: Vec<_> = missing.iter().map(|mount| mount.kind).collect();
-        return Ok(Outcome::Skipped(format!(
-            "only root can mount {}",
-            kinds.join(", ")
-        )));
+        return Ok(Outcome::Skipped(format!("only root can mount {}", kinds.join(", "))));
     }
     let mut refused = Vec::new();
     for mount in missing {
@@ -55,7 +40,7 @@ pub(super) fn ensure() -> Result<Outcome> {
             continue;
         }
         if mount.needed {
-            return Err(Failure::new(
+            return Err(Failure::error(
                 format!(
                     "the {} file system is mounted nowhere and cannot be mounted at {}",
                     mount.kind, mount.at
@@ -68,18 +53,13 @@ pub(super) fn ensure() -> Result<Outcome> {
     if refused.is_empty() {
         return Ok(Outcome::Done);
     }
-    Ok(Outcome::Skipped(format!(
-        "this kernel lets nobody mount {} here",
-        refused.join(", ")
-    )))
+    Ok(Outcome::Skipped(format!("this kernel lets nobody mount {} here", refused.join(", "))))
 }
 
 impl Mount {
     /// Anywhere will do: whoever uses it looks it up in the same table.
     fn is_in(&self, table: &str) -> bool {
-        table
-            .lines()
-            .any(|line| line.split(' ').nth(2) == Some(self.kind))
+        table.lines().any(|line| line.split(' ').nth(2) == Some(self.kind))
     }
 
     fn mount(&self) -> Option<()> {
@@ -97,11 +77,8 @@ mod tests {
     #[test]
     fn a_mount_is_known_by_its_kind_wherever_it_is() {
         let table = "cgroup2 /sys/fs/cgroup cgroup2 rw,nosuid 0 0\nnone /bpf tmpfs rw 0 0\n";
-        let found: Vec<_> = MOUNTS
-            .iter()
-            .filter(|mount| mount.is_in(table))
-            .map(|mount| mount.kind)
-            .collect();
+        let found: Vec<_> =
+            MOUNTS.iter().filter(|mount| mount.is_in(table)).map(|mount| mount.kind).collect();
         assert_eq!(found, ["cgroup2"]);
     }
 }

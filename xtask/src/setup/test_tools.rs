@@ -22,33 +22,23 @@ pub(crate) struct Prometheus {
 }
 
 pub(super) fn ensure(apt: &mut Apt, live: &Live) -> Result<(Option<Prometheus>, Outcome)> {
-    let mut packages: Vec<_> = TOOLS
-        .iter()
-        .filter(|(tool, _)| on_path(tool).is_none())
-        .map(|(_, package)| *package)
-        .collect();
+    let mut packages: Vec<_> =
+        TOOLS.iter().filter(|(tool, _)| on_path(tool).is_none()).map(|(_, package)| *package).collect();
     packages.dedup();
     let missing = !packages.is_empty();
     if missing {
         apt.install(&packages, live)?;
     }
     if let Some(prometheus) = Prometheus::find() {
-        let outcome = if missing {
-            Outcome::Done
-        } else {
-            Outcome::AlreadyThere
-        };
+        let outcome = if missing { Outcome::Done } else { Outcome::AlreadyThere };
         return Ok((Some(prometheus), outcome));
     }
     match Prometheus::unpack(apt, live) {
         Ok(prometheus) => Ok((Some(prometheus), Outcome::Done)),
         Err(error) if machine::is_ci() => Err(error),
-        Err(error) => Ok((
-            None,
-            Outcome::Skipped(format!(
-                "no Prometheus on the PATH, and none to be had: {error:#}"
-            )),
-        )),
+        Err(error) => {
+            Ok((None, Outcome::Skipped(format!("no Prometheus on the PATH, and none to be had: {error:#}"))))
+        }
     }
 }
 
@@ -59,26 +49,15 @@ impl Prometheus {
         if let Some((server, promtool)) = on_path {
             return Some(Self { server, promtool });
         }
-        let mut unpacked: Vec<_> = cache()?
-            .read_dir()
-            .ok()?
-            .flatten()
-            .map(|entry| entry.path())
-            .collect();
+        let mut unpacked: Vec<_> = cache()?.read_dir().ok()?.flatten().map(|entry| entry.path()).collect();
         unpacked.sort();
-        unpacked
-            .iter()
-            .rev()
-            .find_map(|directory| Self::inside(directory))
+        unpacked.iter().rev().find_map(|directory| Self::inside(directory))
     }
 
     fn inside(directory: &Path) -> Option<Self> {
         let name = directory.file_name()?.to_str()?;
         let binaries = directory.join("usr/bin");
-        let prometheus = Self {
-            server: binaries.join("prometheus"),
-            promtool: binaries.join("promtool"),
-        };
+        let prometheus = Self { server: binaries.join("prometheus"), promtool: binaries.join("promtool") };
         let complete = prometheus.server.exists() && prometheus.promtool.exists();
         // Names that begin with a dot are unfinished.
         (name.starts_with("prometheus-") && complete).then_some(prometheus)
@@ -105,18 +84,10 @@ impl Prometheus {
             .map(|entry| entry.path())
             .find(|path| path.extension().is_some_and(|extension| extension == "deb"))
             .context("apt-get download left no package behind")?;
-        let version = output(
-            Command::new("dpkg-deb")
-                .arg("--field")
-                .arg(&package)
-                .arg("Version"),
-        )
-        .context("cannot read the version of the package")?;
+        let version = output(Command::new("dpkg-deb").arg("--field").arg(&package).arg("Version"))
+            .context("cannot read the version of the package")?;
         let root = partial.join("root");
-        quietly(
-            Command::new("dpkg-deb").arg("--extract").arg(&package).arg(&root),
-            live,
-        )?;
+        quietly(Command::new("dpkg-deb").arg("--extract").arg(&package).arg(&root), live)?;
 
         let home = cache.join(format!("prometheus-{}", version.trim()));
         let _ = fs::remove_dir_all(&home);

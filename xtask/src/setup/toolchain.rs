@@ -21,7 +21,7 @@ pub(super) fn ensure(apt: &mut Apt, live: &Live) -> Result<(Toolchain, Outcome)>
     }
     let oldest = env!("CARGO_PKG_RUST_VERSION");
     if let Some(name) = std::env::var_os(TOOLCHAIN_VARIABLE) {
-        return Err(Failure::new(
+        return Err(Failure::error(
             format!(
                 "{TOOLCHAIN_VARIABLE}={} is no rustup toolchain of at least {oldest} with the source of `core`",
                 name.display()
@@ -37,30 +37,23 @@ pub(super) fn ensure(apt: &mut Apt, live: &Live) -> Result<(Toolchain, Outcome)>
 
 fn install(apt: &mut Apt, live: &Live) -> Result<()> {
     if !Apt::exists() {
-        return Err(Failure::new(
-            "no Rust nightly with the source of `core` was found",
-            BY_HAND,
-        ));
+        return Err(Failure::error("no Rust nightly with the source of `core` was found", BY_HAND));
     }
     let oldest = env!("CARGO_PKG_RUST_VERSION");
     let candidate = apt.candidate(COMPILER, live).unwrap_or_else(|| "none".into());
     if !is_at_least(&candidate, oldest) {
-        return Err(Failure::new(
+        return Err(Failure::error(
             format!("the package sources offer no {COMPILER} of at least {oldest} (they have {candidate})"),
             BY_HAND,
         ));
     }
-    apt.install(&PACKAGES, live)
-        .map_err(|error| match error.downcast::<Failure>() {
-            Ok(failure) => Failure::new(failure.why, format!("{BY_HAND}\n       or: {}", failure.advice)),
-            Err(error) => error,
-        })?;
+    apt.install(&PACKAGES, live).map_err(|error| match error.downcast::<Failure>() {
+        Ok(failure) => Failure::error(failure.why, format!("{BY_HAND}\n       or: {}", failure.advice)),
+        Err(error) => error,
+    })?;
     if on_path("rustup").is_some() {
-        quietly(
-            Command::new("rustup").args(["toolchain", "link", DISTRO_TOOLCHAIN, "/usr"]),
-            live,
-        )
-        .context("cannot make Debian's compiler visible to rustup")?;
+        quietly(Command::new("rustup").args(["toolchain", "link", DISTRO_TOOLCHAIN, "/usr"]), live)
+            .context("cannot make Debian's compiler visible to rustup")?;
     }
     Ok(())
 }
@@ -70,8 +63,8 @@ pub(super) fn ensure_clippy(toolchain: &Toolchain, apt: &mut Apt, live: &Live) -
     if toolchain.sysroot.join("bin/clippy-driver").exists() {
         return Ok(Outcome::AlreadyThere);
     }
-    if toolchain.name != DISTRO_TOOLCHAIN {
-        return Err(Failure::new(
+    if !toolchain.is_of_distribution() {
+        return Err(Failure::error(
             format!("toolchain `{}` has no clippy", toolchain.name),
             format!("rustup component add clippy --toolchain {}", toolchain.name),
         ));

@@ -1,0 +1,260 @@
+//! The agent from start to stop: bind → load → attach → serve → detach → drain.
+
+use std::{
+    io::{self, Write as _},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::Instant,
+};
+
+use agent_ebpf::contract::{
+    stats::SensorId,
+    syscalls::{Bank, ERROR_BUCKETS, ErrorBucket},
+};
+use anyhow::{Context as _, Result, anyhow};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::{oneshot, watch},
+};
+
+use crate::{
+    config::{Config, Effective},
+    doctor::Table,
+    http::{self, Health, Listener, Scrapes},
+    identity::{Bounds, Registry, Tree},
+    kernel::{Kernel, Loaded, Settings, possible_cpus},
+    ledger::Ledger,
+    live::Hub,
+    metrics::{Agent, Exporter, Figures, KernelStats},
+    reader::{Deliveries, Reader},
+    sensor::{SENSORS, State, syscalls},
+};
+
+/// Runs the agent until SIGTERM or SIGINT.
+pub fn run(config: &Config, effective: &Effective) -> Result<()> {
+    tracing_subscriber::fmt()
+        .with_max_level(config.log.level)
+        .with_writer(io::stderr)
+        .with_target(false)
+        .init();
+    for value in effective.chosen() {
+        tracing::info!("{value}");
+    }
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("podwitness")
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?
+        .block_on(serve(config))
+}
+
+/// Loads the kernel half for this configuration.
+pub fn load(config: &Config) -> Result<Loaded> {
+    let settings = settings(config)?;
+    Kernel::load(&settings, |sensor| is_enabled(config, sensor))
+        .context("cannot load the kernel programs; `podwitness doctor` says what this machine lacks")
+}
+
+/// Attaches every sensor that is on.
+pub fn attach(config: &Config, kernel: &mut Kernel) -> Vec<(SensorId, State)> {
+    SENSORS
+        .iter()
+        .map(|sensor| {
+            let state = if is_enabled(config, sensor.id) { kernel.attach(sensor) } else { State::Disabled };
+            (sensor.id, state)
+        })
+        .collect()
+}
+
+async fn serve(config: &Config) -> Result<()> {
+    let started = Instant::now();
+    // Before anything is loaded: a taken port is found at once.
+    let metrics = http::bind(config.metrics.listen, "metrics.listen").await?;
+    let debug = http::bind(config.debug.listen, "debug.listen").await?;
+    let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
+
+    let Loaded { mut kernel, rings, slots, stats, banks, errors, cpus } = load(config)?;
+    let registry = Arc::new(registry(config)?);
+    let kernel_bytes = stats.bytes() + banks.bytes() + errors.bytes();
+    let figures_slots = slots.count();
+    let tables = config
+        .sensors
+        .syscalls
+        .then(|| syscalls::Tables { banks, errors, cpus, slots: slots.count() });
+    let ledger = Arc::new(Mutex::new(Ledger::new(Arc::clone(&registry), slots, tables)));
+    let hub = Arc::new(Hub::new(config.debug.buffer, config.debug.clients));
+    let kernel_stats = Arc::new(KernelStats::new(stats));
+    let deliveries = Arc::new(Deliveries::default());
+    let stop = Arc::new(AtomicBool::new(false));
+
+    let sensors = attach(config, &mut kernel);
+    // After the hooks that tell of births: no cgroup falls between them and the scan.
+    let scanned = registry.scan(Instant::now()).context("cannot list the cgroups")?;
+    print_start(&metrics, &debug, &sensors)?;
+    tracing::info!(
+        cgroups = scanned.found,
+        kernel_kib = kernel_bytes / 1024,
+        after_ms = started.elapsed().as_millis(),
+        "observing"
+    );
+
+    let (poll_min, poll_max, scan_interval) = Reader::intervals(config);
+    let reader = Reader {
+        rings,
+        ledger: Arc::clone(&ledger),
+        registry: Arc::clone(&registry),
+        hub: Arc::clone(&hub),
+        stats: Arc::clone(&kernel_stats),
+        deliveries: Arc::clone(&deliveries),
+        stop: Arc::clone(&stop),
+        poll_min,
+        poll_max,
+        scan_interval,
+    };
+    let (ended, mut reader_ended) = oneshot::channel();
+    let thread = thread::Builder::new()
+        .name("ring-reader".into())
+        .spawn(move || {
+            // The receiver lives until the agent ends.
+            let _ = ended.send(reader.run());
+        })
+        .context("cannot start the reader of the rings")?;
+
+    let health = Health::waiting_for("the programs to be attached");
+    let scrapes = Arc::new(Scrapes::default());
+    let programs = kernel.attached().copied().collect();
+    let rings_bytes = u64::from(config.ring.size) + u64::from(config.ring.rare_size);
+    let figures = Figures {
+        sensors,
+        programs,
+        limits: Figures::limits(config, figures_slots),
+        kernel_bytes: kernel_bytes as u64 + rings_bytes,
+    };
+    let agent = Agent {
+        ledger,
+        registry,
+        hub: Arc::clone(&hub),
+        kernel: kernel_stats,
+        deliveries,
+        scrapes: Arc::clone(&scrapes),
+        figures,
+    };
+    let exporter = Arc::new(Exporter::new(Arc::new(agent)));
+    let (shutdown, stopping) = watch::channel(false);
+    let mut servers = tokio::task::JoinSet::new();
+    servers.spawn(http::serve_metrics(metrics, exporter, scrapes, health.clone(), stopping.clone()));
+    servers.spawn(http::serve_debug(debug, hub, health.clone(), stopping));
+    health.set_ready();
+
+    let early = tokio::select! {
+        _ = terminate.recv() => None,
+        _ = interrupt.recv() => None,
+        _ = servers.join_next() => Some(anyhow!("a listener ended by itself")),
+        result = &mut reader_ended => Some(match result {
+            Ok(Err(error)) => anyhow::Error::new(error).context("the reader of the rings failed"),
+            _ => anyhow!("the reader of the rings ended by itself"),
+        }),
+    };
+    tracing::info!("stopping");
+    if let Some(error) = &early {
+        health.fail(error.to_string());
+    }
+    kernel.detach();
+    stop.store(true, Ordering::Release);
+    if early.is_none() {
+        let _ = reader_ended.await;
+    }
+    // Whether it panicked was told by the channel.
+    let _ = thread.join();
+    let _ = shutdown.send(true);
+    while servers.join_next().await.is_some() {}
+    early.map_or(Ok(()), Err)
+}
+
+fn print_start(metrics: &Listener, debug: &Listener, sensors: &[(SensorId, State)]) -> Result<()> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "podwitness {}\n", env!("CARGO_PKG_VERSION"))?;
+    writeln!(out, "{}\n", Table(sensors))?;
+    writeln!(out, "metrics: http://{}/metrics", metrics.address())?;
+    writeln!(out, "debug: http://{}/v1/events", debug.address())?;
+    out.flush().context("cannot write to standard output")
+}
+
+fn registry(config: &Config) -> Result<Registry> {
+    let tree = Tree::find()?;
+    if !tree.is_whole() {
+        tracing::warn!(
+            mount = %tree.directory().display(),
+            "only a part of the cgroup hierarchy is visible: containers outside of it stay unknown"
+        );
+    }
+    let bounds = Bounds {
+        containers: config.limits.containers,
+        hold: config.identity.hold,
+        grace: config.metrics.grace,
+    };
+    Ok(Registry::new(tree, bounds))
+}
+
+fn is_enabled(config: &Config, sensor: SensorId) -> bool {
+    let sensors = &config.sensors;
+    match sensor {
+        SensorId::Syscalls => sensors.syscalls,
+        SensorId::Tcp => sensors.tcp,
+        SensorId::Oom => sensors.oom,
+        SensorId::Process => sensors.process,
+        SensorId::Cgroup => sensors.cgroup,
+    }
+}
+
+fn settings(config: &Config) -> Result<Settings> {
+    let cpus = possible_cpus().context("cannot read how many CPUs there can be")?;
+    let slots = slots_within(config.limits.map_memory, config.limits.slots, cpus);
+    if slots < config.limits.slots {
+        tracing::warn!(
+            slots,
+            wanted = config.limits.slots,
+            cpus,
+            "limits.map_memory allows fewer container slots; those beyond share one: raise it to tell them apart"
+        );
+    }
+    Ok(Settings {
+        slots,
+        sockets: config.limits.sockets,
+        ring_bytes: config.ring.size,
+        rare_ring_bytes: config.ring.rare_size,
+        event_rate: config.events.rate,
+        event_burst: config.events.burst,
+        numbers: syscalls::numbers(),
+        classes: syscalls::classes(),
+    })
+}
+
+/// Slots whose banks fit into the memory, at least the overflow slot and one more.
+fn slots_within(bytes: u64, wanted: u32, cpus: u32) -> u32 {
+    let cpus = u64::from(cpus);
+    let errors = cpus * u64::from(ERROR_BUCKETS) * size_of::<ErrorBucket>() as u64;
+    let per_slot = cpus * size_of::<Bank>() as u64;
+    let fitting = bytes.saturating_sub(errors) / per_slot;
+    wanted.min(u32::try_from(fitting).unwrap_or(u32::MAX)).max(2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slots_shrink_until_their_tables_fit() {
+        assert_eq!(slots_within(64 << 20, 256, 2), 256);
+        let many = slots_within(64 << 20, 256, 64);
+        assert!((2..256).contains(&many));
+        let bytes = u64::from(many) * 64 * size_of::<Bank>() as u64;
+        assert!(bytes <= 64 << 20, "{bytes}");
+        assert_eq!(slots_within(0, 256, 64), 2);
+    }
+}

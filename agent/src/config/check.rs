@@ -1,0 +1,70 @@
+//! What single values can't show: whether they go together.
+
+use std::net::{IpAddr, SocketAddr};
+
+use super::model::Config;
+
+/// Two values that don't go together.
+pub(super) struct Conflict {
+    pub key: &'static str,
+    pub other: &'static str,
+    /// Stands between the two values.
+    pub why: &'static str,
+}
+
+/// All conflicts in a configuration whose single values are valid.
+pub(super) fn conflicts(config: &Config) -> Vec<Conflict> {
+    let mut found = Vec::new();
+    if config.ring.poll_min > config.ring.poll_max {
+        found.push(Conflict {
+            key: "ring.poll_min",
+            other: "ring.poll_max",
+            why: "is above",
+        });
+    }
+    if overlap(config.metrics.listen, config.debug.listen) {
+        let why = "takes the same address and port as";
+        found.push(Conflict {
+            key: "debug.listen",
+            other: "metrics.listen",
+            why,
+        });
+    }
+    found
+}
+
+/// Whether only one of the two can be bound.
+fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+    // Port 0 is another free port for each.
+    one.port() == other.port()
+        && one.port() != 0
+        && (covers(one.ip(), other.ip()) || covers(other.ip(), one.ip()))
+}
+
+fn covers(one: IpAddr, other: IpAddr) -> bool {
+    // An unspecified IPv6 address takes IPv4 as well.
+    one == other || one.is_unspecified() && (one.is_ipv6() || other.is_ipv4())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn overlapping_addresses_are_found() {
+        for (one, other, expected) in [
+            ("127.0.0.1:1", "127.0.0.1:1", true),
+            ("0.0.0.0:1", "127.0.0.1:1", true),
+            ("[::]:1", "127.0.0.1:1", true),
+            ("[::]:1", "[::1]:1", true),
+            ("0.0.0.0:1", "[::1]:1", false),
+            ("127.0.0.1:1", "127.0.0.2:1", false),
+            ("127.0.0.1:1", "127.0.0.1:2", false),
+            ("127.0.0.1:0", "127.0.0.1:0", false),
+        ] {
+            let (one, other) = (one.parse().unwrap(), other.parse().unwrap());
+            assert_eq!(overlap(one, other), expected, "{one} {other}");
+            assert_eq!(overlap(other, one), expected, "{other} {one}");
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! Configuration: from defaults, a YAML file, the environment and flags to one validated [`Config`].
+//!
+//! ```text
+//! OPTIONS, the table ─┬─ file ▸ environment ▸ flags ─▸ load ─┬─▸ Config     what the agent does
+//!                     │                                      └─▸ Effective  who said so (`podwitness config`)
+//!                     └─ help of the command line, docs/configuration.md
+//! ```
+//!
+//! A new option is a row in the table and a field in `model`.
+
+mod check;
+mod effective;
+mod environment;
+mod error;
+mod file;
+mod kind;
+mod load;
+mod markdown;
+mod model;
+mod options;
+mod spec;
+pub(crate) mod text;
+mod yaml;
+
+#[cfg(test)]
+mod tests;
+
+pub use effective::{Effective, EffectiveValue};
+pub use error::{ConfigError, ConfigErrors, Origin, Problem};
+pub use load::Flags;
+pub use markdown::markdown;
+pub use model::{
+    Config, DebugConfig, EventsConfig, IdentityConfig, LimitsConfig, LogConfig, MetricsConfig, RingConfig,
+    SensorsConfig,
+};
+pub use options::OPTIONS;
+pub use spec::OptionSpec;

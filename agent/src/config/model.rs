@@ -1,0 +1,158 @@
+//! What the agent is told to do: one struct per section of the configuration, plain values in their final
+//! types.
+//!
+//! The meaning, range and default of each field stand once, in [`OPTIONS`](super::OPTIONS); the short
+//! notes here only name the unit.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tracing::Level;
+
+use super::options::OPTIONS;
+
+/// The whole configuration, validated.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// What Prometheus scrapes.
+    pub metrics: MetricsConfig,
+    /// The server for people and tools on this node: live events, state.
+    pub debug: DebugConfig,
+    /// Which sensors run.
+    pub sensors: SensorsConfig,
+    /// How many events one container may cause.
+    pub events: EventsConfig,
+    /// The ring buffers between kernel and agent.
+    pub ring: RingConfig,
+    /// Upper bounds of what the agent remembers.
+    pub limits: LimitsConfig,
+    /// How containers are told apart and named.
+    pub identity: IdentityConfig,
+    /// What the agent says about itself on standard error.
+    pub log: LogConfig,
+}
+
+/// Section `metrics`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MetricsConfig {
+    /// Where `/metrics` is served; port 0 is any free port.
+    pub listen: SocketAddr,
+    /// How long series of a container that is gone are still exported.
+    pub grace: Duration,
+}
+
+/// Section `debug`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DebugConfig {
+    /// Where `/v1/...` is served: a loopback address; port 0 is any free port.
+    pub listen: SocketAddr,
+    /// Events kept for a slow reader of `/v1/events`.
+    pub buffer: usize,
+    /// Readers of `/v1/events` at once.
+    pub clients: usize,
+}
+
+/// Section `sensors`: which of them run.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SensorsConfig {
+    /// System calls by number, outcome and duration.
+    pub syscalls: bool,
+    /// TCP connections.
+    pub tcp: bool,
+    /// OOM kills.
+    pub oom: bool,
+    /// Processes that start and end.
+    pub process: bool,
+    /// Control groups that come and go.
+    pub cgroup: bool,
+}
+
+/// Section `events`: the token bucket that each container has.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct EventsConfig {
+    /// Events per second and container on average; 0 is no limit.
+    pub rate: u64,
+    /// Events of one container at once, on top of the average.
+    pub burst: u64,
+}
+
+/// Section `ring`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RingConfig {
+    /// Bytes of the ring for the bulk of the events.
+    pub size: u32,
+    /// Bytes of the ring for the rare and precious events.
+    pub rare_size: u32,
+    /// Shortest time between two looks at the rings.
+    pub poll_min: Duration,
+    /// Longest time between two looks at the rings; never below `poll_min`.
+    pub poll_max: Duration,
+}
+
+/// Section `limits`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct LimitsConfig {
+    /// Containers whose system calls are told apart.
+    pub slots: u32,
+    /// Bytes that the kernel tables may take together.
+    pub map_memory: u64,
+    /// Containers remembered, alive and dead.
+    pub containers: usize,
+    /// TCP sockets tracked at once.
+    pub sockets: u32,
+    /// Series exported per node.
+    pub series: usize,
+}
+
+/// Section `identity`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct IdentityConfig {
+    /// How long an unknown control group is tried before it counts as unknown.
+    pub hold: Duration,
+    /// Time between two walks over the control group tree.
+    pub scan_interval: Duration,
+}
+
+/// Section `log`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogConfig {
+    /// The least severe messages that are written.
+    pub level: Level,
+}
+
+impl Default for Config {
+    /// What runs when nothing is configured: the defaults of [`OPTIONS`](super::OPTIONS).
+    fn default() -> Self {
+        let mut config = Self::blank();
+        for option in OPTIONS {
+            option
+                .set(&mut config, option.default)
+                .expect("a test shows that every default is valid");
+        }
+        config
+    }
+}
+
+impl Config {
+    /// A configuration to be filled from the table: no value in it is meant to be seen.
+    pub(super) fn blank() -> Self {
+        let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
+        Self {
+            metrics: MetricsConfig {
+                listen: nowhere,
+                grace: Duration::ZERO,
+            },
+            debug: DebugConfig {
+                listen: nowhere,
+                buffer: 0,
+                clients: 0,
+            },
+            sensors: SensorsConfig::default(),
+            events: EventsConfig::default(),
+            ring: RingConfig::default(),
+            limits: LimitsConfig::default(),
+            identity: IdentityConfig::default(),
+            log: LogConfig { level: Level::INFO },
+        }
+    }
+}

@@ -1,0 +1,273 @@
+//! Every option there is. File, environment, flags, help, documentation and `podwitness config` all follow
+//! from this one table.
+
+use std::time::Duration;
+
+use tracing::Level;
+
+use super::kind::{Address, Choice, Number, Reach, Size, Span, Switch};
+use super::spec::OptionSpec;
+
+/// Options of one section stand together.
+pub const OPTIONS: &[OptionSpec] = &[
+    OptionSpec {
+        key: "metrics.listen",
+        default: "0.0.0.0:9481",
+        doc: "Where Prometheus finds /metrics.",
+        kind: &Address {
+            reach: Reach::Any,
+            field: |config| &mut config.metrics.listen,
+        },
+    },
+    OptionSpec {
+        key: "metrics.grace",
+        default: "5m",
+        doc: "How long the series of a container that is gone are still exported. Several scrapes should \
+              fit, or the last values of a short-lived container are never seen.",
+        kind: &Span {
+            min: Duration::ZERO,
+            max: Duration::from_secs(86400),
+            field: |config| &mut config.metrics.grace,
+        },
+    },
+    OptionSpec {
+        key: "debug.listen",
+        default: "127.0.0.1:9482",
+        doc: "Where the live events and the state of the agent are served under /v1. Only a loopback \
+              address is accepted: whoever reaches it sees what every pod on the node does. `kubectl \
+              port-forward` reaches it.",
+        kind: &Address {
+            reach: Reach::Loopback,
+            field: |config| &mut config.debug.listen,
+        },
+    },
+    OptionSpec {
+        key: "debug.buffer",
+        default: "4096",
+        doc: "Events kept for a slow reader of /v1/events before it loses some. It is told how many.",
+        kind: &Number {
+            min: 16,
+            max: 1 << 20,
+            field: |config| &mut config.debug.buffer,
+        },
+    },
+    OptionSpec {
+        key: "debug.clients",
+        default: "64",
+        doc: "Readers of /v1/events at once. One more is turned away.",
+        kind: &Number {
+            min: 1,
+            max: 4096,
+            field: |config| &mut config.debug.clients,
+        },
+    },
+    OptionSpec {
+        key: "sensors.syscalls",
+        default: "true",
+        doc: "Whether system calls are counted and timed, per container.",
+        kind: &Switch {
+            field: |config| &mut config.sensors.syscalls,
+        },
+    },
+    OptionSpec {
+        key: "sensors.tcp",
+        default: "true",
+        doc: "Whether TCP connections are watched.",
+        kind: &Switch {
+            field: |config| &mut config.sensors.tcp,
+        },
+    },
+    OptionSpec {
+        key: "sensors.oom",
+        default: "true",
+        doc: "Whether kills by the kernel for lack of memory are watched.",
+        kind: &Switch {
+            field: |config| &mut config.sensors.oom,
+        },
+    },
+    OptionSpec {
+        key: "sensors.process",
+        default: "true",
+        doc: "Whether the start and the end of processes are watched.",
+        kind: &Switch {
+            field: |config| &mut config.sensors.process,
+        },
+    },
+    OptionSpec {
+        key: "sensors.cgroup",
+        default: "true",
+        doc: "Whether control groups are watched as they come and go. Without it a new container is known \
+              only after the next scan (identity.scan_interval) or its first event.",
+        kind: &Switch {
+            field: |config| &mut config.sensors.cgroup,
+        },
+    },
+    OptionSpec {
+        key: "events.rate",
+        default: "50000",
+        doc: "Events per second and container, on average. What exceeds it is dropped in the kernel and \
+              counted as throttled for that container, so that a noisy one can't silence the others. 0 is \
+              no limit.",
+        kind: &Number {
+            min: 0,
+            max: 10_000_000,
+            field: |config| &mut config.events.rate,
+        },
+    },
+    OptionSpec {
+        key: "events.burst",
+        default: "100000",
+        doc: "Events that a container may cause at once after it was quiet, beyond its average \
+              (events.rate).",
+        kind: &Number {
+            min: 1,
+            max: 10_000_000,
+            field: |config| &mut config.events.burst,
+        },
+    },
+    OptionSpec {
+        key: "ring.size",
+        default: "4MiB",
+        doc: "Bytes of the ring buffer that brings the bulk of the events from the kernel. A larger one \
+              survives longer bursts; what doesn't fit is counted as lost.",
+        kind: &Size {
+            min: 4096,
+            max: 1 << 30,
+            ring: true,
+            field: |config| &mut config.ring.size,
+        },
+    },
+    OptionSpec {
+        key: "ring.rare_size",
+        default: "256KiB",
+        doc: "Bytes of the ring buffer for what is rare and precious: OOM kills, exits, failed connects, \
+              control groups.",
+        kind: &Size {
+            min: 4096,
+            max: 1 << 30,
+            ring: true,
+            field: |config| &mut config.ring.rare_size,
+        },
+    },
+    OptionSpec {
+        key: "ring.poll_min",
+        default: "1ms",
+        doc: "Shortest time between two looks at the ring buffers, while many events arrive.",
+        kind: &Span {
+            min: POLL_MIN,
+            max: POLL_MAX,
+            field: |config| &mut config.ring.poll_min,
+        },
+    },
+    OptionSpec {
+        key: "ring.poll_max",
+        default: "50ms",
+        doc: "Longest time between two looks at the ring buffers, while hardly any event arrives. Not below \
+              ring.poll_min.",
+        kind: &Span {
+            min: POLL_MIN,
+            max: POLL_MAX,
+            field: |config| &mut config.ring.poll_max,
+        },
+    },
+    OptionSpec {
+        key: "limits.slots",
+        default: "256",
+        doc: "Containers whose system calls are told apart at the same time. Those beyond it are counted \
+              together.",
+        kind: &Number {
+            min: 2,
+            max: 65536,
+            field: |config| &mut config.limits.slots,
+        },
+    },
+    OptionSpec {
+        key: "limits.map_memory",
+        default: "64MiB",
+        doc: "Bytes of kernel memory for the tables. The slots (limits.slots) are reduced until the tables \
+              fit.",
+        kind: &Size {
+            min: 8 << 20,
+            max: 16 << 30,
+            ring: false,
+            field: |config| &mut config.limits.map_memory,
+        },
+    },
+    OptionSpec {
+        key: "limits.containers",
+        default: "10000",
+        doc: "Containers remembered, alive and dead.",
+        kind: &Number {
+            min: 16,
+            max: 1_000_000,
+            field: |config| &mut config.limits.containers,
+        },
+    },
+    OptionSpec {
+        key: "limits.sockets",
+        default: "16384",
+        doc: "TCP sockets tracked at once.",
+        kind: &Number {
+            min: 16,
+            max: 1 << 24,
+            field: |config| &mut config.limits.sockets,
+        },
+    },
+    OptionSpec {
+        key: "limits.series",
+        default: "20000",
+        doc: "Series exported per node. Beyond it, detail folds into series named other, and what was \
+              folded is counted.",
+        kind: &Number {
+            min: 100,
+            max: 10_000_000,
+            field: |config| &mut config.limits.series,
+        },
+    },
+    OptionSpec {
+        key: "identity.hold",
+        default: "10s",
+        doc: "How long the container of an unknown control group is looked for before its events count as \
+              unknown.",
+        kind: &Span {
+            min: Duration::ZERO,
+            max: Duration::from_secs(300),
+            field: |config| &mut config.identity.hold,
+        },
+    },
+    OptionSpec {
+        key: "identity.scan_interval",
+        default: "30s",
+        doc: "Time between two walks over the control group tree, which find what was missed and what is \
+              gone.",
+        kind: &Span {
+            min: Duration::from_secs(1),
+            max: Duration::from_secs(3600),
+            field: |config| &mut config.identity.scan_interval,
+        },
+    },
+    OptionSpec {
+        key: "log.level",
+        default: "info",
+        doc: "The least severe messages that the agent writes about itself to standard error.",
+        kind: &Choice {
+            names: LEVELS,
+            field: |config| &mut config.log.level,
+        },
+    },
+];
+
+const POLL_MIN: Duration = Duration::from_millis(1);
+const POLL_MAX: Duration = Duration::from_secs(1);
+const LEVELS: &[(&str, Level)] = &[
+    ("error", Level::ERROR),
+    ("warn", Level::WARN),
+    ("info", Level::INFO),
+    ("debug", Level::DEBUG),
+    ("trace", Level::TRACE),
+];
+
+/// The options of each section, in the order of the table.
+pub(super) fn sections() -> impl Iterator<Item = &'static [OptionSpec]> {
+    OPTIONS.chunk_by(|one, next| one.section() == next.section())
+}

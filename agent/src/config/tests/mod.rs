@@ -1,0 +1,127 @@
+//! Tests of the whole way from file, environment and flags to a `Config`.
+
+mod layers;
+mod mistakes;
+mod output;
+mod robust;
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::{Config, ConfigErrors, Effective, EffectiveValue, Flags, OPTIONS, OptionSpec};
+
+type Loaded = Result<(Config, Effective), ConfigErrors>;
+
+/// For every option three values other than the default, in their usual notation (booleans have only two).
+const SAMPLES: [(&str, [&str; 3]); 24] = [
+    ("metrics.listen", ["[::]:9481", "127.0.0.1:0", "10.0.0.1:80"]),
+    ("metrics.grace", ["0s", "1h30m", "24h"]),
+    ("debug.listen", ["[::1]:9482", "127.0.0.2:1", "127.0.0.1:0"]),
+    ("debug.buffer", ["16", "17", "1048576"]),
+    ("debug.clients", ["1", "2", "4096"]),
+    ("sensors.syscalls", ["false", "true", "false"]),
+    ("sensors.tcp", ["false", "true", "false"]),
+    ("sensors.oom", ["false", "true", "false"]),
+    ("sensors.process", ["false", "true", "false"]),
+    ("sensors.cgroup", ["false", "true", "false"]),
+    ("events.rate", ["0", "1", "10000000"]),
+    ("events.burst", ["1", "2", "10000000"]),
+    ("ring.size", ["4KiB", "64KiB", "1GiB"]),
+    ("ring.rare_size", ["4KiB", "64KiB", "1GiB"]),
+    ("ring.poll_min", ["2ms", "3ms", "50ms"]),
+    ("ring.poll_max", ["1ms", "51ms", "1s"]),
+    ("limits.slots", ["2", "3", "65536"]),
+    ("limits.map_memory", ["8MiB", "16GiB", "8388609"]),
+    ("limits.containers", ["16", "17", "1000000"]),
+    ("limits.sockets", ["16", "17", "16777216"]),
+    ("limits.series", ["100", "101", "10000000"]),
+    ("identity.hold", ["0s", "1s", "5m"]),
+    ("identity.scan_interval", ["1s", "1m", "1h"]),
+    ("log.level", ["error", "debug", "trace"]),
+];
+
+/// A file that is there as long as the value.
+struct TempFile(PathBuf);
+
+impl TempFile {
+    fn new(content: impl AsRef<[u8]>) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let path =
+            std::env::temp_dir().join(format!("podwitness-config-{}-{count}.yaml", std::process::id()));
+        std::fs::write(&path, content).unwrap();
+        Self(path)
+    }
+
+    fn flags(&self) -> Flags {
+        Flags {
+            file: Some(self.0.clone()),
+            values: Vec::new(),
+        }
+    }
+}
+
+impl Drop for TempFile {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+fn load_file(content: impl AsRef<[u8]>) -> Loaded {
+    Config::load(&TempFile::new(content).flags(), [])
+}
+
+fn load_path(path: &Path) -> Loaded {
+    Config::load(
+        &Flags {
+            file: Some(path.into()),
+            values: Vec::new(),
+        },
+        [],
+    )
+}
+
+fn load_env(name: &str, value: &str) -> Loaded {
+    Config::load(&Flags::default(), [(OsString::from(name), OsString::from(value))])
+}
+
+fn load_flag(key: &'static str, value: &str) -> Loaded {
+    Config::load(
+        &Flags {
+            file: None,
+            values: vec![(option(key), value.into())],
+        },
+        [],
+    )
+}
+
+/// One value as a file.
+fn yaml(key: &str, value: &str) -> String {
+    let (section, name) = key.split_once('.').unwrap();
+    let quote = if value.contains(':') { "\"" } else { "" };
+    format!("{section}:\n  {name}: {quote}{value}{quote}\n")
+}
+
+fn option(key: &str) -> &'static OptionSpec {
+    OPTIONS.iter().find(|option| option.key == key).unwrap()
+}
+
+fn value<'e>(effective: &'e Effective, key: &str) -> &'e EffectiveValue {
+    effective
+        .values
+        .iter()
+        .find(|value| value.option.key == key)
+        .unwrap()
+}
+
+/// What a refused configuration says.
+fn errors(loaded: Loaded) -> String {
+    let text = loaded.expect_err("accepted").to_string();
+    assert!(!text.chars().any(|c| c.is_control() && c != '\n'), "{text:?}");
+    assert!(
+        text.ends_with("`podwitness config --help` lists every option with its allowed values."),
+        "{text}"
+    );
+    text
+}

@@ -1,0 +1,120 @@
+//! `podwitness doctor`: what works on this machine, and what would make the rest work.
+
+use std::{
+    fmt,
+    io::{self, Write as _},
+    path::Path,
+};
+
+use anyhow::{Result, bail};
+
+use crate::{
+    app,
+    config::Config,
+    identity::Tree,
+    kernel::{Btf, is_root},
+    sensor::{SENSORS, State},
+};
+
+/// Checks the machine, loads and attaches every sensor that is on, says what it found, and detaches again.
+pub fn run(config: &Config) -> Result<()> {
+    let mut out = io::stdout();
+    let mut failed = false;
+    for (name, verdict) in machine() {
+        failed |= verdict.is_err();
+        let (mark, text) = match &verdict {
+            Ok(text) => ("ok", text),
+            Err(text) => ("FAILED", text),
+        };
+        writeln!(out, "{name:<14} {mark:<12} {text}")?;
+    }
+    match app::load(config) {
+        Ok(mut loaded) => {
+            let states = app::attach(config, &mut loaded.kernel);
+            failed |= states.iter().any(|(_, state)| matches!(state, State::Unsupported { .. }));
+            writeln!(out, "\n{}", Table(&states))?;
+        }
+        Err(error) => {
+            failed = true;
+            writeln!(out, "\nThe programs can't be loaded: {error:#}")?;
+        }
+    }
+    if failed {
+        bail!("not everything works on this machine: see the lines above");
+    }
+    Ok(())
+}
+
+/// The sensors with their states, for people.
+pub struct Table<'a>(pub &'a [(agent_ebpf::contract::stats::SensorId, State)]);
+
+impl fmt::Display for Table<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let rows: Vec<_> = self.0.iter().map(|(id, state)| (id.name(), state, state.hooks().join(", "))).collect();
+        let width = rows.iter().map(|(_, _, hooks)| hooks.len()).max().unwrap_or(0).max("HOOKS".len());
+        write!(f, "{:<10} {:<12} {:<width$} REASON", "SENSOR", "STATE", "HOOKS")?;
+        for (name, state, hooks) in rows {
+            let reason = if state.reason().is_empty() { "-" } else { state.reason() };
+            write!(f, "\n{name:<10} {:<12} {hooks:<width$} {reason}", state.name())?;
+        }
+        Ok(())
+    }
+}
+
+type Verdict = Result<String, String>;
+
+fn machine() -> Vec<(&'static str, Verdict)> {
+    vec![("privilege", privilege()), ("kernel types", types()), ("cgroups", cgroups()), ("hooks", hooks())]
+}
+
+fn privilege() -> Verdict {
+    const CAP_SYS_ADMIN: u64 = 21;
+    const CAP_PERFMON: u64 = 38;
+    const CAP_BPF: u64 = 39;
+    let status = std::fs::read_to_string("/proc/self/status").map_err(|error| error.to_string())?;
+    let effective = status
+        .lines()
+        .find_map(|line| line.strip_prefix("CapEff:"))
+        .and_then(|text| u64::from_str_radix(text.trim(), 16).ok())
+        .unwrap_or(0);
+    let has = |capability: u64| effective >> capability & 1 == 1;
+    if has(CAP_BPF) && has(CAP_PERFMON) || has(CAP_SYS_ADMIN) {
+        Ok("CAP_BPF and CAP_PERFMON, or CAP_SYS_ADMIN".into())
+    } else if is_root() {
+        Err("root without CAP_BPF and CAP_PERFMON: add both to the container's capabilities".into())
+    } else {
+        Err("CAP_BPF and CAP_PERFMON are missing: run as root, or give the binary both capabilities".into())
+    }
+}
+
+fn types() -> Verdict {
+    Btf::from_system().map(|_| crate::kernel::SYSTEM_BTF.into()).map_err(|error| error.to_string())
+}
+
+fn cgroups() -> Verdict {
+    match Tree::find() {
+        Ok(tree) if tree.is_whole() => Ok(tree.directory().display().to_string()),
+        Ok(tree) => Err(format!(
+            "{} shows a part of the hierarchy only: mount the host's, or run in its cgroup namespace",
+            tree.directory().display()
+        )),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn hooks() -> Verdict {
+    let btf = Btf::from_system().map_err(|error| error.to_string())?;
+    let mut missing: Vec<&str> = SENSORS
+        .iter()
+        .flat_map(|sensor| sensor.hooks)
+        .map(|hook| hook.name)
+        .filter(|hook| btf.tracepoint(hook).is_err())
+        .collect();
+    missing.dedup();
+    if !missing.is_empty() {
+        return Err(format!("this kernel has no tracepoint {}", missing.join(", ")));
+    }
+    let stats = Path::new("/proc/sys/kernel/bpf_stats_enabled");
+    let runs = if stats.exists() { "; run times with sysctl kernel.bpf_stats_enabled=1" } else { "" };
+    Ok(format!("all tracepoints are there{runs}"))
+}

@@ -1,0 +1,144 @@
+//! Taking an address, and saying what to do when it can't be had.
+
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+};
+
+use thiserror::Error;
+use tokio::net::TcpListener;
+
+/// A bound address; nobody is served yet.
+#[derive(Debug)]
+pub struct Listener {
+    pub(super) socket: TcpListener,
+    pub(super) address: SocketAddr,
+}
+
+/// Why an address can't be listened on. `option` is the name of the option that gave it.
+#[derive(Debug, Error)]
+pub enum BindError {
+    #[error(
+        "{address} is in use already: stop what listens there, or set `{option}` to another port (0 picks a free one)"
+    )]
+    InUse {
+        address: SocketAddr,
+        option: &'static str,
+    },
+    #[error("{} is no address of this machine: change `{option}`", .address.ip())]
+    NotHere {
+        address: SocketAddr,
+        option: &'static str,
+    },
+    #[error("port {} needs CAP_NET_BIND_SERVICE: set `{option}` to a port from 1024 on", .address.port())]
+    Privileged {
+        address: SocketAddr,
+        option: &'static str,
+    },
+    #[error("can't listen on {address} (`{option}`)")]
+    Other {
+        address: SocketAddr,
+        option: &'static str,
+        source: io::Error,
+    },
+}
+
+/// Binds `address`, which the option `option` has given.
+pub async fn bind(address: SocketAddr, option: &'static str) -> Result<Listener, BindError> {
+    let socket = TcpListener::bind(address)
+        .await
+        .map_err(|error| BindError::of(error, address, option))?;
+    let address = socket
+        .local_addr()
+        .map_err(|error| BindError::of(error, address, option))?;
+    Ok(Listener { socket, address })
+}
+
+impl BindError {
+    fn of(source: io::Error, address: SocketAddr, option: &'static str) -> Self {
+        match source.kind() {
+            io::ErrorKind::AddrInUse => Self::InUse { address, option },
+            io::ErrorKind::AddrNotAvailable => Self::NotHere { address, option },
+            io::ErrorKind::PermissionDenied if address.port() < 1024 => Self::Privileged { address, option },
+            _ => Self::Other {
+                address,
+                option,
+                source,
+            },
+        }
+    }
+}
+
+impl Listener {
+    /// The address in fact, with the port that was picked if 0 was asked for.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// An address that a client on this machine can use.
+    pub(super) fn local_url(&self) -> String {
+        let mut address = self.address;
+        if address.ip().is_unspecified() {
+            address.set_ip(match address {
+                SocketAddr::V4(_) => IpAddr::from([127, 0, 0, 1]),
+                SocketAddr::V6(_) => IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1]),
+            });
+        }
+        format!("http://{address}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{self, ErrorKind};
+
+    use super::{BindError, bind};
+
+    #[tokio::test]
+    async fn a_taken_address_is_found_at_once() {
+        let taken = bind(([127, 0, 0, 1], 0).into(), "debug.listen").await.unwrap();
+        assert_ne!(taken.address().port(), 0);
+        let error = bind(taken.address(), "metrics.listen").await.unwrap_err();
+        assert!(
+            matches!(error, BindError::InUse { address, option: "metrics.listen" } if address == taken.address())
+        );
+    }
+
+    #[test]
+    fn an_error_says_which_option_changes_it() {
+        let explain = |kind: ErrorKind, address: &str| {
+            BindError::of(io::Error::from(kind), address.parse().unwrap(), "debug.listen").to_string()
+        };
+        let cases = [
+            (
+                explain(ErrorKind::AddrInUse, "127.0.0.1:9482"),
+                "127.0.0.1:9482 is in use already: stop what listens there, or set `debug.listen` to another port \
+                 (0 picks a free one)",
+            ),
+            (
+                explain(ErrorKind::AddrNotAvailable, "192.0.2.1:9482"),
+                "192.0.2.1 is no address of this machine: change `debug.listen`",
+            ),
+            (
+                explain(ErrorKind::PermissionDenied, "[::1]:80"),
+                "port 80 needs CAP_NET_BIND_SERVICE: set `debug.listen` to a port from 1024 on",
+            ),
+            (
+                explain(ErrorKind::PermissionDenied, "[::1]:9482"),
+                "can't listen on [::1]:9482 (`debug.listen`)",
+            ),
+        ];
+        for (message, expected) in cases {
+            assert_eq!(message, expected);
+        }
+    }
+
+    #[tokio::test]
+    async fn the_shown_address_can_be_used() {
+        let listener = bind(([0, 0, 0, 0], 0).into(), "debug.listen").await.unwrap();
+        assert_eq!(
+            listener.local_url(),
+            format!("http://127.0.0.1:{}", listener.address().port())
+        );
+    }
+}

@@ -1,0 +1,158 @@
+//! The listener for scrapers and probes.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use axum::{
+    Router,
+    extract::State,
+    http::{HeaderMap, StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use tokio::sync::Semaphore;
+
+use super::{
+    Format, Health, Listener, Shutdown,
+    health::probe,
+    not_found,
+    server::{Limits, serve},
+    text,
+};
+
+const LIMITS: Limits = Limits {
+    connections: 64,
+    patience: Some(Duration::from_secs(10)),
+};
+
+/// Scrapes rendered at a time: each takes a CPU for milliseconds, and a second Prometheus is common, a fifth isn't.
+const CONCURRENT_SCRAPES: usize = 4;
+
+const INDEX: &str = "\
+podwitness: metrics
+
+/metrics  Prometheus text or OpenMetrics, as the Accept header says
+/healthz  200 while the agent works
+/readyz   200 once the programs are attached
+";
+
+/// What shows the metrics.
+pub trait Exposition: Send + Sync + 'static {
+    /// The whole page. Called on a thread that may block, by up to four at a time.
+    fn render(&self, format: Format) -> Result<String, RenderError>;
+}
+
+/// Why there is no page.
+pub type RenderError = Box<dyn std::error::Error + Send + Sync>;
+
+/// How scrapes ended. Made before the exposition, which shows it.
+#[derive(Debug, Default)]
+pub struct Scrapes {
+    rendered: AtomicU64,
+    failed: AtomicU64,
+    refused: AtomicU64,
+}
+
+impl Scrapes {
+    /// Answered with a page.
+    pub fn rendered(&self) -> u64 {
+        self.rendered.load(Relaxed)
+    }
+
+    /// Answered with 500, because rendering failed.
+    pub fn failed(&self) -> u64 {
+        self.failed.load(Relaxed)
+    }
+
+    /// Answered with 503, because too many others were being rendered.
+    pub fn refused(&self) -> u64 {
+        self.refused.load(Relaxed)
+    }
+}
+
+/// Serves `/metrics`, `/healthz` and `/readyz` until `shutdown`.
+pub async fn serve_metrics(
+    listener: Listener,
+    exposition: Arc<dyn Exposition>,
+    scrapes: Arc<Scrapes>,
+    health: Health,
+    shutdown: Shutdown,
+) {
+    let places = Arc::new(Semaphore::new(CONCURRENT_SCRAPES));
+    let site = Site {
+        exposition,
+        scrapes,
+        places,
+        health,
+    };
+    let router = Router::new()
+        .route("/", get(async || text(StatusCode::OK, INDEX)))
+        .route("/metrics", get(metrics))
+        .route(
+            "/healthz",
+            get(async |State(site): State<Site>| probe(site.health.alive())),
+        )
+        .route(
+            "/readyz",
+            get(async |State(site): State<Site>| probe(site.health.ready())),
+        )
+        .fallback(not_found)
+        .with_state(site);
+    serve(listener, router, LIMITS, shutdown).await;
+}
+
+#[derive(Clone)]
+struct Site {
+    exposition: Arc<dyn Exposition>,
+    scrapes: Arc<Scrapes>,
+    places: Arc<Semaphore>,
+    health: Health,
+}
+
+async fn metrics(State(site): State<Site>, headers: HeaderMap) -> Response {
+    let Site {
+        exposition,
+        scrapes,
+        places,
+        ..
+    } = site;
+    let Ok(place) = places.try_acquire_owned() else {
+        scrapes.refused.fetch_add(1, Relaxed);
+        let refusal = text(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "too many scrapes at the same time\n",
+        );
+        return ([(header::RETRY_AFTER, "1")], refusal).into_response();
+    };
+    let format = Format::negotiate(&headers);
+    let rendering = tokio::task::spawn_blocking(move || {
+        let page = exposition.render(format);
+        // Here and not with the request, which ends early when the scraper goes away; the work doesn't.
+        drop(place);
+        page
+    });
+    match rendering.await.unwrap_or_else(|panic| Err(panic.into())) {
+        Ok(page) => {
+            scrapes.rendered.fetch_add(1, Relaxed);
+            let headers = [
+                (header::CONTENT_TYPE, format.content_type()),
+                (header::CACHE_CONTROL, "no-store"),
+                (header::VARY, "Accept"),
+            ];
+            (headers, page).into_response()
+        }
+        Err(error) => {
+            scrapes.failed.fetch_add(1, Relaxed);
+            tracing::error!(%error, "the metrics can't be rendered");
+            text(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                format!("the metrics can't be rendered: {error}\n"),
+            )
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! The two listeners: metrics for the network, live streams for loopback.
+//!
+//! A listener is bound with [`bind`] before anything is loaded, so that a taken port is found at once, and served
+//! later by [`serve_metrics`] or [`serve_debug`] until `shutdown` turns true (or its sender goes). Both bound
+//! their connections, and end within a deadline.
+
+mod bind;
+mod debug;
+mod events;
+mod health;
+mod loopback;
+mod metrics;
+mod negotiation;
+mod patience;
+mod server;
+#[cfg(test)]
+mod tests;
+
+pub use bind::{BindError, Listener, bind};
+pub use debug::serve_debug;
+pub use health::Health;
+pub use metrics::{Exposition, RenderError, Scrapes, serve_metrics};
+pub use negotiation::Format;
+
+use axum::{
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use tokio::sync::watch;
+
+/// Turns true when the listeners are to end.
+pub type Shutdown = watch::Receiver<bool>;
+
+async fn stopped(shutdown: &mut Shutdown) {
+    // An error says that the sender is gone: nobody is left who could stop it in any other way.
+    drop(shutdown.wait_for(|stop| *stop).await);
+}
+
+fn text(status: StatusCode, body: impl Into<String>) -> Response {
+    let headers = [
+        (header::CONTENT_TYPE, "text/plain; charset=utf-8"),
+        (header::CACHE_CONTROL, "no-store"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    ];
+    (status, headers, body.into()).into_response()
+}
+
+async fn not_found() -> Response {
+    text(StatusCode::NOT_FOUND, "not found: see /\n")
+}

@@ -1,0 +1,16 @@
+//! Who an event belongs to: cgroup id → container → pod → workload.
+//!
+//! The kernel names a cgroup by a number. [`Tree`] knows which directory of the cgroup v2 hierarchy that is,
+//! [`Placement`] what the directory's path says, and [`Registry`] keeps both for as long as somebody may ask.
+
+mod cgroup_path;
+mod labels;
+mod registry;
+#[cfg(test)]
+mod testing;
+mod tree;
+
+pub use cgroup_path::{Engine, LimitScope, Placement, PodContainer};
+pub use labels::Labels;
+pub use registry::{Bounds, Container, Listed, Registry, Resolution, ScanReport, Stats};
+pub use tree::{Tree, TreeError, Walk};

@@ -1,0 +1,213 @@
+//! The cgroups that are known, and what becomes of the ids that are not.
+//!
+//! An id comes in by the kernel's event of its birth or by a scan of the tree. One that is asked for before is
+//! pending; if nothing has named it within the hold, it is unknown for good, so that what has been counted for it
+//! never moves from one series to another. The dead are remembered for a grace period, because their events and
+//! their counters arrive late. No function here reads a clock.
+
+mod open;
+mod state;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    time::{Duration, Instant},
+};
+
+use self::state::{State, Way};
+use super::{Labels, Placement, Tree, TreeError};
+
+/// One cgroup: a container, or whatever else lives in a cgroup.
+#[derive(Debug)]
+pub struct Container {
+    /// Id in the v2 hierarchy.
+    pub cgroup_id: u64,
+    /// From the root of the hierarchy.
+    pub path: PathBuf,
+    pub placement: Placement,
+    pub labels: Arc<Labels>,
+}
+
+/// What is known about an id.
+#[derive(Clone, Debug)]
+pub enum Resolution {
+    /// Alive, or dead for less than the grace.
+    Known(Arc<Container>),
+    /// Not yet known: ask again after a scan. Becomes one of the others within the hold.
+    Pending,
+    /// Belongs to [`Labels::unknown`], for good.
+    Unknown,
+    /// Belongs to [`Labels::other`], for good: there was no room for one more.
+    Overflow,
+}
+
+/// How much is kept, and for how long.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Most cgroups that are known at a time; the same again for ids that are not known (`limits.containers`).
+    pub containers: usize,
+    /// How long an unknown id may become known (`identity.hold`).
+    pub hold: Duration,
+    /// How long the dead are remembered.
+    pub grace: Duration,
+}
+
+/// What one scan of the tree changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ScanReport {
+    /// Cgroups in the tree, as far as the walk got.
+    pub found: usize,
+    /// Of these, not known before and known now.
+    pub added: usize,
+    /// Known ones that are gone from the tree.
+    pub died: usize,
+    /// Not known, and there was no room for them.
+    pub refused: usize,
+    /// As in [`Walk`](super::Walk): directories left out because of the limit, and ones that can't be listed.
+    pub cut: usize,
+    pub unreadable: usize,
+}
+
+/// Numbers about the registry. Those of the first group only grow, and count an id once for as long
+/// as it is remembered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Ids that were known before they were asked for, by the event of their birth or death.
+    pub kernel_event: u64,
+    /// Ids that were known before they were asked for, by a scan.
+    pub scan: u64,
+    /// Ids that became known after they were asked for, by either.
+    pub late: u64,
+    /// Ids that were asked for and are unknown for good.
+    pub never: u64,
+    /// Ids turned away because a bound was reached. One that there was no room to remember either counts each
+    /// time.
+    pub refused: u64,
+    /// Dead ones forgotten before their time, to make room.
+    pub evicted: u64,
+
+    /// Known and alive, now.
+    pub alive: usize,
+    /// Known and dead, now.
+    pub dead: usize,
+    /// Asked for and not yet decided, now.
+    pub pending: usize,
+    /// Decided to be unknown or overflow and still remembered, now.
+    pub given_up: usize,
+}
+
+/// One line of [`Registry::list`].
+#[derive(Clone, Debug)]
+pub struct Listed {
+    pub container: Arc<Container>,
+    pub alive: bool,
+}
+
+/// Thread-safe: [`resolve`](Self::resolve) of an id that is decided takes a shared lock only, and no lock is held while the
+/// tree is read.
+#[derive(Debug)]
+pub struct Registry {
+    tree: Tree,
+    bounds: Bounds,
+    state: RwLock<State>,
+}
+
+impl Registry {
+    /// Knows nothing yet: begin with a [`scan`](Self::scan).
+    pub fn new(tree: Tree, bounds: Bounds) -> Self {
+        Self { tree, bounds, state: RwLock::new(State::new(bounds)) }
+    }
+
+    /// The kernel made a cgroup. Without the whole path (the event's may be cut) leave it to the next scan.
+    pub fn born(&self, id: u64, path: impl AsRef<Path>, now: Instant) {
+        let container = Container::new(id, path.as_ref());
+        self.write().learn(container, Way::Event, now);
+    }
+
+    /// The kernel removed a cgroup. With its path, one whose birth was missed becomes known at least now.
+    pub fn died(&self, id: u64, path: Option<&Path>, now: Instant) {
+        let container = path.map(|path| Container::new(id, path));
+        self.write().died(id, container, now);
+    }
+
+    /// Reads the whole tree: learns what is new and marks dead what is gone. Takes some milliseconds per thousand
+    /// cgroups. Worth it at the start, when there is something [`pending`](Self::pending), and now and then for
+    /// events that were lost.
+    pub fn scan(&self, now: Instant) -> Result<ScanReport, TreeError> {
+        let generation = self.write().begin_scan();
+        // Room for the living to be seen even when the registry itself is full.
+        let walk = self.tree.walk(self.bounds.containers.saturating_mul(2))?;
+        let unseen = self.read().unseen(&walk.found, generation);
+        let gone: Vec<u64> = unseen
+            .into_iter()
+            .filter(|(id, path)| walk.is_complete() || self.tree.id_at(path) != Some(*id))
+            .map(|(id, _)| id)
+            .collect();
+        // What the state needs is made outside of its lock: parsing paths takes longer than taking them in.
+        let fresh = self.read().unknown_among(&walk.found);
+        let fresh = fresh.into_iter().map(|(id, path)| Container::new(*id, path)).collect();
+        let is_complete = walk.is_complete();
+        let (added, died, refused) =
+            self.write().end_scan(generation, &walk.found, fresh, &gone, is_complete, now);
+        Ok(ScanReport {
+            found: walk.found.len(),
+            added,
+            died,
+            refused,
+            cut: walk.cut,
+            unreadable: walk.unreadable,
+        })
+    }
+
+    /// Whom the cgroup belongs to. Called for every event.
+    pub fn resolve(&self, id: u64, now: Instant) -> Resolution {
+        let decided = self.read().get(id);
+        decided.unwrap_or_else(|| self.write().ask(id, now))
+    }
+
+    /// Whether a scan now may resolve something: there are ids pending that no scan has looked for yet.
+    pub fn pending(&self) -> bool {
+        self.read().wants_scan()
+    }
+
+    /// Forgets who has been dead for the grace, and gives up on what has been pending for the hold.
+    ///
+    /// Returns each id that was forgotten since the last call, evicted ones included: whatever is kept elsewhere
+    /// under these ids (slots, series) can go. Call it every few seconds.
+    pub fn expire(&self, now: Instant) -> Vec<u64> {
+        self.write().expire(now)
+    }
+
+    /// Everything that is known, in no order.
+    pub fn list(&self) -> Vec<Listed> {
+        self.read().list()
+    }
+
+    pub fn stats(&self) -> Stats {
+        self.read().stats()
+    }
+
+    /// The hierarchy that is scanned.
+    pub fn tree(&self) -> &Tree {
+        &self.tree
+    }
+
+    // A panic elsewhere leaves no half-done change behind that matters more than going on.
+    fn read(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, State> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Container {
+    fn new(cgroup_id: u64, path: &Path) -> Arc<Self> {
+        let placement = Placement::parse(path.as_os_str().as_encoded_bytes());
+        let labels = Arc::new(placement.labels());
+        Arc::new(Self { cgroup_id, path: path.to_owned(), placement, labels })
+    }
+}

@@ -1,0 +1,28 @@
+//! What the tests of this module share.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// A directory that is gone after the test.
+pub(super) struct Scratch(PathBuf);
+
+impl Scratch {
+    pub(super) fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("podwitness-{name}-{}", std::process::id()));
+        fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // A leftover in the temporary directory is no reason to fail.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}

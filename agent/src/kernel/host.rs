@@ -1,0 +1,33 @@
+//! Plain questions to the operating system.
+
+/// Nanoseconds to add to `CLOCK_BOOTTIME`, by which events are stamped, to get the time since 1970.
+pub fn boot_to_unix_ns() -> i64 {
+    now_ns(libc::CLOCK_REALTIME).wrapping_sub(now_ns(libc::CLOCK_BOOTTIME))
+}
+
+/// Bytes of a page of memory.
+pub fn page_size() -> u64 {
+    // SAFETY: takes and returns plain numbers.
+    let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    u64::try_from(size).unwrap_or(4096)
+}
+
+/// Clock ticks per second, in which /proc counts CPU time.
+pub fn clock_ticks() -> u64 {
+    // SAFETY: takes and returns plain numbers.
+    let ticks = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
+    u64::try_from(ticks).unwrap_or(100)
+}
+
+/// Whether the process may do everything.
+pub fn is_root() -> bool {
+    // SAFETY: takes nothing, returns a plain number, cannot fail.
+    unsafe { libc::geteuid() == 0 }
+}
+
+fn now_ns(clock: libc::clockid_t) -> i64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: writes into our own struct; the clocks named here exist on every supported kernel.
+    unsafe { libc::clock_gettime(clock, &mut time) };
+    time.tv_sec.saturating_mul(1_000_000_000).saturating_add(time.tv_nsec)
+}

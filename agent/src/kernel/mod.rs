@@ -1,0 +1,18 @@
+//! The border to the kernel: the only room of the agent with `unsafe` in it, and no aya type leaves it.
+
+mod btf;
+mod host;
+mod object;
+mod offsets;
+mod program;
+mod ring;
+mod slots;
+mod table;
+
+pub use btf::{Btf, BtfError, SYSTEM_BTF};
+pub use host::{boot_to_unix_ns, clock_ticks, is_root, page_size};
+pub use object::{Kernel, LoadError, Loaded, Settings, possible_cpus};
+pub use program::{Attached, ProgramStats};
+pub use ring::Rings;
+pub use slots::Slots;
+pub use table::Table;

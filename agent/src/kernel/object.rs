@@ -1,0 +1,265 @@
+//! Loads the kernel half: offsets, sizes and switches in, programs attached, maps out.
+
+use std::{collections::BTreeMap, fs, io};
+
+use agent_ebpf::contract::{
+    control::Control,
+    slot::CACHE_CELLS,
+    stats::{SENSORS_MAX, SensorId, SensorStats},
+    syscalls::{Bank, CLASSES, ERROR_BUCKETS, ErrorBucket, NUMBERS},
+};
+use aya::{
+    Ebpf, EbpfError, EbpfLoader, TestRun as _,
+    maps::{Map, MapData, MapError},
+    programs::{ProgramError, RawTracePoint, RawTracePointRunOptions},
+};
+
+use super::{
+    Rings, Slots, Table,
+    btf::{Btf, BtfError},
+    offsets::Offsets,
+    program::{self, Attached},
+};
+use crate::sensor::{Sensor, State};
+
+/// What the programs and their maps are made for.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Container slots, the overflow slot included.
+    pub slots: u32,
+    /// TCP sockets tracked at once.
+    pub sockets: u32,
+    /// Bytes of the bulk ring and of the rare ring; powers of two, multiples of the page size.
+    pub ring_bytes: u32,
+    pub rare_ring_bytes: u32,
+    /// Events per second and at once that a container may send; a rate of 0 is no limit.
+    pub event_rate: u64,
+    pub event_burst: u64,
+    /// System calls that the programs treat in a way of their own, by global.
+    pub numbers: Vec<(&'static str, u64)>,
+    /// Class of each system call number, below [`CLASSES`].
+    pub classes: [u8; NUMBERS],
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    #[error(
+        "this binary was built without its kernel half; build it with `cargo xtask build --release`, which \
+         installs what that takes"
+    )]
+    NoObject,
+    #[error("{0}")]
+    Btf(#[from] BtfError),
+    #[error("the kernel refused the maps or the object: {0}")]
+    Object(#[from] EbpfError),
+    #[error("the kernel half has no usable map `{0}`")]
+    Map(&'static str),
+    #[error("cannot use a map: {0}")]
+    MapAccess(#[from] MapError),
+    #[error("cannot map a table into memory: {0}")]
+    Mmap(#[source] io::Error),
+    #[error("cannot learn the own process id from the kernel: {0}")]
+    Whoami(#[from] ProgramError),
+    #[error("cannot read how many CPUs there can be: {0}")]
+    Cpus(#[source] io::Error),
+}
+
+/// A loaded kernel half. Dropping it detaches everything.
+pub struct Kernel {
+    ebpf: Ebpf,
+    btf: (Btf, aya::Btf),
+    attached: BTreeMap<&'static str, Attached>,
+}
+
+/// A kernel half, loaded but not attached, and its maps.
+pub struct Loaded {
+    pub kernel: Kernel,
+    pub rings: Rings,
+    pub slots: Slots,
+    pub stats: Table<SensorStats>,
+    pub banks: Table<Bank>,
+    pub errors: Table<ErrorBucket>,
+    /// CPUs that can ever come up.
+    pub cpus: u32,
+}
+
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/podwitness-ebpf"));
+
+impl Kernel {
+    /// Creates the maps and tells the programs what they need to know. Nothing runs yet.
+    pub fn load(settings: &Settings, enabled: impl Fn(SensorId) -> bool) -> Result<Loaded, LoadError> {
+        if OBJECT.is_empty() {
+            return Err(LoadError::NoObject);
+        }
+        let btf = Btf::from_system()?;
+        let system = aya::Btf::from_sys_fs().map_err(EbpfError::from)?;
+        let offsets = Offsets::of(&btf);
+        for (global, error) in &offsets.missing {
+            tracing::debug!(global, %error, "a field is missing in this kernel");
+        }
+        let cpus = possible_cpus().map_err(LoadError::Cpus)?;
+        let flags = [
+            ("SYSCALLS", enabled(SensorId::Syscalls)),
+            ("TCP", enabled(SensorId::Tcp)),
+            ("MEMCG_TELLS", memory_cgroups_tell(&btf, &offsets)),
+            ("EXIT_TELLS_LAST", btf.tracepoint("sched_process_exit").is_ok_and(|arguments| arguments.len() > 1)),
+        ]
+        .map(|(global, on)| (global, u8::from(on)));
+        let marks = [settings.ring_bytes, settings.rare_ring_bytes].map(|bytes| bytes as u64 / 2);
+
+        let mut loader = EbpfLoader::new();
+        loader.btf(Some(&system)).allow_unsupported_maps();
+        for (global, offset) in &offsets.found {
+            loader.override_global(global, offset, true);
+        }
+        for (global, number) in &settings.numbers {
+            loader.override_global(global, number, true);
+        }
+        for (global, on) in &flags {
+            loader.override_global(global, on, true);
+        }
+        loader
+            .override_global("CPUS", &cpus, true)
+            .override_global("SLOTS", &settings.slots, true)
+            .override_global("EVENTS_MARK", &marks[0], true)
+            .override_global("RARE_MARK", &marks[1], true);
+        let sizes = Sizes::of(settings, cpus, enabled(SensorId::Syscalls));
+        for (map, entries) in sizes.0 {
+            loader.map_max_entries(map, entries);
+        }
+        let mut ebpf = loader.load(OBJECT)?;
+
+        let rings = Rings::new(take(&mut ebpf, "RARE")?.try_into()?, take(&mut ebpf, "EVENTS")?.try_into()?);
+        let mut slots = Slots {
+            owners: table(&mut ebpf, "SLOT_OWNERS", sizes.of_map("SLOT_OWNERS"))?,
+            cache: table(&mut ebpf, "SLOT_CACHE", CACHE_CELLS)?,
+            by_cgroup: take(&mut ebpf, "CGROUP_SLOTS")?.try_into()?,
+            free: take(&mut ebpf, "FREE_SLOTS")?.try_into()?,
+            buckets: table(&mut ebpf, "BUCKETS", sizes.of_map("BUCKETS"))?,
+        };
+        slots.offer_all()?;
+        let classes: Table<u8> = table(&mut ebpf, "CLASS_OF", NUMBERS as u32)?;
+        for (number, class) in (0u32..).zip(settings.classes) {
+            debug_assert!((class as usize) < CLASSES);
+            classes.store(number, 0, class as u64);
+        }
+        let control: Table<Control> = table(&mut ebpf, "CONTROL", 1)?;
+        control.store(0, std::mem::offset_of!(Control, rate) / 8, settings.event_rate);
+        control.store(0, std::mem::offset_of!(Control, burst) / 8, settings.event_burst);
+        Ok(Loaded {
+            rings,
+            slots,
+            stats: table(&mut ebpf, "STATS", sizes.of_map("STATS"))?,
+            banks: table(&mut ebpf, "BANKS", sizes.of_map("BANKS"))?,
+            errors: table(&mut ebpf, "ERRORS", sizes.of_map("ERRORS"))?,
+            cpus,
+            kernel: Self { ebpf, btf: (btf, system), attached: BTreeMap::new() }.knowing_itself()?,
+        })
+    }
+
+    /// Attaches a sensor's programs, in the order of its hooks.
+    pub fn attach(&mut self, sensor: &Sensor) -> State {
+        let mut attached = Vec::new();
+        let mut lacking = Vec::new();
+        for hook in sensor.hooks {
+            match self.attach_hook(hook) {
+                Ok(()) => attached.push(hook.name),
+                Err(reason) if hook.required => return State::Unsupported { reason },
+                Err(reason) => lacking.push(format!("{}: {reason}", hook.lacking)),
+            }
+        }
+        if lacking.is_empty() {
+            State::Active { hooks: attached }
+        } else {
+            State::Degraded { hooks: attached, reason: lacking.join("; ") }
+        }
+    }
+
+    /// All programs that run.
+    pub fn attached(&self) -> impl Iterator<Item = &Attached> {
+        self.attached.values()
+    }
+
+    /// Detaches everything; the maps live on, to be read a last time.
+    pub fn detach(&mut self) {
+        for attached in std::mem::take(&mut self.attached).values() {
+            program::detach(&mut self.ebpf, attached);
+        }
+    }
+
+    fn attach_hook(&mut self, hook: &'static crate::sensor::Hook) -> Result<(), String> {
+        // Two sensors may need the same hook, which runs one program for both.
+        if !self.attached.contains_key(hook.name) {
+            self.attached.insert(hook.name, program::attach(&mut self.ebpf, hook, &self.btf)?);
+        }
+        Ok(())
+    }
+
+    /// Runs the program that notes who we are.
+    fn knowing_itself(mut self) -> Result<Self, LoadError> {
+        let whoami: &mut RawTracePoint =
+            self.ebpf.program_mut("whoami").ok_or(LoadError::Map("whoami"))?.try_into()?;
+        whoami.load()?;
+        whoami.test_run(RawTracePointRunOptions { args: [0; 12], cpu: None })?;
+        whoami.unload()?;
+        Ok(self)
+    }
+}
+
+/// Entries of the maps whose size isn't fixed.
+struct Sizes([(&'static str, u32); 11]);
+
+impl Sizes {
+    fn of(settings: &Settings, cpus: u32, syscalls: bool) -> Self {
+        let Settings { slots, sockets, ring_bytes, rare_ring_bytes, .. } = *settings;
+        // A sensor that is off needs no tables.
+        let (banks, errors) = if syscalls { (cpus * slots, cpus * ERROR_BUCKETS) } else { (1, 1) };
+        Self([
+            ("EVENTS", ring_bytes),
+            ("RARE", rare_ring_bytes),
+            ("STATS", cpus * SENSORS_MAX),
+            ("CGROUP_SLOTS", slots),
+            ("SLOT_OWNERS", slots),
+            ("FREE_SLOTS", slots),
+            ("BUCKETS", slots),
+            ("BANKS", banks),
+            ("ERRORS", errors),
+            ("SOCKETS", sockets),
+            ("CLASS_OF", NUMBERS as u32),
+        ])
+    }
+
+    fn of_map(&self, map: &str) -> u32 {
+        self.0.iter().find(|(name, _)| *name == map).map_or(1, |(_, entries)| *entries)
+    }
+}
+
+/// Whether `mem_cgroup.under_oom` is there, and `mem_cgroup` begins with its `css`, as the programs take it.
+fn memory_cgroups_tell(btf: &Btf, offsets: &Offsets) -> bool {
+    offsets.has("MEMCG_UNDER_OOM")
+        && offsets.has("CSS_SET_MEMORY")
+        && btf.field("mem_cgroup.css").is_ok_and(|css| css.offset == 0)
+}
+
+/// One more than the highest CPU that can come up (`/sys/devices/system/cpu/possible`, such as `0-3,8`).
+pub fn possible_cpus() -> io::Result<u32> {
+    let text = fs::read_to_string("/sys/devices/system/cpu/possible")?;
+    text.trim()
+        .rsplit([',', '-'])
+        .next()
+        .and_then(|last| last.parse::<u32>().ok())
+        .map(|last| last + 1)
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, format!("unexpected text {text:?}")))
+}
+
+fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<Map, LoadError> {
+    ebpf.take_map(name).ok_or(LoadError::Map(name))
+}
+
+fn table<T>(ebpf: &mut Ebpf, name: &'static str, entries: u32) -> Result<Table<T>, LoadError> {
+    let Map::Array(data) = ebpf.map(name).ok_or(LoadError::Map(name))? else {
+        return Err(LoadError::Map(name));
+    };
+    let data: &MapData = data;
+    Table::map(std::os::fd::AsFd::as_fd(data.fd()), entries).map_err(LoadError::Mmap)
+}

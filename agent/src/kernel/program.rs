@@ -1,0 +1,129 @@
+//! Loading, attaching and watching programs.
+
+use std::{fs, os::fd::AsRawFd as _};
+
+use aya::{
+    Ebpf,
+    programs::{BtfTracePoint, ProgramError},
+};
+
+use super::btf::Btf;
+use crate::sensor::Hook;
+
+/// A program that runs.
+#[derive(Clone, Copy, Debug)]
+pub struct Attached {
+    pub hook: &'static Hook,
+    fd: i32,
+}
+
+/// What the kernel says of a program, from its `fdinfo` (`bpf_prog_show_fdinfo`, kernel/bpf/syscall.c).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ProgramStats {
+    /// Runs and nanoseconds; both stay 0 unless `kernel.bpf_stats_enabled` is set.
+    pub runs: u64,
+    pub run_time_ns: u64,
+    /// Runs that the kernel refused because the program was interrupted by itself on the same CPU.
+    pub recursion_misses: u64,
+}
+
+impl Attached {
+    pub fn stats(&self) -> ProgramStats {
+        fs::read_to_string(format!("/proc/self/fdinfo/{}", self.fd))
+            .map(|text| ProgramStats::parse(&text))
+            .unwrap_or_default()
+    }
+}
+
+impl ProgramStats {
+    fn parse(fdinfo: &str) -> Self {
+        let mut stats = Self::default();
+        for line in fdinfo.lines() {
+            let Some((key, value)) = line.split_once(':') else { continue };
+            let value = value.trim().parse().unwrap_or(0);
+            match key {
+                "run_cnt" => stats.runs = value,
+                "run_time_ns" => stats.run_time_ns = value,
+                "recursion_misses" => stats.recursion_misses = value,
+                _ => {}
+            }
+        }
+        stats
+    }
+}
+
+/// Why a hook can't be used here; the text is for the user.
+pub(super) fn attach(ebpf: &mut Ebpf, hook: &'static Hook, btf: &(Btf, aya::Btf)) -> Result<Attached, String> {
+    check_prototype(hook, &btf.0)?;
+    let program: &mut BtfTracePoint = ebpf
+        .program_mut(hook.name)
+        .ok_or_else(|| format!("the kernel half has no program `{}`", hook.name))?
+        .try_into()
+        .map_err(|error: ProgramError| error.to_string())?;
+    program.load(hook.name, &btf.1).map_err(|error| refusal(&error))?;
+    program.attach().map_err(|error| refusal(&error))?;
+    let fd = program.fd().map_err(|error| refusal(&error))?.as_fd_raw();
+    Ok(Attached { hook, fd })
+}
+
+pub(super) fn detach(ebpf: &mut Ebpf, attached: &Attached) {
+    if let Some(Ok(program)) = ebpf.program_mut(attached.hook.name).map(TryInto::<&mut BtfTracePoint>::try_into) {
+        // Drops the links, too.
+        let _ = program.unload();
+    }
+}
+
+/// The arguments that the program will take pointers from must point to what it expects.
+fn check_prototype(hook: &Hook, btf: &Btf) -> Result<(), String> {
+    let arguments = btf.tracepoint(hook.name).map_err(|error| error.to_string())?;
+    for (i, expected) in hook.arguments.iter().enumerate() {
+        let Some(expected) = expected else { continue };
+        let found = arguments.get(i).cloned().flatten();
+        if found.as_deref() != Some(*expected) {
+            let found = found.map_or("something else".to_owned(), |name| format!("a `{name}`"));
+            return Err(format!("`{}` passes {found} as argument {i}, not a `{expected}`", hook.name));
+        }
+    }
+    Ok(())
+}
+
+/// The error and, if the verifier refused the program, what it said last.
+fn refusal(error: &ProgramError) -> String {
+    match error {
+        ProgramError::LoadError { io_error, verifier_log } => {
+            let log = verifier_log.to_string();
+            let last = log.lines().rev().find(|line| {
+                !line.trim().is_empty() && !line.starts_with("processed ") && !line.starts_with("verification time")
+            });
+            match last {
+                Some(last) => format!("{io_error}: {last}"),
+                None => io_error.to_string(),
+            }
+        }
+        other => other.to_string(),
+    }
+}
+
+trait RawFd {
+    fn as_fd_raw(&self) -> i32;
+}
+
+impl RawFd for aya::programs::ProgramFd {
+    fn as_fd_raw(&self) -> i32 {
+        use std::os::fd::AsFd as _;
+        self.as_fd().as_raw_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ProgramStats;
+
+    #[test]
+    fn fdinfo_is_read() {
+        let text = "pos:\t0\nprog_type:\t26\nrun_time_ns:\t12\nrun_cnt:\t3\nrecursion_misses:\t1\n";
+        let stats = ProgramStats { runs: 3, run_time_ns: 12, recursion_misses: 1 };
+        assert_eq!(ProgramStats::parse(text), stats);
+        assert_eq!(ProgramStats::parse("nonsense"), ProgramStats::default());
+    }
+}

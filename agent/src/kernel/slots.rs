@@ -1,0 +1,72 @@
+//! Container slots, seen from user space: who has which, and how a dead one's comes back.
+
+use std::sync::atomic::Ordering;
+
+use agent_ebpf::contract::{
+    control::Bucket,
+    slot::{CACHE_CELLS, OVERFLOW, cache_hit, cache_index, cache_pack},
+};
+use aya::maps::{HashMap, MapData, MapError, Queue};
+
+use super::Table;
+
+/// The slots of one loaded kernel half.
+pub struct Slots {
+    pub(super) owners: Table<u64>,
+    pub(super) cache: Table<u64>,
+    pub(super) by_cgroup: HashMap<MapData, u64, u32>,
+    pub(super) free: Queue<MapData, u32>,
+    pub(super) buckets: Table<Bucket>,
+}
+
+impl Slots {
+    /// Fills the queue of free slots: all but the overflow slot.
+    pub(super) fn offer_all(&mut self) -> Result<(), MapError> {
+        (OVERFLOW + 1..self.owners.entries()).try_for_each(|slot| self.free.push(slot, 0))
+    }
+
+    /// Slots in the tables, the overflow slot included.
+    pub fn count(&self) -> u32 {
+        self.owners.entries()
+    }
+
+    /// Slots that are given out, with their cgroups' ids.
+    pub fn owners(&self) -> impl Iterator<Item = (u32, u64)> {
+        (OVERFLOW + 1..self.count()).map(|slot| (slot, self.owners.load(slot, 0))).filter(|(_, id)| *id != 0)
+    }
+
+    /// Events of this slot's container that its token bucket has refused.
+    pub fn throttled(&self, slot: u32) -> u64 {
+        self.buckets.load(slot, std::mem::offset_of!(Bucket, throttled) / 8)
+    }
+
+    /// Takes the slot from a cgroup that has died. No task is left in it, so no program asks for the slot; its
+    /// counters stay as they are until [`Self::give_back`].
+    pub fn unbind(&mut self, slot: u32, cgroup_id: u64) {
+        // Not there any more: somebody else's business is done already.
+        let _ = self.by_cgroup.remove(&cgroup_id);
+        if let (Some(packed), [cell]) =
+            (cache_pack(cgroup_id, slot), self.cache.words(cache_index(cgroup_id)))
+        {
+            // Only if it still is this cgroup's: a program may put another one there at any time.
+            let _ = cell.compare_exchange(packed, 0, Ordering::Relaxed, Ordering::Relaxed);
+        }
+        self.owners.store(slot, 0, 0);
+    }
+
+    /// Makes an unbound slot, whose counters were zeroed, free for the next cgroup.
+    pub fn give_back(&mut self, slot: u32) -> Result<(), MapError> {
+        self.buckets.clear(slot);
+        self.free.push(slot, 0)?;
+        // Cgroups that had to share the overflow slot may now ask again.
+        for index in 0..CACHE_CELLS {
+            if let [cell] = self.cache.words(index) {
+                let seen = cell.load(Ordering::Relaxed);
+                if seen != 0 && cache_hit(seen, seen >> 16) == Some(OVERFLOW) {
+                    let _ = cell.compare_exchange(seen, 0, Ordering::Relaxed, Ordering::Relaxed);
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,21 @@
+//! podwitness: an eBPF observability agent for Kubernetes nodes, plain servers and laptops.
+//!
+//! Data goes one way: [`kernel`] reads bytes, [`sensor`] decodes them, [`identity`] knows whose they are, the
+//! [`ledger`] books them, [`metrics`] and [`live`] show them. A lower layer never imports a higher one.
+
+#![deny(unsafe_code)]
+
+pub mod app;
+pub mod cli;
+pub mod config;
+pub mod doctor;
+pub mod http;
+pub mod identity;
+#[expect(unsafe_code, reason = "the border to the kernel: each block has its SAFETY note")]
+pub mod kernel;
+pub mod ledger;
+pub mod live;
+pub mod metrics;
+pub mod observation;
+pub mod reader;
+pub mod sensor;

@@ -1,0 +1,167 @@
+use std::sync::Arc;
+
+use agent_ebpf::contract::event::EventKind;
+
+use super::{Filter, FilterError, MAX_VALUES};
+use crate::{
+    identity::Labels,
+    observation::{Cgroup, Detail, Observation, Process},
+};
+
+fn observation(kind: EventKind, pid: Option<u32>) -> Observation {
+    Observation {
+        time: jiff::Timestamp::UNIX_EPOCH,
+        kind,
+        labels: Arc::new(Labels {
+            namespace: "shop".into(),
+            workload_kind: "Deployment".into(),
+            workload: "cart".into(),
+            pod: "cart-5d9-x2x".into(),
+            container: String::new(),
+        }),
+        process: pid.map(|pid| Process {
+            pid,
+            tid: pid,
+            comm: "cart".into(),
+        }),
+        detail: Detail::Cgroup(Cgroup { cgroup: "/".into() }),
+    }
+}
+
+fn filter(query: &[(&str, &str)]) -> Result<Filter, FilterError> {
+    Filter::parse(query.iter().copied())
+}
+
+#[test]
+fn every_key_must_match_with_any_of_its_values() {
+    let connect = observation(EventKind::TcpConnect, Some(42));
+    let cases: &[(&[(&str, &str)], bool)] = &[
+        (&[], true),
+        (&[("kind", "tcp.connect")], true),
+        (&[("kind", "tcp.close")], false),
+        (&[("kind", "tcp.close,tcp.connect")], true),
+        (&[("kind", "tcp.close, tcp.connect")], true),
+        (&[("kind", "tcp.close"), ("kind", "tcp.connect")], true),
+        (&[("kind", "tcp")], true),
+        (&[("kind", "tcp.*")], true),
+        (&[("kind", "oom,process.*")], false),
+        (&[("namespace", "shop")], true),
+        (&[("namespace", "sho")], false),
+        (&[("namespace", "Shop")], false),
+        (
+            &[
+                ("namespace", "shop"),
+                ("workload", "cart"),
+                ("workload_kind", "Deployment"),
+            ],
+            true,
+        ),
+        (&[("namespace", "shop"), ("workload", "pay")], false),
+        (&[("workload", "pay,cart")], true),
+        (&[("pod", "cart-5d9-x2x")], true),
+        (&[("pod", "")], false),
+        (&[("container", "")], true),
+        (&[("container", "app")], false),
+        (&[("pid", "42")], true),
+        (&[("pid", "1,42")], true),
+        (&[("pid", "4")], false),
+        (&[("kind", "tcp"), ("pid", "4")], false),
+    ];
+    for (query, expected) in cases {
+        assert_eq!(filter(query).unwrap().matches(&connect), *expected, "{query:?}");
+    }
+}
+
+#[test]
+fn what_has_no_process_has_no_pid() {
+    let mkdir = observation(EventKind::CgroupMkdir, None);
+    assert!(filter(&[]).unwrap().matches(&mkdir));
+    assert!(!filter(&[("pid", "0")]).unwrap().matches(&mkdir));
+}
+
+#[test]
+fn a_sensor_stands_for_all_its_kinds() {
+    for kind in EventKind::ALL {
+        let (sensor, _) = kind.name().split_once('.').unwrap();
+        for value in [sensor.to_owned(), format!("{sensor}.*"), kind.name().to_owned()] {
+            assert!(
+                filter(&[("kind", &value)])
+                    .unwrap()
+                    .matches(&observation(kind, None)),
+                "{value}"
+            );
+        }
+    }
+}
+
+#[test]
+fn an_error_names_the_key_and_what_is_allowed() {
+    let error = filter(&[("kind", "tcp"), ("pods", "x")]).unwrap_err();
+    assert_eq!(error, FilterError::UnknownKey { key: "pods".into() });
+    assert_eq!(error.key(), "pods");
+    let keys = [
+        "kind",
+        "pid",
+        "namespace",
+        "workload_kind",
+        "workload",
+        "pod",
+        "container",
+    ];
+    assert_eq!(error.allowed(), keys);
+
+    let error = filter(&[("kind", "tcp.connect,tcp.open")]).unwrap_err();
+    assert_eq!(error.to_string(), "there is no kind of event `tcp.open`");
+    assert_eq!(error.key(), "kind");
+    assert!(error.allowed().contains(&"tcp") && error.allowed().contains(&"tcp.connect"));
+    assert_eq!(error.allowed().iter().filter(|name| **name == "tcp").count(), 1);
+}
+
+#[test]
+fn values_that_mean_nothing_are_refused() {
+    for query in [
+        ("kind", ""),
+        ("kind", "tcp,"),
+        ("kind", "*"),
+        ("kind", "tcp.connect.*"),
+        ("kind", ".*"),
+    ] {
+        assert_eq!(filter(&[query]).unwrap_err().key(), "kind", "{query:?}");
+    }
+    for query in [
+        ("pid", ""),
+        ("pid", "x"),
+        ("pid", "-1"),
+        ("pid", "4294967296"),
+        ("pid", "1,,2"),
+    ] {
+        assert_eq!(filter(&[query]).unwrap_err().key(), "pid", "{query:?}");
+    }
+    assert_eq!(
+        filter(&[("pod", "a,")]).unwrap_err(),
+        FilterError::EmptyValue { key: "pod" }
+    );
+}
+
+#[test]
+fn a_filter_is_bounded() {
+    let list = |count: usize| {
+        (0..count)
+            .map(|pid| pid.to_string())
+            .collect::<Vec<_>>()
+            .join(",")
+    };
+    assert!(filter(&[("pid", &list(MAX_VALUES))]).is_ok());
+    assert!(filter(&[("pod", &list(MAX_VALUES))]).is_ok());
+    let too_many = |key| FilterError::TooManyValues { key };
+    assert_eq!(
+        filter(&[("pid", &list(MAX_VALUES + 1))]).unwrap_err(),
+        too_many("pid")
+    );
+    assert_eq!(
+        filter(&[("pod", &list(MAX_VALUES)), ("pod", "x")]).unwrap_err(),
+        too_many("pod")
+    );
+    let everything = vec![("kind", "tcp"); 1000];
+    assert!(filter(&everything).is_ok(), "kinds are a set");
+}

@@ -1,0 +1,199 @@
+use std::{sync::Arc, thread, time::Duration};
+
+use bytes::Bytes;
+use serde_json::Value;
+
+use super::{BATCH, Hub, Subscription, TooManyClients};
+use crate::live::{Filter, testing::exec};
+
+fn parse(lines: Vec<Bytes>) -> Vec<Value> {
+    let parse = |line: Bytes| {
+        assert!(line.ends_with(b"\n") && line.iter().filter(|byte| **byte == b'\n').count() == 1);
+        serde_json::from_slice(&line).unwrap()
+    };
+    lines.into_iter().map(parse).collect()
+}
+
+fn drain(subscription: &mut Subscription) -> Vec<Value> {
+    let mut all = Vec::new();
+    while let Some(lines) = subscription.try_next() {
+        all.extend(parse(lines));
+    }
+    all
+}
+
+fn everything() -> Filter {
+    Filter::default()
+}
+
+#[test]
+fn an_event_is_a_line_as_serde_gives_it() {
+    let hub = Arc::new(Hub::new(8, 1));
+    let mut subscription = hub.subscribe(everything()).unwrap();
+    hub.publish(exec(7, "sh"));
+    let lines = subscription.try_next().unwrap();
+    let expected = concat!(
+        r#"{"time":"2026-01-02T03:04:05.678Z","kind":"process.exec","namespace":"shop","workload_kind":"","#,
+        r#""workload":"","pod":"cart-1","container":"","pid":7,"tid":7,"comm":"sh","ppid":1,"#,
+        r#""executable":"/bin/sh"}"#,
+        "\n",
+    );
+    assert_eq!(lines, [Bytes::from(expected)]);
+    assert!(subscription.try_next().is_none());
+    assert_eq!((hub.events_sent(), hub.lost_to_slow_readers()), (1, 0));
+}
+
+#[test]
+fn a_hostile_name_can_neither_break_a_line_nor_command_a_terminal() {
+    let hub = Arc::new(Hub::new(8, 1));
+    let mut subscription = hub.subscribe(everything()).unwrap();
+    let comm = "\u{1b}]0;x\u{7}\n{\"\u{9b}\u{202e}";
+    hub.publish(exec(7, comm));
+    let lines = subscription.try_next().unwrap();
+    assert!(
+        lines[0].iter().all(|byte| matches!(byte, b' '..=b'~' | b'\n')),
+        "{:?}",
+        lines[0]
+    );
+    assert_eq!(parse(lines)[0]["comm"], comm);
+}
+
+#[test]
+fn readers_share_one_line() {
+    let hub = Arc::new(Hub::new(8, 2));
+    let (mut one, mut two) = (
+        hub.subscribe(everything()).unwrap(),
+        hub.subscribe(everything()).unwrap(),
+    );
+    hub.publish(exec(7, "sh"));
+    let (one, two) = (one.try_next().unwrap(), two.try_next().unwrap());
+    assert_eq!(one[0].as_ptr(), two[0].as_ptr());
+    assert_eq!(hub.events_sent(), 2);
+}
+
+#[test]
+fn a_slow_reader_loses_the_oldest_and_is_told_how_many() {
+    let hub = Arc::new(Hub::new(4, 2));
+    let mut slow = hub.subscribe(everything()).unwrap();
+    let mut narrow = hub.subscribe(Filter::parse([("pid", "1")]).unwrap()).unwrap();
+    for pid in 1..=10 {
+        hub.publish(exec(pid, "sh"));
+    }
+    let lines = drain(&mut slow);
+    assert_eq!(
+        (&lines[0]["kind"], &lines[0]["lost"]),
+        (&"notice.lagged".into(), &6.into())
+    );
+    let pids: Vec<_> = lines[1..]
+        .iter()
+        .map(|line| line["pid"].as_u64().unwrap())
+        .collect();
+    assert_eq!(pids, [7, 8, 9, 10]);
+    assert_eq!(
+        drain(&mut narrow)[0]["pid"],
+        1,
+        "what a filter refuses takes no room"
+    );
+    assert_eq!((hub.events_sent(), hub.lost_to_slow_readers()), (5, 6));
+
+    hub.publish(exec(11, "sh"));
+    let lines = drain(&mut slow);
+    assert_eq!(
+        (lines.len(), &lines[0]["pid"]),
+        (1, &11.into()),
+        "it is told once"
+    );
+}
+
+#[test]
+fn loss_in_the_kernel_is_told_in_its_place_whatever_the_filter() {
+    let hub = Arc::new(Hub::new(8, 1));
+    let mut subscription = hub
+        .subscribe(Filter::parse([("kind", "process")]).unwrap())
+        .unwrap();
+    hub.publish(exec(1, "sh"));
+    hub.publish_loss("tcp", 123, 4);
+    hub.publish_loss("oom", 0, 0);
+    hub.publish(exec(2, "sh"));
+    let lines = drain(&mut subscription);
+    let kinds: Vec<_> = lines.iter().map(|line| line["kind"].as_str().unwrap()).collect();
+    assert_eq!(
+        kinds,
+        ["process.exec", "notice.lost", "notice.throttled", "process.exec"]
+    );
+    assert_eq!(
+        (&lines[1]["sensor"], &lines[1]["lost"]),
+        (&"tcp".into(), &123.into())
+    );
+    assert_eq!(
+        (&lines[2]["sensor"], &lines[2]["throttled"]),
+        (&"tcp".into(), &4.into())
+    );
+}
+
+#[test]
+fn a_slow_reader_still_learns_of_loss_in_the_kernel() {
+    let hub = Arc::new(Hub::new(2, 1));
+    let mut subscription = hub.subscribe(everything()).unwrap();
+    hub.publish_loss("tcp", 5, 0);
+    hub.publish(exec(1, "sh"));
+    hub.publish_loss("tcp", 6, 1);
+    for pid in 2..=3 {
+        hub.publish(exec(pid, "sh"));
+    }
+    let lines = drain(&mut subscription);
+    let summary: Vec<_> = lines
+        .iter()
+        .map(|line| (line["kind"].as_str().unwrap(), line["lost"].as_u64()))
+        .collect();
+    let expected = [
+        ("notice.lagged", Some(1)),
+        ("notice.lost", Some(11)),
+        ("notice.throttled", None),
+        ("process.exec", None),
+        ("process.exec", None),
+    ];
+    assert_eq!(summary, expected);
+}
+
+#[test]
+fn places_are_counted_and_freed() {
+    let hub = Arc::new(Hub::new(8, 1));
+    let watchers = hub.watchers();
+    assert!(!hub.has_watchers() && *watchers.borrow() == 0);
+    let only = hub.subscribe(everything()).unwrap();
+    assert!(hub.has_watchers() && *watchers.borrow() == 1);
+    assert_eq!(
+        hub.subscribe(everything()).err(),
+        Some(TooManyClients { max_clients: 1 })
+    );
+    assert_eq!((hub.clients(), hub.clients_refused()), (1, 1));
+    drop(only);
+    assert!(!hub.has_watchers() && *watchers.borrow() == 0);
+    assert!(hub.subscribe(everything()).is_ok());
+}
+
+#[tokio::test]
+async fn a_waiting_reader_is_woken_from_a_plain_thread_and_misses_nothing() {
+    const EVENTS: usize = 10_000;
+    let hub = Arc::new(Hub::new(EVENTS, 1));
+    let mut subscription = hub.subscribe(everything()).unwrap();
+    let publisher = thread::spawn({
+        let hub = Arc::clone(&hub);
+        move || (0..EVENTS).for_each(|pid| hub.publish(exec(pid as u32, "sh")))
+    });
+    let mut pids = Vec::new();
+    while pids.len() < EVENTS {
+        let lines = tokio::time::timeout(Duration::from_secs(30), subscription.next())
+            .await
+            .unwrap();
+        assert!(lines.len() <= BATCH);
+        pids.extend(
+            parse(lines)
+                .iter()
+                .map(|line| line["pid"].as_u64().unwrap() as usize),
+        );
+    }
+    publisher.join().unwrap();
+    assert!(pids.into_iter().eq(0..EVENTS));
+}

@@ -1,0 +1,180 @@
+//! What waits for one reader, and the rule of what goes when it doesn't keep up.
+
+use std::{
+    collections::VecDeque,
+    mem,
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+};
+
+use bytes::Bytes;
+use tokio::sync::Notify;
+
+use super::{Filter, Notice, to_line};
+use crate::observation::Observation;
+
+/// A bounded queue between the thread that publishes and one reader. When it is full, the oldest entry goes:
+/// events are counted, and what a notice of loss said is kept until the reader comes.
+pub(super) struct Queue {
+    pub(super) filter: Filter,
+    bound: usize,
+    state: Mutex<State>,
+    filled: Notify,
+}
+
+/// What a reader takes away at once. The order of the fields is the order in which it happened.
+#[derive(Default)]
+pub(super) struct Batch {
+    /// Events dropped because the reader was too slow.
+    pub(super) lagged: u64,
+    /// What notices that were dropped with them said.
+    pub(super) losses: Vec<Loss>,
+    pub(super) entries: Vec<Entry>,
+}
+
+#[derive(Clone)]
+pub(super) enum Entry {
+    Event(Arc<Event>),
+    Loss(Loss),
+}
+
+/// An observation and its line, made by the first of its readers: not on the thread that publishes, and once.
+pub(super) struct Event {
+    observation: Arc<Observation>,
+    line: OnceLock<Bytes>,
+}
+
+/// Events of a sensor that never left the kernel.
+#[derive(Clone, Copy)]
+pub(super) struct Loss {
+    pub(super) time: jiff::Timestamp,
+    pub(super) sensor: &'static str,
+    pub(super) lost: u64,
+    pub(super) throttled: u64,
+}
+
+#[derive(Default)]
+struct State {
+    entries: VecDeque<Entry>,
+    lagged: u64,
+    /// At most one for each sensor.
+    losses: Vec<Loss>,
+}
+
+impl Queue {
+    pub(super) fn new(filter: Filter, bound: usize) -> Self {
+        let state = State {
+            entries: VecDeque::with_capacity(bound),
+            ..State::default()
+        };
+        Self {
+            filter,
+            bound,
+            state: Mutex::new(state),
+            filled: Notify::new(),
+        }
+    }
+
+    /// Appends an entry; returns how many events had to go for it.
+    pub(super) fn push(&self, entry: Entry) -> u64 {
+        let mut state = self.state();
+        let evicted = if state.entries.len() < self.bound {
+            0
+        } else {
+            state.evict()
+        };
+        let was_empty = state.entries.is_empty();
+        state.entries.push_back(entry);
+        drop(state);
+        // A reader waits only after it has found the queue empty, so it need not be woken for every entry.
+        if was_empty {
+            self.filled.notify_one();
+        }
+        evicted
+    }
+
+    /// Takes up to `most` entries, or nothing when there is nothing.
+    pub(super) fn take(&self, most: usize) -> Option<Batch> {
+        let mut state = self.state();
+        if state.entries.is_empty() {
+            return None;
+        }
+        let count = most.min(state.entries.len());
+        Some(Batch {
+            lagged: mem::take(&mut state.lagged),
+            losses: mem::take(&mut state.losses),
+            entries: state.entries.drain(..count).collect(),
+        })
+    }
+
+    /// Waits until there may be something to take.
+    pub(super) async fn filled(&self) {
+        self.filled.notified().await;
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn evict(&mut self) -> u64 {
+        match self.entries.pop_front() {
+            Some(Entry::Event(_)) => {
+                self.lagged += 1;
+                1
+            }
+            Some(Entry::Loss(loss)) => {
+                self.keep(loss);
+                0
+            }
+            None => 0,
+        }
+    }
+
+    fn keep(&mut self, loss: Loss) {
+        match self.losses.iter_mut().find(|kept| kept.sensor == loss.sensor) {
+            Some(kept) => {
+                kept.time = loss.time;
+                kept.lost += loss.lost;
+                kept.throttled += loss.throttled;
+            }
+            None => self.losses.push(loss),
+        }
+    }
+}
+
+impl Event {
+    pub(super) fn new(observation: Arc<Observation>) -> Self {
+        Self {
+            observation,
+            line: OnceLock::new(),
+        }
+    }
+
+    pub(super) fn line(&self) -> Bytes {
+        let line = || {
+            to_line(&*self.observation).unwrap_or_else(|error| {
+                // Unreachable as long as an observation is made of strings and numbers.
+                tracing::error!(%error, kind = self.observation.kind.name(), "an event can't be said in JSON");
+                Bytes::new()
+            })
+        };
+        self.line.get_or_init(line).clone()
+    }
+}
+
+impl Loss {
+    pub(super) fn lines(self) -> impl Iterator<Item = Bytes> {
+        let Self {
+            time,
+            sensor,
+            lost,
+            throttled,
+        } = self;
+        let lost = (lost > 0).then_some(Notice::Lost { sensor, lost });
+        let throttled = (throttled > 0).then_some(Notice::Throttled { sensor, throttled });
+        lost.into_iter()
+            .chain(throttled)
+            .map(move |notice| notice.to_line(time))
+    }
+}

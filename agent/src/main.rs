@@ -1,0 +1,61 @@
+//! The binary: parse → configure → run.
+
+#![forbid(unsafe_code)]
+
+use std::{
+    env,
+    io::{self, Write as _},
+    process::ExitCode,
+};
+
+use podwitness::{
+    app,
+    cli::{self, Command},
+    config::{self, Config},
+    doctor,
+};
+
+/// Mistakes in the command line or the configuration.
+const USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    let invocation = match cli::parse(env::args_os()) {
+        Ok(invocation) => invocation,
+        Err(error) => {
+            // Help and version come this way, too. Nothing is left to do where even that can't be printed.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(USAGE));
+        }
+    };
+    if invocation.command == Command::Markdown {
+        return print(&config::markdown());
+    }
+    let (config, effective) = match Config::load(&invocation.flags, env::vars_os()) {
+        Ok(loaded) => loaded,
+        Err(errors) => {
+            eprintln!("podwitness: {errors}");
+            return ExitCode::from(USAGE);
+        }
+    };
+    let outcome = match invocation.command {
+        Command::Config => return print(&effective.to_string()),
+        Command::Doctor => doctor::run(&config),
+        Command::Agent | Command::Markdown => app::run(&config, &effective),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("podwitness: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn print(text: &str) -> ExitCode {
+    match io::stdout().write_all(text.as_bytes()) {
+        Ok(()) => ExitCode::SUCCESS,
+        // The reader has seen enough: `podwitness config | head`.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}

@@ -1,0 +1,297 @@
+//! One scrape: the containers' accounts, then the agent's own figures.
+
+use std::{
+    fs,
+    sync::{Arc, Mutex},
+    time::Instant,
+};
+
+use agent_ebpf::contract::stats::SensorId;
+use prometheus_client::registry::Unit;
+
+use super::{KernelStats, Page};
+use crate::{
+    config::Config,
+    http::Scrapes,
+    identity::Registry,
+    kernel::{Attached, clock_ticks, page_size},
+    ledger::Ledger,
+    live::Hub,
+    reader::{Deliveries, lock},
+    sensor::{State, oom, process, syscalls, tcp},
+};
+
+/// Everything that has figures to show.
+pub struct Agent {
+    pub ledger: Arc<Mutex<Ledger>>,
+    pub registry: Arc<Registry>,
+    pub hub: Arc<Hub>,
+    pub kernel: Arc<KernelStats>,
+    pub deliveries: Arc<Deliveries>,
+    pub scrapes: Arc<Scrapes>,
+    pub figures: Figures,
+}
+
+/// What is settled at start.
+pub struct Figures {
+    pub sensors: Vec<(SensorId, State)>,
+    pub programs: Vec<Attached>,
+    /// Bounds by name.
+    pub limits: Vec<(&'static str, f64)>,
+    /// Bytes of kernel memory in the tables and rings.
+    pub kernel_bytes: u64,
+}
+
+impl Figures {
+    /// The bounds that the configuration names; `slots` is what was left of `limits.slots`.
+    pub fn limits(config: &Config, slots: u32) -> Vec<(&'static str, f64)> {
+        vec![
+            ("debug.buffer", config.debug.buffer as f64),
+            ("debug.clients", config.debug.clients as f64),
+            ("events.burst", config.events.burst as f64),
+            ("events.rate", config.events.rate as f64),
+            ("limits.containers", config.limits.containers as f64),
+            ("limits.map_memory", config.limits.map_memory as f64),
+            ("limits.slots", slots.into()),
+            ("limits.sockets", config.limits.sockets.into()),
+            ("ring.rare_size", config.ring.rare_size.into()),
+            ("ring.size", config.ring.size.into()),
+        ]
+    }
+}
+
+impl Agent {
+    pub(super) fn expose(&self, page: &mut Page<'_>) -> std::fmt::Result {
+        self.expose_accounts(page)?;
+        self.expose_sensors(page)?;
+        self.expose_programs(page)?;
+        self.expose_identity(page)?;
+        self.expose_live(page)?;
+        expose_process(page)
+    }
+
+    fn expose_accounts(&self, page: &mut Page<'_>) -> std::fmt::Result {
+        let accounts = lock(&self.ledger).accounts(Instant::now());
+        let bases: Vec<([&str; 5], &crate::ledger::Account)> =
+            accounts.iter().map(|(labels, account)| (labels.values(), account)).collect();
+        let calls: Vec<_> =
+            bases.iter().filter_map(|(base, account)| Some((base, account.syscalls.as_deref()?))).collect();
+        syscalls::expose(page, &calls)?;
+        tcp::expose(page, &bases.iter().map(|(base, account)| (base, &account.tcp)).collect::<Vec<_>>())?;
+        oom::expose(page, &bases.iter().map(|(base, account)| (base, &account.oom)).collect::<Vec<_>>())?;
+        process::expose(page, &bases.iter().map(|(base, account)| (base, &account.process)).collect::<Vec<_>>())
+    }
+
+    fn expose_sensors(&self, page: &mut Page<'_>) -> std::fmt::Result {
+        let calls = lock(&self.ledger).syscalls();
+        let mut outcomes = Vec::new();
+        let mut untracked = Vec::new();
+        for sensor in SensorId::ALL {
+            // In this order, what arrives meanwhile is missing from the sum rather than too much in it.
+            let delivered = self.deliveries.delivered(sensor);
+            let kernel = self.kernel.of(sensor);
+            // System calls don't travel one by one: what the tables hold is delivered.
+            let (seen, delivered) = match sensor {
+                SensorId::Syscalls => (calls.total() + kernel.filtered, calls.total()),
+                _ => (kernel.seen, delivered),
+            };
+            let name = sensor.name();
+            outcomes.extend([
+                ([name, "seen"], seen),
+                ([name, "delivered"], delivered),
+                ([name, "filtered"], kernel.filtered),
+                ([name, "throttled"], kernel.throttled),
+                ([name, "lost"], kernel.lost),
+            ]);
+            untracked.push(([name], kernel.untracked));
+        }
+        page.own_counter(
+            "podwitness_sensor_events",
+            "What a sensor has seen, and what became of it: seen = delivered + filtered + throttled + lost",
+            ["sensor", "outcome"],
+            outcomes,
+        )?;
+        page.own_counter(
+            "podwitness_sensor_untracked",
+            "Beginnings that found no room in a table, so that their end has no duration",
+            ["sensor"],
+            untracked,
+        )?;
+        let states = self.figures.sensors.iter().flat_map(|(sensor, state)| {
+            State::NAMES.map(|name| ([sensor.name(), name], f64::from(u8::from(state.name() == name))))
+        });
+        page.own_gauge("podwitness_sensor_state", "1 for the state that a sensor is in", None, ["sensor", "state"], states)?;
+        page.own_counter(
+            "podwitness_syscalls_untimed",
+            "System calls without a duration, because they began before the agent or found no room",
+            [],
+            [([], calls.untimed())],
+        )?;
+        page.own_counter(
+            "podwitness_syscall_errors_folded",
+            "Failed system calls whose error found no room in its table; they show as errno=\"other\"",
+            [],
+            [([], calls.errors_folded())],
+        )
+    }
+
+    fn expose_programs(&self, page: &mut Page<'_>) -> std::fmt::Result {
+        let stats: Vec<_> =
+            self.figures.programs.iter().map(|program| (program.hook.name, program.stats())).collect();
+        page.own_counter(
+            "podwitness_program_runs",
+            "Runs of a kernel program; 0 unless kernel.bpf_stats_enabled is set",
+            ["program"],
+            stats.iter().map(|(name, stats)| ([*name], stats.runs)),
+        )?;
+        page.own_seconds(
+            "podwitness_program_run_time",
+            "Time spent in a kernel program; 0 unless kernel.bpf_stats_enabled is set",
+            ["program"],
+            stats.iter().map(|(name, stats)| ([*name], stats.run_time_ns as f64 / 1e9)),
+        )?;
+        page.own_counter(
+            "podwitness_program_recursion_misses",
+            "Runs that the kernel refused because the program had interrupted itself",
+            ["program"],
+            stats.iter().map(|(name, stats)| ([*name], stats.recursion_misses)),
+        )?;
+        page.own_gauge(
+            "podwitness_kernel_memory",
+            "Kernel memory in tables and rings",
+            Some(Unit::Bytes),
+            [],
+            [([], self.figures.kernel_bytes as f64)],
+        )?;
+        page.own_gauge(
+            "podwitness_limit",
+            "Bounds in force, by their configuration key",
+            None,
+            ["key"],
+            self.figures.limits.iter().map(|(key, value)| ([*key], *value)),
+        )?;
+        page.own_counter(
+            "podwitness_ring_undecodable",
+            "Records out of the rings that could not be read",
+            [],
+            [([], self.deliveries.undecodable())],
+        )?;
+        page.own_counter(
+            "podwitness_ring_wakeups",
+            "Times that the reader looked at the rings",
+            [],
+            [([], self.deliveries.wakeups())],
+        )
+    }
+
+    fn expose_identity(&self, page: &mut Page<'_>) -> std::fmt::Result {
+        let stats = self.registry.stats();
+        page.own_counter(
+            "podwitness_identity_resolutions",
+            "Cgroups by how they became known: kernel_event and scan before they were asked for, late after, or never",
+            ["way"],
+            [
+                (["kernel_event"], stats.kernel_event),
+                (["scan"], stats.scan),
+                (["late"], stats.late),
+                (["never"], stats.never),
+            ],
+        )?;
+        page.own_counter(
+            "podwitness_identity_refused",
+            "Cgroups turned away because limits.containers was reached",
+            [],
+            [([], stats.refused)],
+        )?;
+        page.own_counter(
+            "podwitness_identity_evicted",
+            "Dead cgroups forgotten before their time, to make room",
+            [],
+            [([], stats.evicted)],
+        )?;
+        page.own_gauge(
+            "podwitness_identity_cgroups",
+            "Cgroups that are remembered, by state",
+            None,
+            ["state"],
+            [
+                (["alive"], stats.alive as f64),
+                (["dead"], stats.dead as f64),
+                (["pending"], stats.pending as f64),
+                (["given_up"], stats.given_up as f64),
+            ],
+        )?;
+        let slots = lock(&self.ledger).slot_use();
+        page.own_gauge(
+            "podwitness_slots_used",
+            "Container slots that are given out",
+            None,
+            [],
+            [([], slots.used as f64)],
+        )?;
+        page.own_counter(
+            "podwitness_slots_recycled",
+            "Container slots that were taken back from the dead",
+            [],
+            [([], slots.recycled)],
+        )
+    }
+
+    fn expose_live(&self, page: &mut Page<'_>) -> std::fmt::Result {
+        page.own_gauge(
+            "podwitness_live_clients",
+            "Readers of /v1/events",
+            None,
+            [],
+            [([], self.hub.clients() as f64)],
+        )?;
+        page.own_counter(
+            "podwitness_live_events",
+            "Events for readers of /v1/events: handed over, or lost because the reader was too slow",
+            ["outcome"],
+            [(["sent"], self.hub.events_sent()), (["lost"], self.hub.lost_to_slow_readers())],
+        )?;
+        page.own_counter(
+            "podwitness_live_clients_refused",
+            "Readers of /v1/events turned away because debug.clients was reached",
+            [],
+            [([], self.hub.clients_refused())],
+        )?;
+        page.own_counter(
+            "podwitness_scrapes",
+            "Scrapes of /metrics before this one",
+            ["outcome"],
+            [
+                (["rendered"], self.scrapes.rendered()),
+                (["failed"], self.scrapes.failed()),
+                (["refused"], self.scrapes.refused()),
+            ],
+        )?;
+        page.own_gauge(
+            "podwitness_build_info",
+            "1, with the version of the agent",
+            None,
+            ["version"],
+            [([env!("CARGO_PKG_VERSION")], 1.0)],
+        )
+    }
+}
+
+/// CPU and memory of the agent, under the names that every Prometheus client uses.
+fn expose_process(page: &mut Page<'_>) -> std::fmt::Result {
+    // Fields are numbered as in proc_pid_stat(5), after the name, which may hold anything.
+    let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let after_name = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
+    let field = |number: usize| -> u64 {
+        after_name.split(' ').nth(number - 3).and_then(|text| text.parse().ok()).unwrap_or(0)
+    };
+    let cpu_seconds = (field(14) + field(15)) as f64 / clock_ticks() as f64;
+    page.own_seconds("process_cpu", "CPU time of the agent, user and system", [], [([], cpu_seconds)])?;
+    page.own_gauge(
+        "process_resident_memory",
+        "Resident memory of the agent",
+        Some(Unit::Bytes),
+        [],
+        [([], (field(24) * page_size()) as f64)],
+    )
+}

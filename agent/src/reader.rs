@@ -1,0 +1,183 @@
+//! The thread that takes records out of the rings: decode, attribute, book, publish.
+
+use std::{
+    collections::VecDeque,
+    io,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use agent_ebpf::contract::stats::SensorId;
+
+use crate::{
+    config::Config,
+    identity::{Registry, Resolution},
+    kernel::{Rings, boot_to_unix_ns},
+    ledger::{self, Ledger},
+    live::Hub,
+    metrics::KernelStats,
+    observation::Observation,
+    sensor::Record,
+};
+
+/// Time between two looks at who has died.
+const TIDY_INTERVAL: Duration = Duration::from_secs(1);
+/// Shortest time between two scans for the sake of unknown cgroups.
+const LATE_SCAN_INTERVAL: Duration = Duration::from_millis(100);
+/// Records that wait for their cgroup to become known; one more is booked as it is.
+const HELD: usize = 4096;
+
+/// What the reader has done, for the metrics.
+#[derive(Debug, Default)]
+pub struct Deliveries {
+    by_sensor: [AtomicU64; SensorId::ALL.len()],
+    undecodable: AtomicU64,
+    wakeups: AtomicU64,
+}
+
+impl Deliveries {
+    /// Records of the sensor that were taken out of the rings.
+    pub fn delivered(&self, sensor: SensorId) -> u64 {
+        self.by_sensor[sensor as usize].load(Ordering::Relaxed)
+    }
+
+    /// Records that could not be read: a bug, or a kernel half of another build.
+    pub fn undecodable(&self) -> u64 {
+        self.undecodable.load(Ordering::Relaxed)
+    }
+
+    /// Times that the reader looked at the rings.
+    pub fn wakeups(&self) -> u64 {
+        self.wakeups.load(Ordering::Relaxed)
+    }
+}
+
+/// Everything that the thread works with.
+pub struct Reader {
+    pub rings: Rings,
+    pub ledger: Arc<Mutex<Ledger>>,
+    pub registry: Arc<Registry>,
+    pub hub: Arc<Hub>,
+    pub stats: Arc<KernelStats>,
+    pub deliveries: Arc<Deliveries>,
+    pub stop: Arc<AtomicBool>,
+    pub poll_min: Duration,
+    pub poll_max: Duration,
+    pub scan_interval: Duration,
+}
+
+impl Reader {
+    /// Reads until `stop`, then once more: what was sent before the programs were detached is not lost.
+    pub fn run(mut self) -> io::Result<()> {
+        let mut held = VecDeque::new();
+        let mut losses = SensorId::ALL.map(|sensor| (sensor, (0, 0)));
+        let started = Instant::now();
+        let (mut tidied, mut scanned) = (started, started);
+        loop {
+            let last = self.stop.load(Ordering::Acquire);
+            if !last {
+                let timeout = if self.hub.has_watchers() { self.poll_min } else { self.poll_max };
+                self.rings.wait(timeout)?;
+            }
+            self.deliveries.wakeups.fetch_add(1, Ordering::Relaxed);
+            self.drain(&mut held);
+            let now = Instant::now();
+            let since_scan = now - scanned;
+            let is_late = self.registry.pending() && since_scan >= LATE_SCAN_INTERVAL;
+            if is_late || since_scan >= self.scan_interval {
+                scanned = now;
+                if let Err(error) = self.registry.scan(now) {
+                    tracing::warn!(%error, "the cgroups could not be listed; new ones may stay unknown");
+                }
+            }
+            self.release(&mut held, last);
+            self.publish_losses(&mut losses);
+            if now - tidied >= TIDY_INTERVAL {
+                tidied = now;
+                lock(&self.ledger).tidy(now);
+            }
+            if last {
+                return Ok(());
+            }
+        }
+    }
+
+    fn drain(&mut self, held: &mut VecDeque<Record>) {
+        let Self { rings, ledger, registry, hub, deliveries, .. } = self;
+        let mut ledger = lock(ledger);
+        let offset_ns = boot_to_unix_ns();
+        let now = Instant::now();
+        rings.drain(|bytes| match Record::decode(bytes) {
+            Ok(record) => {
+                deliveries.by_sensor[record.sensor() as usize].fetch_add(1, Ordering::Relaxed);
+                ledger::learn(registry, &record, now);
+                let resolution = registry.resolve(record.header().cgroup_id, now);
+                if matches!(resolution, Resolution::Pending) && held.len() < HELD {
+                    held.push_back(record);
+                } else {
+                    book(&mut ledger, hub, &record, offset_ns, now);
+                }
+            }
+            Err(error) => {
+                deliveries.undecodable.fetch_add(1, Ordering::Relaxed);
+                tracing::warn!(%error, "a record out of the kernel could not be read");
+            }
+        });
+    }
+
+    /// Books the records whose cgroup has become known meanwhile, or never will; at the end, all.
+    fn release(&self, held: &mut VecDeque<Record>, all: bool) {
+        if held.is_empty() {
+            return;
+        }
+        let mut ledger = lock(&self.ledger);
+        let (offset_ns, now) = (boot_to_unix_ns(), Instant::now());
+        held.retain(|record| {
+            let resolution = self.registry.resolve(record.header().cgroup_id, now);
+            let waits = matches!(resolution, Resolution::Pending) && !all;
+            if !waits {
+                book(&mut ledger, &self.hub, record, offset_ns, now);
+            }
+            waits
+        });
+    }
+
+    fn publish_losses(&self, losses: &mut [(SensorId, (u64, u64))]) {
+        for (sensor, (lost, throttled)) in losses {
+            let outcome = self.stats.of(*sensor);
+            self.hub.publish_loss(sensor.name(), outcome.lost - *lost, outcome.throttled - *throttled);
+            (*lost, *throttled) = (outcome.lost, outcome.throttled);
+        }
+    }
+}
+
+impl Reader {
+    /// The intervals that the configuration names.
+    pub fn intervals(config: &Config) -> (Duration, Duration, Duration) {
+        (config.ring.poll_min, config.ring.poll_max, config.identity.scan_interval)
+    }
+}
+
+fn book(ledger: &mut Ledger, hub: &Hub, record: &Record, offset_ns: i64, now: Instant) {
+    let booked = ledger.book(record, now);
+    // Built for the stream alone.
+    if hub.has_watchers() {
+        let header = record.header();
+        let unix_ns = i128::from(header.time_ns) + i128::from(offset_ns);
+        hub.publish(Arc::new(Observation {
+            time: jiff::Timestamp::from_nanosecond(unix_ns).unwrap_or_default(),
+            kind: record.kind(),
+            labels: booked.labels,
+            process: record.process(),
+            detail: record.detail(booked.scope, booked.exit_reason),
+        }));
+    }
+}
+
+/// A panic of another holder leaves no half-booked account that matters more than going on.
+pub fn lock(ledger: &Mutex<Ledger>) -> std::sync::MutexGuard<'_, Ledger> {
+    ledger.lock().unwrap_or_else(PoisonError::into_inner)
+}

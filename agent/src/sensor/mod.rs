@@ -1,0 +1,215 @@
+//! The sensors, user-space side: which hooks each needs, how its records read, what it measures.
+
+pub mod cgroup;
+pub mod oom;
+pub mod process;
+pub mod syscalls;
+pub mod tcp;
+
+use agent_ebpf::contract::{
+    event::{EventKind, Header},
+    stats::SensorId,
+};
+use zerocopy::FromBytes;
+
+use crate::observation::{Detail, Process};
+
+/// Every sensor there is, in the order in which they are started: identity before what needs it.
+pub const SENSORS: &[Sensor] = &[cgroup::SENSOR, syscalls::SENSOR, tcp::SENSOR, oom::SENSOR, process::SENSOR];
+
+/// A sensor and the hooks that it needs.
+#[derive(Debug)]
+pub struct Sensor {
+    pub id: SensorId,
+    /// In the order in which they are attached.
+    pub hooks: &'static [Hook],
+}
+
+/// A tracepoint and the program on it, which have one name.
+#[derive(Debug)]
+pub struct Hook {
+    pub name: &'static str,
+    /// What each argument must point to; `None` where the program takes a plain value, or nothing.
+    pub arguments: &'static [Option<&'static str>],
+    /// Without it, the sensor can't work at all.
+    pub required: bool,
+    /// What is missing without it.
+    pub lacking: &'static str,
+}
+
+impl Hook {
+    const fn required(name: &'static str, arguments: &'static [Option<&'static str>]) -> Self {
+        Self { name, arguments, required: true, lacking: "" }
+    }
+}
+
+/// How a sensor does on this machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum State {
+    Active { hooks: Vec<&'static str> },
+    /// It works, but something is missing.
+    Degraded { hooks: Vec<&'static str>, reason: String },
+    /// This kernel lacks what it needs.
+    Unsupported { reason: String },
+    /// Switched off by configuration.
+    Disabled,
+}
+
+impl State {
+    pub const NAMES: [&'static str; 4] = ["active", "degraded", "unsupported", "disabled"];
+
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Active { .. } => "active",
+            Self::Degraded { .. } => "degraded",
+            Self::Unsupported { .. } => "unsupported",
+            Self::Disabled => "disabled",
+        }
+    }
+
+    pub fn hooks(&self) -> &[&'static str] {
+        match self {
+            Self::Active { hooks } | Self::Degraded { hooks, .. } => hooks,
+            Self::Unsupported { .. } | Self::Disabled => &[],
+        }
+    }
+
+    pub fn reason(&self) -> &str {
+        match self {
+            Self::Degraded { reason, .. } | Self::Unsupported { reason } => reason,
+            Self::Active { .. } | Self::Disabled => "",
+        }
+    }
+}
+
+/// A record out of a ring buffer, read but not yet attributed.
+#[derive(Clone, Copy, Debug)]
+pub enum Record {
+    Tcp(EventKind, tcp::TcpEvent),
+    Oom(oom::OomEvent),
+    Exec(process::ExecEvent),
+    Exit(process::ExitEvent),
+    Cgroup(EventKind, cgroup::CgroupEvent),
+}
+
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum DecodeError {
+    #[error("a record of {0} bytes is too short")]
+    Truncated(usize),
+    #[error("a record of the unknown kind {0}")]
+    UnknownKind(u32),
+}
+
+impl Record {
+    /// Reads a record. Total: any bytes give a record or an error.
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let kind = read::<Header>(bytes)?.kind;
+        let kind = EventKind::from_number(kind).ok_or(DecodeError::UnknownKind(kind))?;
+        Ok(match kind {
+            EventKind::TcpConnect | EventKind::TcpAccept | EventKind::TcpClose => Self::Tcp(kind, read(bytes)?),
+            EventKind::OomKill => Self::Oom(read(bytes)?),
+            EventKind::ProcessExec => Self::Exec(read(bytes)?),
+            EventKind::ProcessExit => Self::Exit(read(bytes)?),
+            EventKind::CgroupMkdir | EventKind::CgroupRmdir => Self::Cgroup(kind, read(bytes)?),
+        })
+    }
+
+    pub fn header(&self) -> &Header {
+        match self {
+            Self::Tcp(_, event) => &event.header,
+            Self::Oom(event) => &event.header,
+            Self::Exec(event) => &event.header,
+            Self::Exit(event) => &event.header,
+            Self::Cgroup(_, event) => &event.header,
+        }
+    }
+
+    pub fn sensor(&self) -> SensorId {
+        match self {
+            Self::Tcp(..) => SensorId::Tcp,
+            Self::Oom(_) => SensorId::Oom,
+            Self::Exec(_) | Self::Exit(_) => SensorId::Process,
+            Self::Cgroup(..) => SensorId::Cgroup,
+        }
+    }
+
+    pub fn kind(&self) -> EventKind {
+        match self {
+            Self::Tcp(kind, _) | Self::Cgroup(kind, _) => *kind,
+            Self::Oom(_) => EventKind::OomKill,
+            Self::Exec(_) => EventKind::ProcessExec,
+            Self::Exit(_) => EventKind::ProcessExit,
+        }
+    }
+
+    /// The task the record names, if it names one.
+    pub fn process(&self) -> Option<Process> {
+        let Header { pid, tid, comm, .. } = *self.header();
+        (pid != 0).then(|| Process { pid, tid, comm: text(&comm) })
+    }
+
+    /// What users see of it. `scope` and `exit_reason` come from those who know more than the record.
+    pub fn detail(&self, scope: &'static str, exit_reason: &'static str) -> Detail {
+        match self {
+            Self::Tcp(kind, event) => Detail::Tcp(tcp::detail(*kind, event)),
+            Self::Oom(event) => Detail::Oom(oom::detail(event, scope)),
+            Self::Exec(event) => Detail::Exec(process::exec_detail(event)),
+            Self::Exit(event) => Detail::Exit(process::exit_detail(event, exit_reason)),
+            Self::Cgroup(_, event) => Detail::Cgroup(cgroup::detail(event)),
+        }
+    }
+}
+
+fn read<T: FromBytes>(bytes: &[u8]) -> Result<T, DecodeError> {
+    T::read_from_prefix(bytes).map(|(value, _)| value).map_err(|_| DecodeError::Truncated(bytes.len()))
+}
+
+/// Text up to the first NUL; bytes that are not UTF-8 are replaced.
+fn text(bytes: &[u8]) -> String {
+    let len = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
+    String::from_utf8_lossy(&bytes[..len]).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use zerocopy::IntoBytes as _;
+
+    use super::*;
+
+    #[test]
+    fn records_of_any_bytes_are_read_or_refused() {
+        let mut seed = 7u64;
+        let mut bytes = [0u8; 600];
+        for round in 0..20_000usize {
+            for byte in &mut bytes {
+                seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                *byte = (seed >> 33) as u8;
+            }
+            // Half of them with a kind that exists.
+            if round % 2 == 0 {
+                let kind = EventKind::ALL[round / 2 % EventKind::ALL.len()] as u32;
+                bytes[32..36].copy_from_slice(&kind.to_ne_bytes());
+            }
+            if let Ok(record) = Record::decode(&bytes[..round % bytes.len()]) {
+                let _ = (record.process(), record.detail("unknown", "error"), record.sensor());
+            }
+        }
+    }
+
+    #[test]
+    fn a_truncated_record_is_refused() {
+        let mut event = oom::tests::event();
+        event.header.kind = EventKind::OomKill as u32;
+        let bytes = event.as_bytes();
+        assert!(Record::decode(bytes).is_ok());
+        assert!(matches!(Record::decode(&bytes[..bytes.len() - 1]), Err(DecodeError::Truncated(135))));
+        assert!(matches!(Record::decode(&bytes[..10]), Err(DecodeError::Truncated(10))));
+    }
+
+    #[test]
+    fn every_sensor_stands_in_the_table_once() {
+        for id in SensorId::ALL {
+            assert_eq!(SENSORS.iter().filter(|sensor| sensor.id == id).count(), 1, "{id:?}");
+        }
+    }
+}

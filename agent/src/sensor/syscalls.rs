@@ -1,0 +1,105 @@
+//! System calls: read out of the kernel half's tables, without a system call of our own.
+
+mod class;
+mod counters;
+
+use std::{collections::BTreeMap, mem::offset_of, sync::atomic::Ordering};
+
+use agent_ebpf::contract::{
+    stats::SensorId,
+    syscalls::{
+        BUCKETS, Bank, CLASSES, ClassCell, ERROR_BUCKETS, ERROR_WAYS, ErrorBucket, NUMBERS, error_parts,
+    },
+};
+pub use class::{CLASS_NAMES, classes, errno_name, name, numbers};
+pub use counters::{Counters, expose};
+
+use super::{Hook, Sensor};
+use crate::kernel::Table;
+
+pub const SENSOR: Sensor = Sensor {
+    id: SensorId::Syscalls,
+    // An entry that is noted must find the others in place, or its time would be left to a later call.
+    hooks: &[
+        Hook::required("sched_switch", &[None, Some("task_struct")]),
+        Hook::required("sys_exit", &[Some("pt_regs")]),
+        Hook::required("sys_enter", &[Some("pt_regs")]),
+    ],
+};
+
+/// Where the programs count.
+pub struct Tables {
+    pub banks: Table<Bank>,
+    pub errors: Table<ErrorBucket>,
+    pub cpus: u32,
+    pub slots: u32,
+}
+
+impl Tables {
+    /// Adds what the programs have counted for a slot, errors excepted.
+    pub fn read(&self, slot: u32, into: &mut Counters) {
+        const CALLS: usize = offset_of!(Bank, calls) / 8;
+        const CELLS: usize = offset_of!(Bank, classes) / 8;
+        const CELL: usize = size_of::<ClassCell>() / 8;
+        const SUM: usize = offset_of!(ClassCell, sum_ns) / 8;
+        for cpu in 0..self.cpus {
+            let bank = self.banks.words(cpu * self.slots + slot);
+            if bank.is_empty() {
+                continue;
+            }
+            let word = |at: usize| bank[at].load(Ordering::Relaxed);
+            for number in 0..NUMBERS {
+                into.calls[number] += word(CALLS + number);
+            }
+            for class in 0..CLASSES {
+                let cell = CELLS + class * CELL;
+                for bucket in 0..BUCKETS {
+                    into.buckets[class][bucket] += word(cell + bucket);
+                }
+                into.sums_ns[class] += word(cell + SUM);
+            }
+            into.errors_folded += word(offset_of!(Bank, errors_folded) / 8);
+            into.untimed += word(offset_of!(Bank, untimed) / 8);
+        }
+    }
+
+    /// Errors by slot, then by number and errno.
+    pub fn read_errors(&self) -> BTreeMap<u32, BTreeMap<(u16, u16), u64>> {
+        let mut errors: BTreeMap<u32, BTreeMap<(u16, u16), u64>> = BTreeMap::new();
+        self.each_error(|key, count| {
+            let (slot, number, errno) = error_parts(key.load(Ordering::Relaxed));
+            let count = count.load(Ordering::Relaxed);
+            *errors.entry(slot).or_default().entry((number as u16, errno as u16)).or_default() += count;
+        });
+        errors
+    }
+
+    /// Zeroes what was counted for a slot that no program uses any more.
+    pub fn clear(&self, slot: u32) {
+        for cpu in 0..self.cpus {
+            self.banks.clear(cpu * self.slots + slot);
+        }
+        self.each_error(|key, count| {
+            if error_parts(key.load(Ordering::Relaxed)).0 == slot {
+                // The key goes last: a program takes a free entry and starts its count anew.
+                count.store(0, Ordering::Relaxed);
+                key.store(0, Ordering::Release);
+            }
+        });
+    }
+
+    fn each_error(&self, mut visit: impl FnMut(&std::sync::atomic::AtomicU64, &std::sync::atomic::AtomicU64)) {
+        const KEYS: usize = offset_of!(ErrorBucket, keys) / 8;
+        const COUNTS: usize = offset_of!(ErrorBucket, counts) / 8;
+        for index in 0..self.cpus * ERROR_BUCKETS {
+            let bucket = self.errors.words(index);
+            for way in 0..ERROR_WAYS {
+                if let (Some(key), Some(count)) = (bucket.get(KEYS + way), bucket.get(COUNTS + way))
+                    && key.load(Ordering::Acquire) != 0
+                {
+                    visit(key, count);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! What was counted for one container, and how it is shown.
+
+use std::collections::BTreeMap;
+
+use agent_ebpf::contract::syscalls::{BOUNDS_NS, BUCKETS, CLASSES, NUMBERS};
+
+use super::{CLASS_NAMES, errno_name, name};
+use crate::metrics::Page;
+
+/// System calls of one container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Counters {
+    /// Calls by number.
+    pub(super) calls: [u64; NUMBERS],
+    /// Calls by class and duration.
+    pub(super) buckets: [[u64; BUCKETS]; CLASSES],
+    /// Nanoseconds by class.
+    pub(super) sums_ns: [u64; CLASSES],
+    /// Failed calls by number and errno.
+    pub(super) errors: BTreeMap<(u16, u16), u64>,
+    /// Failed calls whose number and errno found no room.
+    pub(super) errors_folded: u64,
+    /// Calls without a duration.
+    pub(super) untimed: u64,
+}
+
+impl Default for Counters {
+    fn default() -> Self {
+        Self {
+            calls: [0; NUMBERS],
+            buckets: [[0; BUCKETS]; CLASSES],
+            sums_ns: [0; CLASSES],
+            errors: BTreeMap::new(),
+            errors_folded: 0,
+            untimed: 0,
+        }
+    }
+}
+
+impl Counters {
+    pub fn add(&mut self, other: &Self) {
+        let Self { calls, buckets, sums_ns, errors, errors_folded, untimed } = other;
+        add_all(&mut self.calls, calls);
+        for (sum, class) in self.buckets.iter_mut().zip(buckets) {
+            add_all(sum, class);
+        }
+        add_all(&mut self.sums_ns, sums_ns);
+        self.add_errors(errors);
+        self.errors_folded += errors_folded;
+        self.untimed += untimed;
+    }
+
+    pub fn add_errors(&mut self, errors: &BTreeMap<(u16, u16), u64>) {
+        for (key, count) in errors {
+            *self.errors.entry(*key).or_default() += count;
+        }
+    }
+
+    /// All calls.
+    pub fn total(&self) -> u64 {
+        self.calls.iter().sum()
+    }
+
+    pub fn untimed(&self) -> u64 {
+        self.untimed
+    }
+
+    pub fn errors_folded(&self) -> u64 {
+        self.errors_folded
+    }
+}
+
+fn add_all(sums: &mut [u64], values: &[u64]) {
+    for (sum, value) in sums.iter_mut().zip(values) {
+        *sum += value;
+    }
+}
+
+/// Writes what the sensor measures.
+pub fn expose(page: &mut Page<'_>, rows: &[(&[&str; 5], &Counters)]) -> std::fmt::Result {
+    let names: Vec<String> = (0..NUMBERS as u32).map(name).collect();
+    page.counter(
+        "podwitness_syscalls",
+        "System calls that ended",
+        &["syscall"],
+        rows.iter().flat_map(|(labels, counters)| {
+            let names = &names;
+            (0..NUMBERS)
+                .filter(|number| counters.calls[*number] > 0)
+                .map(move |number| (*labels, vec![names[number].as_str()], counters.calls[number]))
+        }),
+    )?;
+    page.counter(
+        "podwitness_syscall_errors",
+        "System calls that failed, by error; \"other\" where the table of errors had no room",
+        &["syscall", "errno"],
+        rows.iter().flat_map(|(labels, counters)| {
+            let names = &names;
+            let told = counters.errors.iter().map(move |((number, errno), count)| {
+                let name = names.get(*number as usize).map_or("other", String::as_str);
+                (*labels, vec![name, errno_name((*errno).into()).unwrap_or("other")], *count)
+            });
+            let folded = (counters.errors_folded > 0)
+                .then(|| (*labels, vec!["other", "other"], counters.errors_folded));
+            merged(told).into_iter().chain(folded)
+        }),
+    )?;
+    let bounds = BOUNDS_NS.map(|ns| ns as f64 / 1e9);
+    page.histogram(
+        "podwitness_syscall_duration",
+        "Time from entry to return of system calls, by class",
+        &["class"],
+        &bounds,
+        rows.iter().flat_map(|(labels, counters)| {
+            (0..CLASSES).filter(|class| counters.buckets[*class].iter().any(|count| *count > 0)).map(
+                move |class| {
+                    let seconds = counters.sums_ns[class] as f64 / 1e9;
+                    (*labels, vec![CLASS_NAMES[class]], seconds, counters.buckets[class].as_slice())
+                },
+            )
+        }),
+    )
+}
+
+type Row<'a> = (&'a [&'a str; 5], Vec<&'a str>, u64);
+
+/// Errors that have no name share one series.
+fn merged<'a>(rows: impl Iterator<Item = Row<'a>>) -> Vec<Row<'a>> {
+    let mut merged: Vec<Row<'a>> = Vec::new();
+    for (labels, own, count) in rows {
+        match merged.iter_mut().find(|(_, found, _)| own[1] == "other" && *found == own) {
+            Some((_, _, sum)) => *sum += count,
+            None => merged.push((labels, own, count)),
+        }
+    }
+    merged
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counters_add_up() {
+        let mut one = Counters::default();
+        one.calls[39] = 2;
+        one.buckets[1][3] = 2;
+        one.sums_ns[1] = 5;
+        one.errors.insert((257, 2), 1);
+        let mut sum = one.clone();
+        sum.add(&one);
+        assert_eq!((sum.total(), sum.buckets[1][3], sum.sums_ns[1], sum.errors[&(257, 2)]), (4, 4, 10, 2));
+    }
+}

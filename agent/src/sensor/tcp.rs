@@ -1,0 +1,201 @@
+//! TCP connections: every attempt with its outcome, every accept, every close.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
+
+pub use agent_ebpf::contract::tcp::TcpEvent;
+use agent_ebpf::contract::{
+    event::EventKind,
+    stats::SensorId,
+    tcp::{ABORTED, ACTIVE, DURATION_KNOWN},
+};
+
+use super::{Hook, Sensor, syscalls::errno_name};
+use crate::{metrics::Page, observation};
+
+pub const SENSOR: Sensor = Sensor {
+    id: SensorId::Tcp,
+    hooks: &[
+        Hook::required("inet_sock_set_state", &[Some("sock")]),
+        Hook {
+            name: "sys_exit",
+            arguments: &[Some("pt_regs")],
+            required: false,
+            lacking: "connects that are refused before a SYN is sent (no route) are not seen",
+        },
+    ],
+};
+
+/// Upper bounds of the connect histogram in seconds, inclusive: a loopback's to a SYN timeout's.
+pub const BOUNDS: [f64; 16] =
+    [0.000_05, 0.000_1, 0.000_2, 0.000_5, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0, 5.0, 20.0, 60.0];
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Counters {
+    connects: u64,
+    failures: BTreeMap<&'static str, u64>,
+    buckets: [u64; BOUNDS.len() + 1],
+    seconds: f64,
+    accepts: u64,
+    closes: u64,
+}
+
+impl Counters {
+    pub fn record(&mut self, kind: EventKind, event: &TcpEvent) {
+        match kind {
+            EventKind::TcpConnect => {
+                self.connects += 1;
+                if let Some(reason) = failure(event) {
+                    *self.failures.entry(reason).or_default() += 1;
+                }
+                if let Some(seconds) = duration(event) {
+                    self.buckets[BOUNDS.partition_point(|bound| *bound < seconds)] += 1;
+                    self.seconds += seconds;
+                }
+            }
+            EventKind::TcpAccept => self.accepts += 1,
+            EventKind::TcpClose => self.closes += 1,
+            _ => {}
+        }
+    }
+
+    pub fn add(&mut self, other: &Self) {
+        let Self { connects, failures, buckets, seconds, accepts, closes } = other;
+        self.connects += connects;
+        self.seconds += seconds;
+        self.accepts += accepts;
+        self.closes += closes;
+        for (reason, count) in failures {
+            *self.failures.entry(reason).or_default() += count;
+        }
+        for (sum, count) in self.buckets.iter_mut().zip(buckets) {
+            *sum += count;
+        }
+    }
+}
+
+/// Writes what the sensor measures.
+pub fn expose(page: &mut Page<'_>, rows: &[(&[&str; 5], &Counters)]) -> std::fmt::Result {
+    let simple = |value: fn(&Counters) -> u64| {
+        rows.iter().map(move |(l, counters)| (*l, vec![], value(counters))).filter(|(_, _, value)| *value > 0)
+    };
+    page.counter(
+        "podwitness_tcp_connects",
+        "Attempts to connect that ended, the failed ones too",
+        &[],
+        simple(|counters| counters.connects),
+    )?;
+    page.counter(
+        "podwitness_tcp_connect_failures",
+        "Attempts to connect that failed, by reason",
+        &["reason"],
+        rows.iter().flat_map(|(labels, counters)| {
+            counters.failures.iter().map(move |(reason, count)| (*labels, vec![*reason], *count))
+        }),
+    )?;
+    page.histogram(
+        "podwitness_tcp_connect_duration",
+        "Time from the call of connect to the attempt's outcome, good or bad",
+        &[],
+        &BOUNDS,
+        rows.iter()
+            .filter(|(_, counters)| counters.connects > 0)
+            .map(|(labels, counters)| (*labels, vec![], counters.seconds, counters.buckets.as_slice())),
+    )?;
+    page.counter(
+        "podwitness_tcp_accepts",
+        "Connections whose handshake was completed on a listening socket",
+        &[],
+        simple(|counters| counters.accepts),
+    )?;
+    page.counter(
+        "podwitness_tcp_closes",
+        "Established connections that were closed, on either side",
+        &[],
+        simple(|counters| counters.closes),
+    )
+}
+
+pub(super) fn detail(kind: EventKind, event: &TcpEvent) -> observation::Tcp {
+    observation::Tcp {
+        local_address: address(event.family, event.local),
+        local_port: event.local_port,
+        remote_address: address(event.family, event.remote),
+        remote_port: event.remote_port,
+        duration: duration(event),
+        reason: if kind == EventKind::TcpConnect { failure(event) } else { None },
+        errno: if event.errno == 0 { None } else { errno_name(event.errno.into()) },
+        side: if event.flags & ACTIVE == 0 { "server" } else { "client" },
+    }
+}
+
+/// Seconds, if the beginning was seen.
+fn duration(event: &TcpEvent) -> Option<f64> {
+    (event.flags & DURATION_KNOWN != 0).then_some(event.duration_ns as f64 / 1e9)
+}
+
+/// Why the attempt failed, if it did.
+fn failure(event: &TcpEvent) -> Option<&'static str> {
+    if event.flags & ABORTED != 0 {
+        return Some("aborted");
+    }
+    Some(match event.errno as i32 {
+        0 => return None,
+        libc::ECONNREFUSED => "refused",
+        libc::ECONNRESET => "reset",
+        libc::ETIMEDOUT => "timed_out",
+        libc::EHOSTUNREACH => "host_unreachable",
+        libc::ENETUNREACH => "net_unreachable",
+        libc::ECONNABORTED => "aborted",
+        _ => "other",
+    })
+}
+
+/// An IPv4 address that an IPv6 socket talks to is shown as what it is.
+fn address(family: u16, bytes: [u8; 16]) -> IpAddr {
+    if i32::from(family) == libc::AF_INET6 {
+        Ipv6Addr::from(bytes).to_canonical()
+    } else {
+        let [a, b, c, d, ..] = bytes;
+        Ipv4Addr::new(a, b, c, d).into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use zerocopy::FromZeros as _;
+
+    use super::*;
+
+    fn event(errno: i32, flags: u32) -> TcpEvent {
+        TcpEvent { errno: errno as u16, flags, duration_ns: 1_500_000_000, ..TcpEvent::new_zeroed() }
+    }
+
+    #[test]
+    fn every_outcome_has_its_reason() {
+        assert_eq!(failure(&event(0, ACTIVE)), None);
+        assert_eq!(failure(&event(0, ACTIVE | ABORTED)), Some("aborted"));
+        assert_eq!(failure(&event(libc::ECONNREFUSED, ACTIVE)), Some("refused"));
+        assert_eq!(failure(&event(libc::ETIMEDOUT, ACTIVE)), Some("timed_out"));
+        assert_eq!(failure(&event(libc::EADDRNOTAVAIL, ACTIVE)), Some("other"));
+    }
+
+    #[test]
+    fn mapped_addresses_are_ipv4() {
+        let mapped = Ipv4Addr::new(10, 0, 0, 1).to_ipv6_mapped().octets();
+        assert_eq!(address(libc::AF_INET6 as u16, mapped), IpAddr::from([10, 0, 0, 1]));
+        assert_eq!(address(libc::AF_INET6 as u16, Ipv6Addr::LOCALHOST.octets()), IpAddr::from(Ipv6Addr::LOCALHOST));
+    }
+
+    #[test]
+    fn an_attempt_without_a_beginning_has_no_duration() {
+        let mut counters = Counters::default();
+        counters.record(EventKind::TcpConnect, &event(0, ACTIVE));
+        counters.record(EventKind::TcpConnect, &event(0, ACTIVE | DURATION_KNOWN));
+        assert_eq!((counters.connects, counters.buckets.iter().sum::<u64>()), (2, 1));
+        // 1.5 s lies beyond the bound of 1 s and not beyond that of 5 s.
+        assert_eq!(counters.buckets[BOUNDS.iter().position(|bound| *bound == 5.0).unwrap()], 1);
+    }
+}

@@ -1,0 +1,282 @@
+//! The agent as a user runs it.
+
+use std::{
+    collections::VecDeque,
+    io::{BufRead, BufReader, Read},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Output, Stdio},
+    sync::{Arc, Mutex},
+    thread,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    Metrics, Tail, http,
+    kernel::kill,
+    wait::{PATIENCE, wait_for, wait_until},
+};
+
+/// Loading all programs takes the verifier about a second; a loaded machine may need many times that.
+const START: Duration = Duration::from_secs(60);
+/// What SIGTERM may take by specification.
+pub const STOP: Duration = Duration::from_secs(5);
+/// Lines of output that are kept for the message of a failure.
+const KEPT_LINES: usize = 300;
+
+/// How to start an agent. Both listeners get free ports of loopback unless flags say otherwise.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    flags: Vec<String>,
+}
+
+impl Options {
+    /// Adds `--name value`.
+    pub fn flag(mut self, name: &str, value: &str) -> Self {
+        self.flags.push(format!("--{name}"));
+        self.flags.push(value.to_owned());
+        self
+    }
+}
+
+/// A running agent; it is stopped, and at the worst killed, when this goes.
+pub struct Agent {
+    child: Child,
+    output: Arc<Mutex<VecDeque<String>>>,
+    readers: Vec<thread::JoinHandle<()>>,
+    pub metrics: SocketAddr,
+    pub debug: SocketAddr,
+}
+
+/// The binary under test.
+pub fn binary() -> PathBuf {
+    if let Some(path) = std::env::var_os("PODWITNESS_BIN") {
+        return path.into();
+    }
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/release/podwitness");
+    assert!(
+        path.exists(),
+        "{} is missing: run `cargo xtask build --release`",
+        path.display()
+    );
+    path
+}
+
+/// The command of the agent, free of this harness' own variables, which the agent would take for configuration.
+pub fn command(arguments: &[&str]) -> Command {
+    let mut command = Command::new(binary());
+    command.args(arguments).stdin(Stdio::null());
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("PODWITNESS_") {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+/// Runs the agent to its end, which has to come by itself; its flags are such that it can't start, or print only.
+pub fn run(arguments: &[&str]) -> Output {
+    let mut child = command(arguments)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the agent");
+    let begin = Instant::now();
+    while child.try_wait().expect("wait for the agent").is_none() {
+        if begin.elapsed() > PATIENCE {
+            let _ = child.kill();
+            panic!(
+                "podwitness {arguments:?} did not end; {:?}",
+                child.wait_with_output()
+            );
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+    child.wait_with_output().expect("output of the agent")
+}
+
+impl Agent {
+    /// Starts an agent and waits until it is ready.
+    #[track_caller]
+    pub fn start(options: Options) -> Self {
+        let mut arguments = vec!["agent"];
+        for (name, address) in [
+            ("--metrics-listen", "127.0.0.1:0"),
+            ("--debug-listen", "127.0.0.1:0"),
+        ] {
+            if !options.flags.iter().any(|flag| flag == name) {
+                arguments.extend([name, address]);
+            }
+        }
+        arguments.extend(options.flags.iter().map(String::as_str));
+        let mut child = command(&arguments)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| panic!("{}: {error}", binary().display()));
+
+        let output = Arc::default();
+        let readers = vec![
+            collect(child.stdout.take().expect("piped"), &output),
+            collect(child.stderr.take().expect("piped"), &output),
+        ];
+        let nowhere = SocketAddr::from(([0; 4], 0));
+        let mut agent = Self {
+            child,
+            output,
+            readers,
+            metrics: nowhere,
+            debug: nowhere,
+        };
+        let begin = Instant::now();
+        agent.metrics = agent.address("metrics: ", begin);
+        agent.debug = agent.address("debug: ", begin);
+        wait_until(START, "the agent is ready", || {
+            agent.check_alive();
+            http::get(agent.metrics, "/readyz").is_ok_and(|response| response.status == 200)
+        });
+        agent
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Everything the agent printed, its last lines if it was much.
+    pub fn output(&self) -> String {
+        let lines = self.output.lock().expect("no reader panics");
+        lines.iter().map(String::as_str).collect::<Vec<_>>().join("\n")
+    }
+
+    /// What /metrics says now.
+    #[track_caller]
+    pub fn scrape(&self) -> Metrics {
+        Metrics::parse(&self.scrape_text())
+    }
+
+    /// The same as text.
+    #[track_caller]
+    pub fn scrape_text(&self) -> String {
+        let response = http::get(self.metrics, "/metrics").expect("/metrics");
+        assert_eq!(response.status, 200, "/metrics: {}", response.body);
+        response.body
+    }
+
+    /// Waits until a counter has reached `expected`, and requires that it is no more.
+    #[track_caller]
+    pub fn wait_count(&self, name: &str, labels: &[(&str, &str)], expected: u64) {
+        let begin = Instant::now();
+        loop {
+            let metrics = self.scrape();
+            let count = metrics.count(name, labels);
+            if count >= expected || begin.elapsed() > PATIENCE {
+                let series = metrics.series(name, labels);
+                assert_eq!(count, expected, "{name}{labels:?}: {series:#?}");
+                return;
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Begins to read the live events; `query` is empty or begins with `?`.
+    #[track_caller]
+    pub fn tail(&self, query: &str) -> Tail {
+        Tail::open(self.debug, &format!("/v1/events{query}")).expect("/v1/events")
+    }
+
+    /// Sends SIGTERM and waits for the end, which has to come in time.
+    #[track_caller]
+    pub fn stop(&mut self) -> ExitStatus {
+        kill(self.pid(), libc::SIGTERM).expect("SIGTERM");
+        let begin = Instant::now();
+        let status = self.wait();
+        assert!(begin.elapsed() < STOP, "SIGTERM took {:?}", begin.elapsed());
+        status
+    }
+
+    /// Kills the agent as a crash would.
+    pub fn kill(&mut self) {
+        self.child.kill().expect("SIGKILL");
+        self.wait();
+    }
+
+    /// Waits for the end.
+    #[track_caller]
+    pub fn wait(&mut self) -> ExitStatus {
+        let child = &mut self.child;
+        let status = wait_for(STOP * 2, "the agent ends", || {
+            child.try_wait().expect("wait for the agent")
+        });
+        for reader in self.readers.drain(..) {
+            reader.join().expect("a reader of the agent's output");
+        }
+        status
+    }
+
+    /// The address in the line of the output that begins with `prefix`.
+    fn address(&mut self, prefix: &str, begin: Instant) -> SocketAddr {
+        loop {
+            let url = self.output().lines().find_map(|line| {
+                let (_, rest) = line.split_once(prefix)?;
+                Some(rest.strip_prefix("http://")?.split(['/', ' ']).next()?.to_owned())
+            });
+            if let Some(url) = url {
+                return url
+                    .replace("0.0.0.0", "127.0.0.1")
+                    .parse()
+                    .expect("an address in the output");
+            }
+            self.check_alive();
+            assert!(
+                begin.elapsed() < START,
+                "no line `{prefix}http://…` in the output"
+            );
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    fn check_alive(&mut self) {
+        if let Some(status) = self.child.try_wait().expect("wait for the agent") {
+            panic!("the agent ended ({status})");
+        }
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        if self.child.try_wait().is_ok_and(|status| status.is_none()) {
+            // A test may have stopped it with SIGSTOP and failed before it let it go on.
+            let _ = kill(self.pid(), libc::SIGCONT);
+            let _ = kill(self.pid(), libc::SIGTERM);
+            let begin = Instant::now();
+            while begin.elapsed() < STOP && self.child.try_wait().is_ok_and(|status| status.is_none()) {
+                thread::sleep(Duration::from_millis(10));
+            }
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+        for reader in self.readers.drain(..) {
+            let _ = reader.join();
+        }
+        if thread::panicking() {
+            eprintln!("--- output of the agent\n{}\n---", self.output());
+        }
+    }
+}
+
+/// Keeps the last lines that come out of `stream`.
+fn collect(
+    stream: impl Read + Send + 'static,
+    into: &Arc<Mutex<VecDeque<String>>>,
+) -> thread::JoinHandle<()> {
+    let kept = Arc::clone(into);
+    thread::spawn(move || {
+        for line in BufReader::new(stream).lines().map_while(Result::ok) {
+            let mut kept = kept.lock().expect("no reader panics");
+            if kept.len() == KEPT_LINES {
+                kept.pop_front();
+            }
+            kept.push_back(line);
+        }
+    })
+}

@@ -1,0 +1,141 @@
+//! System calls in exact numbers. They are made by number: what libc makes of a function is its own affair.
+
+use std::{
+    sync::{Arc, Barrier},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Result, anyhow, ensure};
+use serde_json::json;
+
+use crate::{Arguments, ready, report, share};
+
+/// `--getppid N --openat-enoent N --nanosleep-1ms N --threads T`: as many in total, shared by the threads.
+pub(crate) fn syscalls(arguments: &Arguments) -> Result<()> {
+    let getppid = arguments.or("getppid", 0)?;
+    let openat = arguments.or("openat-enoent", 0)?;
+    let nanosleep = arguments.or("nanosleep-1ms", 0)?;
+    let threads: u64 = arguments.or("threads", 1)?;
+
+    let begin = Arc::new(Barrier::new(usize::try_from(threads)? + 1));
+    let workers: Vec<_> = (0..threads)
+        .map(|index| {
+            let begin = Arc::clone(&begin);
+            let part = move |total| share(total, threads, index);
+            thread::spawn(move || {
+                begin.wait();
+                work(part(getppid), part(openat), part(nanosleep))
+            })
+        })
+        .collect();
+    ready()?;
+    begin.wait();
+    let mut slept = Duration::ZERO;
+    for worker in workers {
+        slept += worker.join().map_err(|_| anyhow!("a thread panicked"))??;
+    }
+    report(&json!({
+        "getppid": getppid,
+        "openat_enoent": openat,
+        "nanosleep": nanosleep,
+        "slept": slept.as_secs_f64(),
+    }));
+    Ok(())
+}
+
+/// Does one thread's part; returns how long it slept as seen from here.
+fn work(getppid: u64, openat: u64, nanosleep: u64) -> Result<Duration> {
+    for _ in 0..getppid {
+        call_getppid();
+    }
+    for _ in 0..openat {
+        // SAFETY: the path is a static string with a NUL; O_RDONLY takes no mode.
+        let result = unsafe {
+            libc::syscall(
+                libc::SYS_openat,
+                libc::AT_FDCWD,
+                c"/proc/no such file".as_ptr(),
+                libc::O_RDONLY,
+            )
+        };
+        let error = std::io::Error::last_os_error();
+        ensure!(
+            result == -1 && error.raw_os_error() == Some(libc::ENOENT),
+            "openat: {result}, {error}"
+        );
+    }
+    let mut slept = Duration::ZERO;
+    for _ in 0..nanosleep {
+        let begin = Instant::now();
+        ensure!(
+            call_nanosleep(Duration::from_millis(1)) == 0,
+            "nanosleep was interrupted"
+        );
+        slept += begin.elapsed();
+    }
+    Ok(slept)
+}
+
+/// getppid: hardly anybody else calls it, it can't fail, and libc does not cache it.
+pub(crate) fn call_getppid() {
+    // SAFETY: getppid takes nothing and touches nothing.
+    unsafe { libc::syscall(libc::SYS_getppid) };
+}
+
+fn call_nanosleep(duration: Duration) -> i64 {
+    let request = libc::timespec {
+        tv_sec: duration.as_secs().cast_signed(),
+        tv_nsec: duration.subsec_nanos().into(),
+    };
+    // SAFETY: the request is valid for the call, and a null remainder is allowed.
+    unsafe {
+        libc::syscall(
+            libc::SYS_nanosleep,
+            &raw const request,
+            std::ptr::null_mut::<libc::timespec>(),
+        )
+    }
+}
+
+/// `--sleepers N --readers M`: threads that block in nanosleep for 1000 seconds, and in a read of an empty
+/// pipe. SIGUSR1 ends the thread that it is sent to, in the middle of its call.
+pub(crate) fn blocked(arguments: &Arguments) -> Result<()> {
+    let sleepers: usize = arguments.or("sleepers", 0)?;
+    let readers: usize = arguments.or("readers", 0)?;
+    let handler: extern "C" fn(i32) = end_thread;
+    // SAFETY: the handler makes one system call and nothing else.
+    let previous = unsafe { libc::signal(libc::SIGUSR1, handler as libc::sighandler_t) };
+    ensure!(
+        previous != libc::SIG_ERR,
+        "signal: {}",
+        std::io::Error::last_os_error()
+    );
+    ready()?;
+
+    let (read_end, _write_end) = std::io::pipe()?;
+    let read_end = Arc::new(read_end);
+    let (announce, announced) = std::sync::mpsc::channel();
+    for index in 0..sleepers + readers {
+        let announce = announce.clone();
+        let read_end = Arc::clone(&read_end);
+        thread::spawn(move || {
+            // SAFETY: gettid takes nothing and can't fail.
+            let _ = announce.send(unsafe { libc::gettid() });
+            if index < sleepers {
+                call_nanosleep(Duration::from_secs(1000));
+            } else {
+                let _ = std::io::Read::read(&mut &*read_end, &mut [0]);
+            }
+        });
+    }
+    let tids: Vec<i32> = announced.iter().take(sleepers + readers).collect();
+    report(&json!({ "tids": tids }));
+    // The pipe stays open, and so the readers blocked, until the process ends.
+    crate::wait_for_line()
+}
+
+extern "C" fn end_thread(_signal: i32) {
+    // SAFETY: SYS_exit ends this thread only, at once; nothing of it is used afterwards.
+    unsafe { libc::syscall(libc::SYS_exit, 0) };
+}

@@ -1,0 +1,138 @@
+//! Connects with measured latencies.
+
+use std::{
+    collections::BTreeMap,
+    io, mem,
+    net::{SocketAddr, SocketAddrV4, SocketAddrV6},
+    os::fd::{AsRawFd, FromRawFd, OwnedFd},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Result, anyhow};
+use serde_json::json;
+
+use super::enter_netns;
+use crate::{Arguments, ready, report, share};
+
+/// What one thread saw.
+#[derive(Default)]
+struct Seen {
+    tid: i32,
+    /// Results by errno, 0 for success.
+    results: BTreeMap<i32, u64>,
+    latencies: Vec<Duration>,
+}
+
+/// `--addr A --count N [--threads T] [--netns PATH]`: blocking connects, each measured from just before to
+/// just after connect(2), so that the kernel's own measure can't be longer.
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    enter_netns(arguments)?;
+    let address: SocketAddr = arguments.required("addr")?;
+    let count: u64 = arguments.required("count")?;
+    let threads: u64 = arguments.or("threads", 1)?;
+    ready()?;
+    let workers: Result<Vec<_>, _> = (0..threads)
+        .map(|index| {
+            let part = share(count, threads, index);
+            thread::Builder::new()
+                .name("pw-connect".into())
+                .spawn(move || work(address, part))
+        })
+        .collect();
+    let mut tids = Vec::new();
+    let mut latencies = Vec::new();
+    let mut results = BTreeMap::new();
+    for worker in workers? {
+        let seen = worker.join().map_err(|_| anyhow!("a thread panicked"))??;
+        tids.push(seen.tid);
+        latencies.extend(seen.latencies);
+        for (errno, count) in seen.results {
+            *results.entry(errno.to_string()).or_insert(0) += count;
+        }
+    }
+    let seconds = |latency: Option<&Duration>| latency.map(Duration::as_secs_f64);
+    report(&json!({
+        "tids": tids,
+        "results": results,
+        "min": seconds(latencies.iter().min()),
+        "max": seconds(latencies.iter().max()),
+        "sum": latencies.iter().sum::<Duration>().as_secs_f64(),
+    }));
+    Ok(())
+}
+
+fn work(address: SocketAddr, count: u64) -> Result<Seen> {
+    // SAFETY: gettid takes nothing and can't fail.
+    let tid = unsafe { libc::gettid() };
+    let mut seen = Seen {
+        tid,
+        ..Seen::default()
+    };
+    for _ in 0..count {
+        let socket = Socket::new(address, 0)?;
+        let begin = Instant::now();
+        let result = socket.connect(address);
+        seen.latencies.push(begin.elapsed());
+        let errno = result.err().and_then(|error| error.raw_os_error()).unwrap_or(0);
+        *seen.results.entry(errno).or_default() += 1;
+    }
+    Ok(seen)
+}
+
+/// A TCP socket before it is connected, which std has no type for.
+pub(super) struct Socket(OwnedFd);
+
+impl Socket {
+    /// A socket of the family of `address`; a v4-mapped address makes it an IPv6 one.
+    pub(super) fn new(address: SocketAddr, flags: i32) -> io::Result<Self> {
+        let family = if address.is_ipv4() {
+            libc::AF_INET
+        } else {
+            libc::AF_INET6
+        };
+        // SAFETY: socket(2) takes three numbers.
+        let fd = unsafe { libc::socket(family, libc::SOCK_STREAM | libc::SOCK_CLOEXEC | flags, 0) };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the descriptor is new and nobody else knows it.
+        Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
+    }
+
+    pub(super) fn connect(&self, address: SocketAddr) -> io::Result<()> {
+        match address {
+            SocketAddr::V4(address) => self.connect_raw(&raw_v4(address)),
+            SocketAddr::V6(address) => self.connect_raw(&raw_v6(address)),
+        }
+    }
+
+    fn connect_raw<T>(&self, address: &T) -> io::Result<()> {
+        let length = size_of::<T>() as libc::socklen_t;
+        // SAFETY: both callers give a sockaddr of the length that its type says, valid for the call.
+        let result = unsafe { libc::connect(self.0.as_raw_fd(), (&raw const *address).cast(), length) };
+        if result == 0 {
+            Ok(())
+        } else {
+            Err(io::Error::last_os_error())
+        }
+    }
+}
+
+fn raw_v4(address: SocketAddrV4) -> libc::sockaddr_in {
+    // SAFETY: all fields are numbers, for which zero is a value.
+    let mut raw: libc::sockaddr_in = unsafe { mem::zeroed() };
+    raw.sin_family = libc::AF_INET as libc::sa_family_t;
+    raw.sin_port = address.port().to_be();
+    raw.sin_addr.s_addr = u32::from_ne_bytes(address.ip().octets());
+    raw
+}
+
+fn raw_v6(address: SocketAddrV6) -> libc::sockaddr_in6 {
+    // SAFETY: all fields are numbers, for which zero is a value.
+    let mut raw: libc::sockaddr_in6 = unsafe { mem::zeroed() };
+    raw.sin6_family = libc::AF_INET6 as libc::sa_family_t;
+    raw.sin6_port = address.port().to_be();
+    raw.sin6_addr.s6_addr = address.ip().octets();
+    raw
+}

@@ -1,0 +1,78 @@
+//! What this machine allows, and the few calls that std has no words for.
+
+use std::{fs, io, path::Path};
+
+/// Leaves the test with a sentence when this machine can't load BPF programs. Where `CI` is set that is a
+/// failure: there the proof has to take place.
+#[macro_export]
+macro_rules! require_kernel {
+    () => {
+        if let Err(reason) = $crate::kernel::available() {
+            assert!(
+                std::env::var_os("CI").is_none(),
+                "this test can't run here: {reason}"
+            );
+            eprintln!("not run: {reason}");
+            return;
+        }
+    };
+}
+
+/// Capability numbers of include/uapi/linux/capability.h.
+const CAP_NET_ADMIN: u32 = 12;
+const CAP_SYS_ADMIN: u32 = 21;
+
+/// Whether the agent can load programs here and the harness can make cgroups and network namespaces.
+pub fn available() -> Result<(), String> {
+    let status = fs::read_to_string("/proc/self/status").map_err(|error| format!("/proc: {error}"))?;
+    let effective = status
+        .lines()
+        .find_map(|line| line.strip_prefix("CapEff:"))
+        .and_then(|set| u64::from_str_radix(set.trim(), 16).ok())
+        .unwrap_or(0);
+    for (bit, name) in [(CAP_SYS_ADMIN, "CAP_SYS_ADMIN"), (CAP_NET_ADMIN, "CAP_NET_ADMIN")] {
+        if effective >> bit & 1 == 0 {
+            return Err(format!("{name} is missing (run the tests as root)"));
+        }
+    }
+    if !Path::new("/proc/sys/kernel/unprivileged_bpf_disabled").exists() {
+        return Err("this kernel has no bpf(2)".into());
+    }
+    if crate::cgroup::hierarchies().is_empty() {
+        return Err("no cgroup2 file system is mounted".into());
+    }
+    Ok(())
+}
+
+/// Sends a signal to one process that this harness started.
+pub fn kill(pid: u32, signal: i32) -> io::Result<()> {
+    // SAFETY: kill(2) takes two numbers and touches no memory of ours.
+    check(unsafe { libc::kill(pid.cast_signed(), signal) }.into())
+}
+
+/// Sends a signal to one thread of a process that this harness started.
+pub fn kill_thread(pid: u32, tid: u32, signal: i32) -> io::Result<()> {
+    // SAFETY: tgkill(2) takes three numbers and touches no memory of ours.
+    check(unsafe { libc::syscall(libc::SYS_tgkill, pid, tid, signal) })
+}
+
+/// The letter of a process' state (`R`, `S`, `T`, …), or `None` if there is no such process.
+pub fn state(pid: u32) -> Option<char> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name stands in parentheses and may contain any character, a closing one too.
+    stat.rsplit_once(") ")?.1.chars().next()
+}
+
+/// The number of the system call that a thread is blocked in.
+pub fn blocked_in(pid: u32, tid: u32) -> Option<i64> {
+    let line = fs::read_to_string(format!("/proc/{pid}/task/{tid}/syscall")).ok()?;
+    line.split(' ').next()?.parse().ok()
+}
+
+fn check(result: i64) -> io::Result<()> {
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
+}

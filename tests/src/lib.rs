@@ -1,0 +1,31 @@
+//! Harness of the tests that run the shipped binary on a live kernel.
+//!
+//! They know the agent from the outside only: its command line, its HTTP and its metrics. What it says is
+//! compared with what a helper program (`src/bin/workload`) did and measured itself. Every wait is for a
+//! condition with a deadline; every name is unique, so that two runs on one machine don't meet.
+//!
+//! Environment: `PODWITNESS_BIN` (the agent, else `target/release/podwitness`), `PODWITNESS_WORKLOAD` (the helper,
+//! else beside the test), `PODWITNESS_PROMETHEUS` and `PODWITNESS_PROMTOOL` (else from `PATH`), `CI` (a test
+//! that can't run fails instead of saying so and passing).
+
+pub mod agent;
+pub mod bpf;
+pub mod cgroup;
+pub mod http;
+pub mod kernel;
+pub mod metrics;
+pub mod netns;
+pub mod prometheus;
+pub mod tail;
+pub mod tcp;
+pub mod wait;
+pub mod workload;
+
+pub use agent::{Agent, Options};
+pub use cgroup::Cgroup;
+pub use metrics::Metrics;
+pub use netns::NetNs;
+pub use prometheus::Prometheus;
+pub use tail::Tail;
+pub use wait::wait_until;
+pub use workload::Workload;

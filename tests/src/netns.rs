@@ -1,0 +1,82 @@
+//! A network namespace with a loopback of its own, a black hole and unreachable networks.
+
+use std::{path::PathBuf, process::Command};
+
+use crate::wait::unique;
+
+/// In front of these lies a neighbour with a fixed hardware address that nobody has: SYNs vanish. (The networks
+/// are those set aside for documentation.)
+pub const BLACK_HOLE_V4: &str = "198.51.100.2:80";
+pub const BLACK_HOLE_V6: &str = "[2001:db8::2]:80";
+/// No route leads here.
+pub const NO_ROUTE_V4: &str = "192.0.2.1:80";
+pub const NO_ROUTE_V6: &str = "[2001:db8:2::1]:80";
+/// The route here says that the host can't be reached.
+pub const UNREACHABLE_V4: &str = "203.0.113.1:80";
+pub const UNREACHABLE_V6: &str = "[2001:db8:1::1]:80";
+/// Nobody listens on these: the namespace has no other inhabitants.
+pub const CLOSED_V4: &str = "127.0.0.1:9";
+pub const CLOSED_V6: &str = "[::1]:9";
+pub const CLOSED_MAPPED: &str = "[::ffff:127.0.0.1]:9";
+
+/// A namespace that is deleted when this goes.
+#[derive(Debug)]
+pub struct NetNs {
+    name: String,
+}
+
+impl NetNs {
+    /// Makes the namespace. An attempt to connect into the black hole gives up after one repetition, 3 seconds.
+    #[track_caller]
+    pub fn new() -> Self {
+        let name = format!("podwitness-test-{}", unique());
+        ip(&["netns", "add", &name]);
+        let namespace = Self { name };
+        for line in [
+            "link set lo up",
+            // Both ends lie in the namespace: what is sent to a stranger's hardware address arrives nowhere.
+            "link add hole0 type veth peer name hole1",
+            "link set hole0 up",
+            "link set hole1 up",
+            "address add 198.51.100.1/24 dev hole0",
+            "address add 2001:db8::1/64 dev hole0 nodad",
+            "neighbour add 198.51.100.2 lladdr 02:00:00:00:00:02 nud permanent dev hole0",
+            "neighbour add 2001:db8::2 lladdr 02:00:00:00:00:02 nud permanent dev hole0",
+            "route add unreachable 203.0.113.0/24",
+            "-6 route add unreachable 2001:db8:1::/64",
+        ] {
+            let arguments = ["-n", &namespace.name].into_iter().chain(line.split(' '));
+            ip(&arguments.collect::<Vec<_>>());
+        }
+        let set = "echo 1 > /proc/sys/net/ipv4/tcp_syn_retries";
+        ip(&["netns", "exec", &namespace.name, "sh", "-c", set]);
+        namespace
+    }
+
+    /// The file that setns(2) takes.
+    pub fn path(&self) -> PathBuf {
+        PathBuf::from("/run/netns").join(&self.name)
+    }
+}
+
+impl Default for NetNs {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Drop for NetNs {
+    fn drop(&mut self) {
+        let _ = Command::new("ip").args(["netns", "delete", &self.name]).status();
+    }
+}
+
+#[track_caller]
+fn ip(arguments: &[&str]) {
+    let output = Command::new("ip")
+        .args(arguments)
+        .output()
+        .expect("`ip` of the package iproute2");
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "ip {}: {message}", arguments.join(" "));
+}

@@ -1,0 +1,41 @@
+//! Waiting for conditions.
+
+use std::{
+    sync::atomic::{AtomicU32, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+/// What anything may take that is not slow by nature, on a machine that is busy with other things.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Pause between two looks at a condition.
+const INTERVAL: Duration = Duration::from_millis(20);
+
+/// Waits until `condition` holds; panics with `what` when it has not after `deadline`.
+#[track_caller]
+pub fn wait_until(deadline: Duration, what: &str, mut condition: impl FnMut() -> bool) {
+    wait_for(deadline, what, || condition().then_some(()));
+}
+
+/// Waits until `look` finds something; panics with `what` when it has not after `deadline`.
+#[track_caller]
+pub fn wait_for<T>(deadline: Duration, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let begin = Instant::now();
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(
+            begin.elapsed() < deadline,
+            "waited {deadline:?} in vain until {what}"
+        );
+        thread::sleep(INTERVAL);
+    }
+}
+
+/// A suffix for names that no other test and no other run on this machine uses.
+pub fn unique() -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+}

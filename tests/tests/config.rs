@@ -1,0 +1,123 @@
+//! Configuration from the outside: judged as a whole before anything is bound or loaded.
+
+use std::{
+    fs,
+    net::{SocketAddr, TcpListener},
+    path::PathBuf,
+};
+
+use integration_tests::{agent, wait::unique};
+
+/// A file that is removed when this goes.
+struct File(PathBuf);
+
+impl File {
+    fn new(text: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("podwitness-test-{}.yaml", unique()));
+        fs::write(&path, text).unwrap();
+        Self(path)
+    }
+
+    fn path(&self) -> &str {
+        self.0.to_str().unwrap()
+    }
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+/// What the agent says when it refuses to start with these arguments.
+#[track_caller]
+fn refusal(arguments: &[&str]) -> String {
+    let output = agent::run(arguments);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success(), "{arguments:?} was accepted");
+    let printed = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        !printed.contains("http://"),
+        "{arguments:?}: something was bound: {printed}"
+    );
+    assert!(!said.contains("panicked"), "{said}");
+    said
+}
+
+#[test]
+fn a_wrong_value_is_refused_by_name_before_anything_binds() {
+    // Were a listener bound first, the message would be about the occupied port.
+    let occupied = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address: SocketAddr = occupied.local_addr().unwrap();
+    let address = address.to_string();
+    for (flag, value, key) in [
+        ("--ring-size", "5000", "ring.size"),
+        ("--ring-size", "many", "ring.size"),
+        ("--metrics-grace", "soon", "metrics.grace"),
+        ("--log-level", "loud", "log.level"),
+        ("--debug-listen", "nowhere", "debug.listen"),
+    ] {
+        let said = refusal(&["agent", "--metrics-listen", &address, flag, value]);
+        assert!(
+            said.contains(key) || said.contains(flag),
+            "{flag} {value}: neither is named: {said}"
+        );
+        assert!(
+            said.contains(value),
+            "{flag} {value}: the value is not named: {said}"
+        );
+        assert!(
+            !said.contains("in use"),
+            "{flag} {value}: bound before judged: {said}"
+        );
+    }
+}
+
+#[test]
+fn errors_of_a_file_are_told_all_at_once() {
+    let file = File::new("ring:\n  size: 5000\nmetrics:\n  grace: soon\n");
+    let said = refusal(&["agent", "--config", file.path()]);
+    assert!(said.contains("grace"), "{said}");
+    let file = File::new("ring:\n  sise: 4096\n");
+    let said = refusal(&["agent", "--config", file.path()]);
+    assert!(said.contains("sise"), "an unknown key is no comment: {said}");
+    let said = refusal(&["agent", "--config", "/nonexistent/podwitness.yaml"]);
+    assert!(said.contains("/nonexistent/podwitness.yaml"), "{said}");
+}
+
+#[test]
+fn flags_outrank_the_environment_and_that_outranks_the_file() {
+    let file = File::new("metrics:\n  grace: 11s\nring:\n  size: 8192\nevents:\n  rate: 77\n");
+    let mut command = agent::command(&["config", "--config", file.path(), "--ring-size", "16384"]);
+    command
+        .env("PODWITNESS_RING_SIZE", "32768")
+        .env("PODWITNESS_EVENTS_RATE", "78");
+    let output = command.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    let printed = String::from_utf8(output.stdout).unwrap();
+    let value = |key: &str| {
+        let line = printed
+            .lines()
+            .find_map(|line| line.trim().strip_prefix(&format!("{key}: ")));
+        line.unwrap_or_else(|| panic!("{key} is not in\n{printed}"))
+            .split(" #")
+            .next()
+            .unwrap()
+            .trim()
+    };
+    assert_eq!(value("size"), "16384", "{printed}");
+    assert_eq!(value("rate"), "78", "{printed}");
+    assert_eq!(value("grace"), "11s", "{printed}");
+    assert!(printed.contains('#'), "the configuration is explained: {printed}");
+
+    // What it prints, it reads.
+    let again = File::new(&printed);
+    let output = agent::run(&["config", "--config", again.path()]);
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), printed);
+}
