@@ -84,9 +84,17 @@ pub(crate) static IN_CALL: PerCpuArray<InCall> = PerCpuArray::with_max_entries(1
 /// TCP sockets between their first transition and their last, by address.
 #[map]
 pub(crate) static SOCKETS: HashMap<u64, Socket> = HashMap::with_max_entries(1, 0);
+/// A process, told from an earlier one of the same id by its start: `CLOCK_BOOTTIME` ns.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct ProcessKey {
+    pub(crate) pid: u64,
+    pub(crate) started_ns: u64,
+}
+
 /// OOM victims of late, by process: the kernel marks every dying thread that asks for memory.
 #[map]
-pub(crate) static VICTIMS: LruHashMap<u64, u64> = LruHashMap::with_max_entries(1024, 0);
+pub(crate) static VICTIMS: LruHashMap<ProcessKey, u8> = LruHashMap::with_max_entries(1024, 0);
 /// Processes that ended of late, where the kernel doesn't say which thread was the last.
 #[map]
-pub(crate) static ENDED: LruHashMap<u64, u64> = LruHashMap::with_max_entries(4096, 0);
+pub(crate) static ENDED: LruHashMap<ProcessKey, u8> = LruHashMap::with_max_entries(4096, 0);

@@ -9,7 +9,7 @@ use aya_ebpf::{
 
 use super::{
     load::{KernelPtr, field},
-    maps::CONTROL,
+    maps::{CONTROL, ProcessKey},
     offset,
 };
 
@@ -121,6 +121,21 @@ pub(crate) unsafe fn cgroup_of(cgroup: KernelPtr) -> u64 {
 pub(crate) unsafe fn ids(task: KernelPtr) -> (u32, u32) {
     // SAFETY: the caller's promise.
     unsafe { (field(task, &offset::TASK_TGID), field(task, &offset::TASK_PID)) }
+}
+
+/// The process that the task is a thread of.
+///
+/// # Safety
+///
+/// As for [`state`].
+#[inline(always)]
+pub(crate) unsafe fn process(task: KernelPtr) -> ProcessKey {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let leader: KernelPtr = field(task, &offset::TASK_GROUP_LEADER);
+        let pid = field::<u32>(leader, &offset::TASK_TGID) as u64;
+        ProcessKey { pid, started_ns: field(leader, &offset::TASK_START_BOOTTIME) }
+    }
 }
 
 /// Whether the process is the agent.

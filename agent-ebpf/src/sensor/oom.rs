@@ -28,16 +28,10 @@ static MEMCG_TELLS: Global<u8> = Global::new(0);
 fn mark_victim(ctx: BtfTracePointContext) -> i32 {
     let victim: KernelPtr = ctx.arg(0);
     let uid: u64 = ctx.arg(1);
+    // Every thread of a dying process is marked when it asks for memory: one kill, not many.
     // SAFETY: the hook's typed argument.
-    let signal: u64 = unsafe { field(victim, &offset::TASK_SIGNAL) };
-    // Every thread of a dying process is marked when it asks for memory: one kill, not many. The address of
-    // `signal` names a process; its start tells it from an earlier one at the same address.
-    // SAFETY: as above.
-    let started: u64 = unsafe {
-        let leader: KernelPtr = field(victim, &offset::TASK_GROUP_LEADER);
-        field(leader, &offset::TASK_START_BOOTTIME)
-    };
-    if VICTIMS.insert(signal ^ started, started, BPF_NOEXIST as u64).is_err() {
+    let process = unsafe { task::process(victim) };
+    if VICTIMS.insert(process, 1, BPF_NOEXIST as u64).is_err() {
         return 0;
     }
     // SAFETY: as above.
@@ -62,7 +56,8 @@ fn mark_victim(ctx: BtfTracePointContext) -> i32 {
         (*event).shmem_pages = pages(mm, offset::MM_SHMEM_PAGES.load());
         (*event).pgtables_bytes = copied(mm, &offset::MM_PGTABLES_BYTES);
         (*event).uid = uid as u32;
-        (*event).oom_score_adj = copied::<i16>(signal as KernelPtr, &offset::SIGNAL_OOM_SCORE_ADJ) as i32;
+        let signal: KernelPtr = field(victim, &offset::TASK_SIGNAL);
+        (*event).oom_score_adj = copied::<i16>(signal, &offset::SIGNAL_OOM_SCORE_ADJ) as i32;
         let (level, depth) = limit(victim);
         (*event).limit_level = level;
         (*event).memcg_depth = depth;

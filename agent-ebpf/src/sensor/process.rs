@@ -103,16 +103,11 @@ fn sched_process_exit(ctx: BtfTracePointContext) -> i32 {
 #[inline(always)]
 fn is_last(task: KernelPtr) -> bool {
     // SAFETY: the hook's typed argument.
-    let signal: u64 = unsafe { field(task, &offset::TASK_SIGNAL) };
-    if copied::<i32>(signal as KernelPtr, &offset::SIGNAL_LIVE) != 0 {
-        return false;
+    unsafe {
+        let signal: KernelPtr = field(task, &offset::TASK_SIGNAL);
+        copied::<i32>(signal, &offset::SIGNAL_LIVE) == 0
+            && ENDED.insert(task::process(task), 1, BPF_NOEXIST as u64).is_ok()
     }
-    // SAFETY: typed, as `task` is.
-    let started: u64 = unsafe {
-        let leader: KernelPtr = field(task, &offset::TASK_GROUP_LEADER);
-        field(leader, &offset::TASK_START_BOOTTIME)
-    };
-    ENDED.insert(signal ^ started, started, BPF_NOEXIST as u64).is_ok()
 }
 
 /// # Safety
