@@ -50,20 +50,14 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Invocation, cla
         _ => Command::Agent,
     };
     // Flags are global: clap carries them up from the subcommand.
-    Ok(Invocation {
-        command,
-        flags: flags(&matches),
-    })
+    Ok(Invocation { command, flags: flags(&matches) })
 }
 
 fn flags(matches: &ArgMatches) -> Flags {
     let value = |option: &OptionSpec| matches.get_one::<OsString>(option.key).cloned();
     Flags {
         file: matches.get_one::<PathBuf>(CONFIG).cloned(),
-        values: OPTIONS
-            .iter()
-            .filter_map(|option| Some((option, value(option)?)))
-            .collect(),
+        values: OPTIONS.iter().filter_map(|option| Some((option, value(option)?))).collect(),
     }
 }
 
@@ -82,12 +76,7 @@ fn command() -> clap::Command {
         .subcommand(
             clap::Command::new(CONFIG)
                 .about("Print the configuration in force, and who said so")
-                .arg(
-                    Arg::new(MARKDOWN)
-                        .long(MARKDOWN)
-                        .hide(true)
-                        .action(ArgAction::SetTrue),
-                ),
+                .arg(Arg::new(MARKDOWN).long(MARKDOWN).hide(true).action(ArgAction::SetTrue)),
         )
         .subcommand(clap::Command::new("doctor").about("Say what works on this node and what doesn't"))
 }
@@ -103,11 +92,7 @@ fn file_arg() -> Arg {
 
 /// Values are taken as they are: the configuration judges those of all sources together.
 fn option_arg(option: &'static OptionSpec) -> Arg {
-    let short = option
-        .doc
-        .split_once(". ")
-        .map_or(option.doc, |(first, _)| first)
-        .trim_end_matches('.');
+    let short = option.doc.split_once(". ").map_or(option.doc, |(first, _)| first).trim_end_matches('.');
     let facts = [
         format!("Allowed: {}", option.allowed()),
         format!("Default: {}", option.default),
@@ -122,11 +107,7 @@ fn option_arg(option: &'static OptionSpec) -> Arg {
         .global(true)
         .help_heading(format!("Options of section {}", option.section()))
         .help(format!("{short} [default: {}]", option.default))
-        .long_help(
-            long.flat_map(|text| wrap(text, WIDTH))
-                .collect::<Vec<_>>()
-                .join("\n"),
-        )
+        .long_help(long.flat_map(|text| wrap(text, WIDTH)).collect::<Vec<_>>().join("\n"))
 }
 
 #[cfg(test)]
@@ -134,11 +115,7 @@ mod tests {
     use super::*;
 
     fn parse_words(line: &str) -> Result<Invocation, clap::Error> {
-        parse(
-            std::iter::once("podwitness")
-                .chain(line.split_whitespace())
-                .map(OsString::from),
-        )
+        parse(std::iter::once("podwitness").chain(line.split_whitespace()).map(OsString::from))
     }
 
     #[test]
@@ -155,13 +132,7 @@ mod tests {
             ("config --markdown", Command::Markdown),
             ("doctor", Command::Doctor),
         ] {
-            assert_eq!(
-                parse_words(line).unwrap(),
-                Invocation {
-                    command,
-                    flags: Flags::default()
-                }
-            );
+            assert_eq!(parse_words(line).unwrap(), Invocation { command, flags: Flags::default() });
         }
     }
 
@@ -170,10 +141,7 @@ mod tests {
         let option = |key| OPTIONS.iter().find(|option| option.key == key).unwrap();
         let expected = Flags {
             file: Some("a.yaml".into()),
-            values: vec![
-                (option("metrics.listen"), ":1".into()),
-                (option("ring.poll_min"), "2ms".into()),
-            ],
+            values: vec![(option("metrics.listen"), ":1".into()), (option("ring.poll_min"), "2ms".into())],
         };
         for line in [
             "--config a.yaml --ring-poll-min 2ms --metrics-listen=:1",
@@ -187,30 +155,14 @@ mod tests {
 
     #[test]
     fn mistakes_are_errors_and_help_is_not() {
-        for line in [
-            "--metrics-lisetn :1",
-            "--metrics-listen",
-            "agnet",
-            "--log-level info --log-level warn",
-            "x y",
-        ] {
+        for line in
+            ["--metrics-lisetn :1", "--metrics-listen", "agnet", "--log-level info --log-level warn", "x y"]
+        {
             let error = parse_words(line).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{line}");
         }
-        assert!(
-            parse_words("--metrics-lisetn :1")
-                .unwrap_err()
-                .to_string()
-                .contains("--metrics-listen")
-        );
-        for line in [
-            "--help",
-            "-h",
-            "--version",
-            "-V",
-            "config --help",
-            "doctor --help",
-        ] {
+        assert!(parse_words("--metrics-lisetn :1").unwrap_err().to_string().contains("--metrics-listen"));
+        for line in ["--help", "-h", "--version", "-V", "config --help", "doctor --help"] {
             let shown = parse_words(line).unwrap_err();
             assert_eq!((shown.exit_code(), shown.use_stderr()), (0, false), "{line}");
         }

@@ -50,7 +50,8 @@ pub struct Table<'a>(pub &'a [(agent_ebpf::contract::stats::SensorId, State)]);
 
 impl fmt::Display for Table<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let rows: Vec<_> = self.0.iter().map(|(id, state)| (id.name(), state, state.hooks().join(", "))).collect();
+        let rows: Vec<_> =
+            self.0.iter().map(|(id, state)| (id.name(), state, state.hooks().join(", "))).collect();
         let width = rows.iter().map(|(_, _, hooks)| hooks.len()).max().unwrap_or(0).max("HOOKS".len());
         write!(f, "{:<10} {:<12} {:<width$} REASON", "SENSOR", "STATE", "HOOKS")?;
         for (name, state, hooks) in rows {

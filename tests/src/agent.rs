@@ -54,11 +54,7 @@ pub fn binary() -> PathBuf {
         return path.into();
     }
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/release/podwitness");
-    assert!(
-        path.exists(),
-        "{} is missing: run `cargo xtask build --release`",
-        path.display()
-    );
+    assert!(path.exists(), "{} is missing: run `cargo xtask build --release`", path.display());
     path
 }
 
@@ -76,19 +72,13 @@ pub fn command(arguments: &[&str]) -> Command {
 
 /// Runs the agent to its end, which has to come by itself; its flags are such that it can't start, or print only.
 pub fn run(arguments: &[&str]) -> Output {
-    let mut child = command(arguments)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("the agent");
+    let mut child =
+        command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the agent");
     let begin = Instant::now();
     while child.try_wait().expect("wait for the agent").is_none() {
         if begin.elapsed() > PATIENCE {
             let _ = child.kill();
-            panic!(
-                "podwitness {arguments:?} did not end; {:?}",
-                child.wait_with_output()
-            );
+            panic!("podwitness {arguments:?} did not end; {:?}", child.wait_with_output());
         }
         thread::sleep(Duration::from_millis(20));
     }
@@ -100,10 +90,7 @@ impl Agent {
     #[track_caller]
     pub fn start(options: Options) -> Self {
         let mut arguments = vec!["agent"];
-        for (name, address) in [
-            ("--metrics-listen", "127.0.0.1:0"),
-            ("--debug-listen", "127.0.0.1:0"),
-        ] {
+        for (name, address) in [("--metrics-listen", "127.0.0.1:0"), ("--debug-listen", "127.0.0.1:0")] {
             if !options.flags.iter().any(|flag| flag == name) {
                 arguments.extend([name, address]);
             }
@@ -121,13 +108,7 @@ impl Agent {
             collect(child.stderr.take().expect("piped"), &output),
         ];
         let nowhere = SocketAddr::from(([0; 4], 0));
-        let mut agent = Self {
-            child,
-            output,
-            readers,
-            metrics: nowhere,
-            debug: nowhere,
-        };
+        let mut agent = Self { child, output, readers, metrics: nowhere, debug: nowhere };
         let begin = Instant::now();
         agent.metrics = agent.address("metrics: ", begin);
         agent.debug = agent.address("debug: ", begin);
@@ -204,9 +185,7 @@ impl Agent {
     #[track_caller]
     pub fn wait(&mut self) -> ExitStatus {
         let child = &mut self.child;
-        let status = wait_for(STOP * 2, "the agent ends", || {
-            child.try_wait().expect("wait for the agent")
-        });
+        let status = wait_for(STOP * 2, "the agent ends", || child.try_wait().expect("wait for the agent"));
         for reader in self.readers.drain(..) {
             reader.join().expect("a reader of the agent's output");
         }
@@ -221,16 +200,10 @@ impl Agent {
                 Some(rest.strip_prefix("http://")?.split(['/', ' ']).next()?.to_owned())
             });
             if let Some(url) = url {
-                return url
-                    .replace("0.0.0.0", "127.0.0.1")
-                    .parse()
-                    .expect("an address in the output");
+                return url.replace("0.0.0.0", "127.0.0.1").parse().expect("an address in the output");
             }
             self.check_alive();
-            assert!(
-                begin.elapsed() < START,
-                "no line `{prefix}http://…` in the output"
-            );
+            assert!(begin.elapsed() < START, "no line `{prefix}http://…` in the output");
             thread::sleep(Duration::from_millis(10));
         }
     }

@@ -19,11 +19,7 @@ pub enum Object {
 /// The objects that a process holds by its descriptors.
 pub fn held_by(pid: u32) -> BTreeSet<Object> {
     let mut held = BTreeSet::new();
-    for entry in fs::read_dir(format!("/proc/{pid}/fdinfo"))
-        .into_iter()
-        .flatten()
-        .flatten()
-    {
+    for entry in fs::read_dir(format!("/proc/{pid}/fdinfo")).into_iter().flatten().flatten() {
         for line in fs::read_to_string(entry.path()).unwrap_or_default().lines() {
             let Some((key, value)) = line.split_once(':') else {
                 continue;
@@ -53,14 +49,8 @@ impl Object {
         let mut attributes = [0_u32; 32];
         attributes[0] = id;
         // SAFETY: the kernel reads no more than the size says, and all of it is initialised.
-        let fd = unsafe {
-            libc::syscall(
-                libc::SYS_bpf,
-                command,
-                attributes.as_ptr(),
-                size_of_val(&attributes),
-            )
-        };
+        let fd =
+            unsafe { libc::syscall(libc::SYS_bpf, command, attributes.as_ptr(), size_of_val(&attributes)) };
         let Ok(fd @ 0..) = i32::try_from(fd) else {
             let error = io::Error::last_os_error();
             assert_eq!(error.raw_os_error(), Some(libc::ENOENT), "{self:?}: {error}");

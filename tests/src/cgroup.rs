@@ -50,14 +50,9 @@ impl Cgroup {
     /// Makes the cgroup at `path` and its missing ancestors.
     #[track_caller]
     pub fn at(path: &str) -> Self {
-        let cgroup = Self {
-            path: path.to_owned(),
-            made: RefCell::default(),
-        };
+        let cgroup = Self { path: path.to_owned(), made: RefCell::default() };
         for root in hierarchies() {
-            cgroup
-                .make(&root, path)
-                .unwrap_or_else(|error| panic!("{}{path}: {error}", root.display()));
+            cgroup.make(&root, path).unwrap_or_else(|error| panic!("{}{path}: {error}", root.display()));
         }
         cgroup
     }
@@ -90,17 +85,12 @@ impl Cgroup {
 
     /// The id the kernel knows the cgroup by.
     pub fn id(&self) -> u64 {
-        fs::metadata(&self.directories()[0])
-            .expect("the cgroup's directory")
-            .ino()
+        fs::metadata(&self.directories()[0]).expect("the cgroup's directory").ino()
     }
 
     /// Its directories, the one in the v2 hierarchy first.
     pub fn directories(&self) -> Vec<PathBuf> {
-        hierarchies()
-            .into_iter()
-            .map(|root| root.join(self.path.trim_start_matches('/')))
-            .collect()
+        hierarchies().into_iter().map(|root| root.join(self.path.trim_start_matches('/'))).collect()
     }
 
     /// Moves a process, with all its threads, into this cgroup.
@@ -116,12 +106,7 @@ impl Cgroup {
     #[track_caller]
     pub fn limit_memory(&self, mebibytes: u64) {
         let bytes = (mebibytes << 20).to_string();
-        let v1 = |name: &str| {
-            self.directories()
-                .iter()
-                .map(|d| d.join(name))
-                .find(|file| file.exists())
-        };
+        let v1 = |name: &str| self.directories().iter().map(|d| d.join(name)).find(|file| file.exists());
         if let Some(limit) = v1("memory.limit_in_bytes") {
             fs::write(&limit, &bytes).expect("memory.limit_in_bytes");
             if let Some(with_swap) = v1("memory.memsw.limit_in_bytes") {
@@ -173,16 +158,10 @@ impl Drop for Cgroup {
 fn members(directory: &Path) -> Vec<u32> {
     let members = fs::read_to_string(directory.join("cgroup.procs")).unwrap_or_default();
     // A zero is a process of another pid namespace: not ours, and a signal to it would go to ourselves.
-    members
-        .lines()
-        .filter_map(|pid| pid.parse().ok())
-        .filter(|pid| *pid != 0)
-        .collect()
+    members.lines().filter_map(|pid| pid.parse().ok()).filter(|pid| *pid != 0).collect()
 }
 
 fn has_children(directory: &Path) -> bool {
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();
-    entries
-        .filter_map(|entry| entry.file_type().ok())
-        .any(|kind| kind.is_dir())
+    entries.filter_map(|entry| entry.file_type().ok()).any(|kind| kind.is_dir())
 }

@@ -28,14 +28,8 @@ pub fn get(address: SocketAddr, path: &str) -> Result<Response> {
 pub fn get_as(address: SocketAddr, path: &str, accept: &str) -> Result<Response> {
     let (status, content_type, mut reader) = open(address, path, accept)?;
     let mut body = String::new();
-    reader
-        .read_to_string(&mut body)
-        .with_context(|| format!("the body of {path}"))?;
-    Ok(Response {
-        status,
-        content_type,
-        body,
-    })
+    reader.read_to_string(&mut body).with_context(|| format!("the body of {path}"))?;
+    Ok(Response { status, content_type, body })
 }
 
 /// Asks for `path` and reads up to the body: status, content type, and the rest to be read.
@@ -43,10 +37,7 @@ pub fn open(address: SocketAddr, path: &str, accept: &str) -> Result<(u16, Strin
     let mut stream = TcpStream::connect_timeout(&address, TIMEOUT).with_context(|| address.to_string())?;
     stream.set_read_timeout(Some(TIMEOUT))?;
     stream.set_write_timeout(Some(TIMEOUT))?;
-    write!(
-        stream,
-        "GET {path} HTTP/1.0\r\nHost: {address}\r\nAccept: {accept}\r\n\r\n"
-    )?;
+    write!(stream, "GET {path} HTTP/1.0\r\nHost: {address}\r\nAccept: {accept}\r\n\r\n")?;
 
     let mut reader = BufReader::new(stream);
     let mut line = String::new();

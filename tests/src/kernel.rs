@@ -8,10 +8,7 @@ use std::{fs, io, path::Path};
 macro_rules! require_kernel {
     () => {
         if let Err(reason) = $crate::kernel::available() {
-            assert!(
-                std::env::var_os("CI").is_none(),
-                "this test can't run here: {reason}"
-            );
+            assert!(std::env::var_os("CI").is_none(), "this test can't run here: {reason}");
             eprintln!("not run: {reason}");
             return;
         }
@@ -70,9 +67,5 @@ pub fn blocked_in(pid: u32, tid: u32) -> Option<i64> {
 }
 
 fn check(result: i64) -> io::Result<()> {
-    if result < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(())
-    }
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }

@@ -43,22 +43,15 @@ impl Outcomes {
 impl Metrics {
     /// Takes an exposition apart; panics on a line that is not one.
     pub fn parse(text: &str) -> Self {
-        let lines = text
-            .lines()
-            .filter(|line| !line.is_empty() && !line.starts_with('#'));
+        let lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
         let samples = lines.map(|line| parse_line(line).unwrap_or_else(|| panic!("not a sample: {line:?}")));
-        Self {
-            samples: samples.collect(),
-        }
+        Self { samples: samples.collect() }
     }
 
     /// The series of this name that carry these labels.
     pub fn series<'a>(&'a self, name: &str, labels: &[(&str, &str)]) -> Vec<&'a Sample> {
         let carries = |sample: &Sample| labels.iter().all(|(label, value)| sample.label(label) == *value);
-        self.samples
-            .iter()
-            .filter(|sample| sample.name == name && carries(sample))
-            .collect()
+        self.samples.iter().filter(|sample| sample.name == name && carries(sample)).collect()
     }
 
     /// The sum over the series of this name that carry these labels; 0 if there are none.
@@ -79,20 +72,15 @@ impl Metrics {
         let buckets = self.series(&format!("{name}_bucket"), labels);
         let is_bound = |sample: &&&Sample| sample.label("le").parse() == Ok(bound);
         let matching: Vec<_> = buckets.iter().filter(is_bound).collect();
-        assert!(
-            buckets.is_empty() || !matching.is_empty(),
-            "{name} has no bucket le={bound}"
-        );
+        assert!(buckets.is_empty() || !matching.is_empty(), "{name} has no bucket le={bound}");
         whole(matching.iter().map(|sample| sample.value).sum())
     }
 
     /// The bounds of a histogram in rising order, without infinity.
     pub fn bounds(&self, name: &str, labels: &[(&str, &str)]) -> Vec<f64> {
         let buckets = self.series(&format!("{name}_bucket"), labels);
-        let mut bounds: Vec<f64> = buckets
-            .iter()
-            .filter_map(|sample| sample.label("le").parse().ok())
-            .collect();
+        let mut bounds: Vec<f64> =
+            buckets.iter().filter_map(|sample| sample.label("le").parse().ok()).collect();
         bounds.retain(|bound| bound.is_finite());
         bounds.sort_by(f64::total_cmp);
         bounds.dedup();
@@ -109,13 +97,7 @@ impl Metrics {
             whole(series[0].value)
         };
         let (seen, delivered, filtered) = (of("seen"), of("delivered"), of("filtered"));
-        Outcomes {
-            seen,
-            delivered,
-            filtered,
-            throttled: of("throttled"),
-            lost: of("lost"),
-        }
+        Outcomes { seen, delivered, filtered, throttled: of("throttled"), lost: of("lost") }
     }
 }
 
@@ -145,11 +127,7 @@ fn parse_line(line: &str) -> Option<Sample> {
     }
     let value = rest.split_ascii_whitespace().next()?;
     // Rust reads "+Inf", "-Inf" and "NaN" as Prometheus writes them.
-    Some(Sample {
-        name: name.to_owned(),
-        labels,
-        value: value.parse().ok()?,
-    })
+    Some(Sample { name: name.to_owned(), labels, value: value.parse().ok()? })
 }
 
 /// A label's value up to its closing quote, and what follows that.

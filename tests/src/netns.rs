@@ -73,10 +73,7 @@ impl Drop for NetNs {
 
 #[track_caller]
 fn ip(arguments: &[&str]) {
-    let output = Command::new("ip")
-        .args(arguments)
-        .output()
-        .expect("`ip` of the package iproute2");
+    let output = Command::new("ip").args(arguments).output().expect("`ip` of the package iproute2");
     let message = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "ip {}: {message}", arguments.join(" "));
 }

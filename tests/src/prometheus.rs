@@ -44,11 +44,7 @@ fn program(variable: &str, name: &str) -> PathBuf {
 /// What `promtool check metrics` has to say about an exposition: nothing, if all is well.
 pub fn check(exposition: &str) -> String {
     let mut command = Command::new(program("PODWITNESS_PROMTOOL", "promtool"));
-    command
-        .args(["check", "metrics"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
+    command.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().expect("promtool");
     let mut stdin = child.stdin.take().expect("piped");
     let text = exposition.to_owned();
@@ -57,11 +53,7 @@ pub fn check(exposition: &str) -> String {
     writer.join().expect("the writer").expect("promtool reads all");
     let said = [output.stdout, output.stderr].concat();
     let said = String::from_utf8_lossy(&said);
-    if output.status.success() {
-        said.into()
-    } else {
-        format!("{}: {said}", output.status)
-    }
+    if output.status.success() { said.into() } else { format!("{}: {said}", output.status) }
 }
 
 impl Prometheus {
@@ -89,11 +81,7 @@ impl Prometheus {
             .stderr(log)
             .spawn()
             .expect("prometheus");
-        let mut prometheus = Self {
-            child,
-            directory,
-            address,
-        };
+        let mut prometheus = Self { child, directory, address };
         wait_until(START, "Prometheus is ready", || {
             if let Some(status) = prometheus.child.try_wait().expect("wait for Prometheus") {
                 panic!("Prometheus ended: {status}");
@@ -107,17 +95,12 @@ impl Prometheus {
     #[track_caller]
     pub fn query(&self, expression: &str) -> Vec<f64> {
         let path = format!("/api/v1/query?query={}", http::encode(expression));
-        let answer = http::get(self.address, &path)
-            .expect("the API of Prometheus")
-            .body;
+        let answer = http::get(self.address, &path).expect("the API of Prometheus").body;
         let answer: Value = serde_json::from_str(&answer).expect("JSON from Prometheus");
         assert_eq!(answer["status"], "success", "{expression}: {answer}");
         let series = answer["data"]["result"].as_array().expect("a vector");
         let value = |series: &Value| series["value"][1].as_str().and_then(|value| value.parse().ok());
-        series
-            .iter()
-            .map(|series| value(series).expect("a value"))
-            .collect()
+        series.iter().map(|series| value(series).expect("a value")).collect()
     }
 }
 

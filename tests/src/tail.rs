@@ -30,10 +30,7 @@ impl Tail {
     pub fn open(address: SocketAddr, path: &str) -> Result<Self> {
         let (status, content_type, mut body) = http::open(address, path, "application/x-ndjson")?;
         ensure!(status == 200, "{path}: status {status}");
-        ensure!(
-            content_type.starts_with("application/x-ndjson"),
-            "{path}: {content_type}"
-        );
+        ensure!(content_type.starts_with("application/x-ndjson"), "{path}: {content_type}");
         let stream = body.get_ref().try_clone()?;
         // Silence is no fault here: nothing may happen for as long as it likes.
         stream.set_read_timeout(None)?;
@@ -51,11 +48,7 @@ impl Tail {
                 line.clear();
             }
         });
-        Ok(Self {
-            stream,
-            events,
-            reader: Some(reader),
-        })
+        Ok(Self { stream, events, reader: Some(reader) })
     }
 
     /// The events so far that satisfy `wanted`.

@@ -21,18 +21,11 @@ pub struct Scene {
 
 impl Scene {
     #[track_caller]
-    #[expect(
-        clippy::new_without_default,
-        reason = "it starts an agent, which no default should"
-    )]
+    #[expect(clippy::new_without_default, reason = "it starts an agent, which no default should")]
     pub fn new() -> Self {
         let agent = Agent::start(Options::default());
         let tail = agent.tail("");
-        Self {
-            agent,
-            netns: NetNs::new(),
-            tail,
-        }
+        Self { agent, netns: NetNs::new(), tail }
     }
 
     /// The namespace as the helper takes it.
@@ -46,24 +39,10 @@ impl Scene {
         let cgroup = Cgroup::new("client");
         let (netns, count_text, threads) = (self.netns(), count.to_string(), threads.to_string());
         let (workload, truth) = Workload::run(
-            &[
-                "connect",
-                "--addr",
-                address,
-                "--count",
-                &count_text,
-                "--threads",
-                &threads,
-                "--netns",
-                &netns,
-            ],
+            &["connect", "--addr", address, "--count", &count_text, "--threads", &threads, "--netns", &netns],
             &cgroup,
         );
-        assert_eq!(
-            truth["results"][expected.errno.to_string()],
-            count,
-            "{address}: {truth}"
-        );
+        assert_eq!(truth["results"][expected.errno.to_string()], count, "{address}: {truth}");
 
         let of = [("workload", cgroup.path())];
         self.agent.wait_count(CONNECTS, &of, count);
@@ -72,12 +51,7 @@ impl Scene {
         let failed = if expected.reason.is_empty() { 0 } else { count };
         assert_eq!(metrics.count(FAILURES, &of), failed, "{address}");
         let by_reason = [of[0], ("reason", expected.reason)];
-        assert_eq!(
-            metrics.count(FAILURES, &by_reason),
-            failed,
-            "{address}: {}",
-            expected.reason
-        );
+        assert_eq!(metrics.count(FAILURES, &by_reason), failed, "{address}: {}", expected.reason);
         assert_eq!(metrics.count(ACCEPTS, &of), 0, "a client accepts nothing");
 
         self.check_latencies(&metrics, &cgroup, address, &truth, count, &expected);
@@ -100,18 +74,11 @@ impl Scene {
         expected: &Expected,
     ) {
         let of = [("workload", cgroup.path())];
-        assert_eq!(
-            metrics.count(&format!("{DURATION}_count"), &of),
-            count,
-            "{address}"
-        );
+        assert_eq!(metrics.count(&format!("{DURATION}_count"), &of), count, "{address}");
         let sum = metrics.sum(&format!("{DURATION}_sum"), &of);
         let (max, measured) = (truth["max"].as_f64().unwrap(), truth["sum"].as_f64().unwrap());
         let least = expected.at_least * count as f64;
-        assert!(
-            (least..=measured).contains(&sum),
-            "{address}: {sum} s, outside of {least}..={measured} s"
-        );
+        assert!((least..=measured).contains(&sum), "{address}: {sum} s, outside of {least}..={measured} s");
         let bounds = metrics.bounds(DURATION, &of);
         if let Some(bound) = bounds.iter().find(|bound| **bound >= max) {
             assert_eq!(
@@ -140,57 +107,27 @@ pub struct Expected {
     pub at_least: f64,
 }
 
-pub const ESTABLISHED: Expected = Expected {
-    errno: 0,
-    name: "",
-    reason: "",
-    at_least: 0.0,
-};
-pub const REFUSED: Expected = Expected {
-    errno: libc::ECONNREFUSED,
-    name: "ECONNREFUSED",
-    reason: "refused",
-    at_least: 0.0,
-};
+pub const ESTABLISHED: Expected = Expected { errno: 0, name: "", reason: "", at_least: 0.0 };
+pub const REFUSED: Expected =
+    Expected { errno: libc::ECONNREFUSED, name: "ECONNREFUSED", reason: "refused", at_least: 0.0 };
 /// One SYN, one repetition after a second, and no answer to it either.
-pub const TIMED_OUT: Expected = Expected {
-    errno: libc::ETIMEDOUT,
-    name: "ETIMEDOUT",
-    reason: "timed_out",
-    at_least: 1.0,
-};
-pub const NET_UNREACHABLE: Expected = Expected {
-    errno: libc::ENETUNREACH,
-    name: "ENETUNREACH",
-    reason: "net_unreachable",
-    at_least: 0.0,
-};
-pub const HOST_UNREACHABLE: Expected = Expected {
-    errno: libc::EHOSTUNREACH,
-    name: "EHOSTUNREACH",
-    reason: "host_unreachable",
-    at_least: 0.0,
-};
+pub const TIMED_OUT: Expected =
+    Expected { errno: libc::ETIMEDOUT, name: "ETIMEDOUT", reason: "timed_out", at_least: 1.0 };
+pub const NET_UNREACHABLE: Expected =
+    Expected { errno: libc::ENETUNREACH, name: "ENETUNREACH", reason: "net_unreachable", at_least: 0.0 };
+pub const HOST_UNREACHABLE: Expected =
+    Expected { errno: libc::EHOSTUNREACH, name: "EHOSTUNREACH", reason: "host_unreachable", at_least: 0.0 };
 
 #[track_caller]
 fn check_event(event: &Value, address: &str, workload: &Workload, truth: &Value, expected: &Expected) {
     assert_eq!(event["pid"], workload.pid(), "{event}");
-    assert!(
-        truth["tids"].as_array().unwrap().contains(&event["tid"]),
-        "{event}: {}",
-        truth["tids"]
-    );
+    assert!(truth["tids"].as_array().unwrap().contains(&event["tid"]), "{event}: {}", truth["tids"]);
     assert_eq!(event["comm"], "pw-connect", "{event}");
     assert_eq!(event["side"], "client", "{event}");
     assert_eq!(event["reason"].as_str().unwrap_or(""), expected.reason, "{event}");
     assert_eq!(event["errno"].as_str().unwrap_or(""), expected.name, "{event}");
-    let duration = event["duration"]
-        .as_f64()
-        .unwrap_or_else(|| panic!("no duration: {event}"));
-    assert!(
-        (expected.at_least..=truth["max"].as_f64().unwrap()).contains(&duration),
-        "{event}"
-    );
+    let duration = event["duration"].as_f64().unwrap_or_else(|| panic!("no duration: {event}"));
+    assert!((expected.at_least..=truth["max"].as_f64().unwrap()).contains(&duration), "{event}");
 
     let peer: SocketAddr = address.parse().unwrap();
     assert_eq!(event["remote_port"], peer.port(), "{event}");

@@ -26,10 +26,7 @@ pub fn wait_for<T>(deadline: Duration, what: &str, mut look: impl FnMut() -> Opt
         if let Some(found) = look() {
             return found;
         }
-        assert!(
-            begin.elapsed() < deadline,
-            "waited {deadline:?} in vain until {what}"
-        );
+        assert!(begin.elapsed() < deadline, "waited {deadline:?} in vain until {what}");
         thread::sleep(INTERVAL);
     }
 }

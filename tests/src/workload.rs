@@ -39,14 +39,8 @@ fn binary() -> PathBuf {
         return path.into();
     }
     let test = std::env::current_exe().expect("the path of the test");
-    let mut candidates = test
-        .ancestors()
-        .skip(1)
-        .take(2)
-        .map(|directory| directory.join("workload"));
-    candidates
-        .find(|path| path.exists())
-        .expect("the program `workload` beside the tests")
+    let mut candidates = test.ancestors().skip(1).take(2).map(|directory| directory.join("workload"));
+    candidates.find(|path| path.exists()).expect("the program `workload` beside the tests")
 }
 
 impl Workload {
@@ -64,9 +58,7 @@ impl Workload {
     #[track_caller]
     pub fn born_in(arguments: &[&str], cgroup: &Cgroup) -> Self {
         let open = |directory: PathBuf| {
-            let file = OpenOptions::new()
-                .write(true)
-                .open(directory.join("cgroup.procs"));
+            let file = OpenOptions::new().write(true).open(directory.join("cgroup.procs"));
             OwnedFd::from(file.expect("cgroup.procs"))
         };
         let mut workload = Self::start(arguments, cgroup.directories().into_iter().map(open).collect());
@@ -86,10 +78,7 @@ impl Workload {
     #[track_caller]
     fn start(arguments: &[&str], enter: Vec<OwnedFd>) -> Self {
         let mut command = Command::new(binary());
-        command
-            .args(arguments)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped());
+        command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
         let enter_cgroups = move || {
             for procs in &enter {
                 // SAFETY: the descriptor is open as long as the closure lives, and the buffer is one static byte.
@@ -103,9 +92,7 @@ impl Workload {
         };
         // SAFETY: between fork and exec the closure only calls write(2), which is async-signal-safe.
         unsafe { command.pre_exec(enter_cgroups) };
-        let mut child = command
-            .spawn()
-            .unwrap_or_else(|error| panic!("{}: {error}", binary().display()));
+        let mut child = command.spawn().unwrap_or_else(|error| panic!("{}: {error}", binary().display()));
         let stdout = BufReader::new(child.stdout.take().expect("piped"));
         let (sender, lines) = sync_channel(1024);
         thread::spawn(move || {
@@ -116,12 +103,7 @@ impl Workload {
             }
         });
         let stdin = child.stdin.take();
-        Self {
-            child,
-            stdin,
-            lines,
-            arguments: arguments.join(" "),
-        }
+        Self { child, stdin, lines, arguments: arguments.join(" ") }
     }
 
     pub fn pid(&self) -> u32 {
@@ -131,11 +113,7 @@ impl Workload {
     /// Lets it begin, or go on.
     #[track_caller]
     pub fn go(&mut self) {
-        self.stdin
-            .as_mut()
-            .expect("an open pipe")
-            .write_all(b"go\n")
-            .expect("the helper listens");
+        self.stdin.as_mut().expect("an open pipe").write_all(b"go\n").expect("the helper listens");
     }
 
     /// The next line it reports.
@@ -170,9 +148,7 @@ impl Workload {
     #[track_caller]
     pub fn wait(&mut self) -> ExitStatus {
         let child = &mut self.child;
-        wait_for(PATIENCE, "the helper ends", || {
-            child.try_wait().expect("wait for the helper")
-        })
+        wait_for(PATIENCE, "the helper ends", || child.try_wait().expect("wait for the helper"))
     }
 
     #[track_caller]

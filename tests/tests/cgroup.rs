@@ -54,11 +54,7 @@ fn a_cgroup_older_than_the_agent_is_attributed_by_name() {
         workload.go();
         workload.report();
     }
-    agent.wait_count(
-        CALLS,
-        &[("workload", cgroup.path()), ("syscall", "getppid")],
-        1000,
-    );
+    agent.wait_count(CALLS, &[("workload", cgroup.path()), ("syscall", "getppid")], 1000);
     agent.wait_count(CALLS, &[("workload", inner.path()), ("syscall", "getppid")], 2000);
 }
 
@@ -116,10 +112,7 @@ fn containers_of_kubernetes_are_recognised_by_both_cgroup_drivers() {
     let underscored = uid.replace('-', "_");
     let id = |letter: &str| format!("{}{number:0>52}", letter.repeat(12));
     let forms = [
-        (
-            format!("/kubepods/burstable/pod{uid}/{}", id("a")),
-            "aaaaaaaaaaaa",
-        ),
+        (format!("/kubepods/burstable/pod{uid}/{}", id("a")), "aaaaaaaaaaaa"),
         (format!("/kubepods/pod{uid}/{}", id("b")), "bbbbbbbbbbbb"),
         (
             format!(
@@ -133,11 +126,7 @@ fn containers_of_kubernetes_are_recognised_by_both_cgroup_drivers() {
     for (path, container) in forms {
         let cgroup = Cgroup::at(&path);
         let (workload, _) = Workload::run(&["syscalls", "--getppid", "42"], &cgroup);
-        let of = [
-            ("pod", uid.as_str()),
-            ("container", container),
-            ("syscall", "getppid"),
-        ];
+        let of = [("pod", uid.as_str()), ("container", container), ("syscall", "getppid")];
         agent.wait_count(CALLS, &of, 42);
         let metrics = agent.scrape();
         let series = metrics.series(CALLS, &of);

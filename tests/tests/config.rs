@@ -36,10 +36,7 @@ fn refusal(arguments: &[&str]) -> String {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(!output.status.success(), "{arguments:?} was accepted");
     let printed = String::from_utf8_lossy(&output.stdout);
-    assert!(
-        !printed.contains("http://"),
-        "{arguments:?}: something was bound: {printed}"
-    );
+    assert!(!printed.contains("http://"), "{arguments:?}: something was bound: {printed}");
     assert!(!said.contains("panicked"), "{said}");
     said
 }
@@ -58,18 +55,9 @@ fn a_wrong_value_is_refused_by_name_before_anything_binds() {
         ("--debug-listen", "nowhere", "debug.listen"),
     ] {
         let said = refusal(&["agent", "--metrics-listen", &address, flag, value]);
-        assert!(
-            said.contains(key) || said.contains(flag),
-            "{flag} {value}: neither is named: {said}"
-        );
-        assert!(
-            said.contains(value),
-            "{flag} {value}: the value is not named: {said}"
-        );
-        assert!(
-            !said.contains("in use"),
-            "{flag} {value}: bound before judged: {said}"
-        );
+        assert!(said.contains(key) || said.contains(flag), "{flag} {value}: neither is named: {said}");
+        assert!(said.contains(value), "{flag} {value}: the value is not named: {said}");
+        assert!(!said.contains("in use"), "{flag} {value}: bound before judged: {said}");
     }
 }
 
@@ -89,22 +77,14 @@ fn errors_of_a_file_are_told_all_at_once() {
 fn flags_outrank_the_environment_and_that_outranks_the_file() {
     let file = File::new("metrics:\n  grace: 11s\nring:\n  size: 8192\nevents:\n  rate: 77\n");
     let mut command = agent::command(&["config", "--config", file.path(), "--ring-size", "16384"]);
-    command
-        .env("PODWITNESS_RING_SIZE", "32768")
-        .env("PODWITNESS_EVENTS_RATE", "78");
+    command.env("PODWITNESS_RING_SIZE", "32768").env("PODWITNESS_EVENTS_RATE", "78");
     let output = command.output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}");
     let printed = String::from_utf8(output.stdout).unwrap();
     let value = |key: &str| {
-        let line = printed
-            .lines()
-            .find_map(|line| line.trim().strip_prefix(&format!("{key}: ")));
-        line.unwrap_or_else(|| panic!("{key} is not in\n{printed}"))
-            .split(" #")
-            .next()
-            .unwrap()
-            .trim()
+        let line = printed.lines().find_map(|line| line.trim().strip_prefix(&format!("{key}: ")));
+        line.unwrap_or_else(|| panic!("{key} is not in\n{printed}")).split(" #").next().unwrap().trim()
     };
     assert_eq!(value("size"), "16384", "{printed}");
     assert_eq!(value("rate"), "78", "{printed}");
@@ -114,10 +94,6 @@ fn flags_outrank_the_environment_and_that_outranks_the_file() {
     // What it prints, it reads.
     let again = File::new(&printed);
     let output = agent::run(&["config", "--config", again.path()]);
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(String::from_utf8(output.stdout).unwrap(), printed);
 }

@@ -14,17 +14,9 @@ const CALLS: &str = "podwitness_syscalls_total";
 fn sees(agent: &Agent) {
     let cgroup = Cgroup::new("life");
     let (workload, _) = Workload::run(&["syscalls", "--getppid", "1234"], &cgroup);
-    agent.wait_count(
-        CALLS,
-        &[("workload", cgroup.path()), ("syscall", "getppid")],
-        1234,
-    );
+    agent.wait_count(CALLS, &[("workload", cgroup.path()), ("syscall", "getppid")], 1234);
     let (spawning, _) = Workload::run(&["spawn", "--count", "3"], &cgroup);
-    agent.wait_count(
-        "podwitness_processes_started_total",
-        &[("workload", cgroup.path())],
-        3,
-    );
+    agent.wait_count("podwitness_processes_started_total", &[("workload", cgroup.path())], 3);
     workload.finish();
     spawning.finish();
 }
@@ -33,15 +25,8 @@ fn sees(agent: &Agent) {
 #[track_caller]
 fn nothing_left(held: impl IntoIterator<Item = bpf::Object>) {
     let held: Vec<_> = held.into_iter().collect();
-    assert!(
-        held.iter()
-            .any(|object| matches!(object, bpf::Object::Program(_))),
-        "no program: {held:?}"
-    );
-    assert!(
-        held.iter().any(|object| matches!(object, bpf::Object::Map(_))),
-        "no map: {held:?}"
-    );
+    assert!(held.iter().any(|object| matches!(object, bpf::Object::Program(_))), "no program: {held:?}");
+    assert!(held.iter().any(|object| matches!(object, bpf::Object::Map(_))), "no map: {held:?}");
     wait_until(PATIENCE, "the kernel has freed everything of the agent", || {
         held.iter().all(|object| !object.exists())
     });
@@ -87,17 +72,10 @@ fn sensor_states(agent: &Agent) -> Vec<String> {
     let output = agent.output();
     let sensors = ["syscalls", "tcp", "oom", "process", "cgroup"];
     let line = |sensor: &&str| {
-        output
-            .lines()
-            .find(|line| line.split_whitespace().next() == Some(*sensor))
-            .map(str::to_owned)
+        output.lines().find(|line| line.split_whitespace().next() == Some(*sensor)).map(str::to_owned)
     };
     let states: Vec<_> = sensors.iter().filter_map(line).collect();
-    assert_eq!(
-        states.len(),
-        sensors.len(),
-        "the table of sensors at the start:\n{output}"
-    );
+    assert_eq!(states.len(), sensors.len(), "the table of sensors at the start:\n{output}");
     states
 }
 
@@ -120,17 +98,10 @@ fn a_stop_during_work_is_in_time() {
     let mut workload = Workload::prepare(&["loopback", "--count", "20000", "--threads", "2"], &cgroup);
     workload.go();
     wait_until(PATIENCE, "the agent sees the work", || {
-        agent
-            .scrape()
-            .count("podwitness_tcp_connects_total", &[("workload", cgroup.path())])
-            > 0
+        agent.scrape().count("podwitness_tcp_connects_total", &[("workload", cgroup.path())]) > 0
     });
     assert!(agent.stop().success());
-    assert_eq!(
-        workload.report()["connections"],
-        20_000,
-        "the work goes on without the agent"
-    );
+    assert_eq!(workload.report()["connections"], 20_000, "the work goes on without the agent");
     workload.finish();
 }
 
@@ -140,18 +111,11 @@ fn a_port_in_use_is_said_clearly() {
     for flag in ["--metrics-listen", "--debug-listen"] {
         let occupied = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = occupied.local_addr().unwrap().to_string();
-        let other = if flag == "--metrics-listen" {
-            "--debug-listen"
-        } else {
-            "--metrics-listen"
-        };
+        let other = if flag == "--metrics-listen" { "--debug-listen" } else { "--metrics-listen" };
         let output = agent::run(&["agent", flag, &address, other, "127.0.0.1:0"]);
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(!output.status.success(), "{flag}: {}", output.status);
-        assert!(
-            said.contains(&address),
-            "{flag}: the address is not named: {said}"
-        );
+        assert!(said.contains(&address), "{flag}: the address is not named: {said}");
         let key = flag.trim_start_matches('-').replacen('-', ".", 1);
         assert!(said.contains(&key), "{flag}: the key {key} is not named: {said}");
         assert!(!said.contains("panicked"), "{said}");
@@ -167,17 +131,8 @@ fn a_sensor_can_be_switched_off() {
     let cgroup = Cgroup::new("off");
     let (workload, _) = Workload::run(&["loopback", "--count", "10"], &cgroup);
     let (marker, _) = Workload::run(&["spawn", "--count", "1"], &cgroup);
-    agent.wait_count(
-        "podwitness_processes_started_total",
-        &[("workload", cgroup.path())],
-        1,
-    );
-    assert_eq!(
-        agent
-            .scrape()
-            .count("podwitness_tcp_connects_total", &[("workload", cgroup.path())]),
-        0
-    );
+    agent.wait_count("podwitness_processes_started_total", &[("workload", cgroup.path())], 1);
+    assert_eq!(agent.scrape().count("podwitness_tcp_connects_total", &[("workload", cgroup.path())]), 0);
     assert_eq!(http::get(agent.metrics, "/readyz").unwrap().status, 200);
     workload.finish();
     marker.finish();

@@ -24,20 +24,14 @@ fn alone() -> MutexGuard<'static, ()> {
 #[track_caller]
 fn settled(agent: &Agent, tcp_seen: u64) -> Metrics {
     let mut previous: Option<Outcomes> = None;
-    wait_for(
-        PATIENCE * 3,
-        "seen = delivered + filtered + throttled + lost for every sensor",
-        || {
-            let metrics = agent.scrape();
-            let tcp = metrics.outcomes("tcp");
-            let balanced = SENSORS.iter().all(|sensor| metrics.outcomes(sensor).balanced());
-            // The scrape itself is a connection, which is seen: stillness means that nothing else is.
-            let still = previous
-                .replace(tcp)
-                .is_some_and(|before| tcp.seen - before.seen < 100);
-            (balanced && still && tcp.seen >= tcp_seen).then_some(metrics)
-        },
-    )
+    wait_for(PATIENCE * 3, "seen = delivered + filtered + throttled + lost for every sensor", || {
+        let metrics = agent.scrape();
+        let tcp = metrics.outcomes("tcp");
+        let balanced = SENSORS.iter().all(|sensor| metrics.outcomes(sensor).balanced());
+        // The scrape itself is a connection, which is seen: stillness means that nothing else is.
+        let still = previous.replace(tcp).is_some_and(|before| tcp.seen - before.seen < 100);
+        (balanced && still && tcp.seen >= tcp_seen).then_some(metrics)
+    })
 }
 
 /// 250,000 connections of four events each while nobody empties a ring of one page.
@@ -62,9 +56,7 @@ fn a_stalled_reader_loses_events_and_says_how_many() {
     let before = settled(&agent, 0).outcomes("tcp");
 
     kernel::kill(agent.pid(), libc::SIGSTOP).unwrap();
-    wait_until(PATIENCE, "the agent stands still", || {
-        kernel::state(agent.pid()) == Some('T')
-    });
+    wait_until(PATIENCE, "the agent stands still", || kernel::state(agent.pid()) == Some('T'));
     workload.go();
     assert_eq!(workload.report()["connections"], CONNECTIONS);
     kernel::kill(agent.pid(), libc::SIGCONT).unwrap();
@@ -73,16 +65,10 @@ fn a_stalled_reader_loses_events_and_says_how_many() {
     let tcp = after.outcomes("tcp");
     let seen = tcp.seen - before.seen;
     // Others on this machine may connect as well, but not half as much.
-    assert!(
-        (EVENTS..EVENTS * 3 / 2).contains(&seen),
-        "{seen} seen, {EVENTS} caused"
-    );
+    assert!((EVENTS..EVENTS * 3 / 2).contains(&seen), "{seen} seen, {EVENTS} caused");
     let lost = tcp.lost - before.lost;
     assert!(lost > 0 && lost <= seen, "{lost} lost of {seen}");
-    assert!(
-        lost >= EVENTS - 4096,
-        "a page can't hold more than a few of {EVENTS}: {tcp:?}"
-    );
+    assert!(lost >= EVENTS - 4096, "a page can't hold more than a few of {EVENTS}: {tcp:?}");
 
     // Whoever watches is told, in the stream itself.
     let told = tail.wait("a notice of the loss in the tail", |tail| {
@@ -106,11 +92,7 @@ fn a_stalled_reader_loses_events_and_says_how_many() {
 fn a_noisy_container_is_throttled_and_a_quiet_one_is_not() {
     require_kernel!();
     let _alone = alone();
-    let agent = Agent::start(
-        Options::default()
-            .flag("events-rate", "100")
-            .flag("events-burst", "100"),
-    );
+    let agent = Agent::start(Options::default().flag("events-rate", "100").flag("events-burst", "100"));
     let tail = agent.tail("");
     let (noisy, quiet) = (Cgroup::new("noisy"), Cgroup::new("quiet"));
     let before = settled(&agent, 0).outcomes("tcp");
@@ -125,20 +107,12 @@ fn a_noisy_container_is_throttled_and_a_quiet_one_is_not() {
     assert!(tcp.throttled - before.throttled > 10_000, "{before:?} {tcp:?}");
     assert_eq!(tcp.lost, before.lost, "what is throttled does not fill the ring");
     for kind in ["tcp.connect", "tcp.accept"] {
-        assert_eq!(
-            tail.wait_of(kind, quiet.path(), 10).len(),
-            10,
-            "{kind} of the quiet one"
-        );
+        assert_eq!(tail.wait_of(kind, quiet.path(), 10).len(), 10, "{kind} of the quiet one");
     }
     assert_eq!(tail.wait_of("tcp.close", quiet.path(), 20).len(), 20);
     let of_noisy = tail.events(|event| event["workload"] == noisy.path());
     assert!(!of_noisy.is_empty(), "the noisy one keeps its share");
-    assert!(
-        of_noisy.len() < 40_000,
-        "{} events of the noisy one",
-        of_noisy.len()
-    );
+    assert!(of_noisy.len() < 40_000, "{} events of the noisy one", of_noisy.len());
     noise.finish();
     whisper.finish();
 }

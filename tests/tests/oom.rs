@@ -12,11 +12,7 @@ const EXITS: &str = "podwitness_process_exits_total";
 fn run_into_limit(mut victim: Workload) -> u32 {
     let pid = victim.pid();
     victim.go();
-    assert_eq!(
-        victim.wait().signal(),
-        Some(libc::SIGKILL),
-        "the kernel kills what is over the limit"
-    );
+    assert_eq!(victim.wait().signal(), Some(libc::SIGKILL), "the kernel kills what is over the limit");
     pid
 }
 
@@ -46,10 +42,7 @@ fn check_kill(kill: &Value, victim_mib_at_least: u64, scope: &str, trigger: u32)
     if format.contains("anon_rss") {
         let anonymous = kill["anon_rss_bytes"].as_u64().unwrap();
         let least = victim_mib_at_least << 20;
-        assert!(
-            anonymous >= least,
-            "{anonymous} bytes of anonymous memory, at least {least} were: {kill}"
-        );
+        assert!(anonymous >= least, "{anonymous} bytes of anonymous memory, at least {least} were: {kill}");
         assert!(kill["total_vm_bytes"].as_u64().unwrap() > anonymous, "{kill}");
         assert!(kill["pgtables_bytes"].as_u64().unwrap() > 0, "{kill}");
     }
@@ -124,11 +117,7 @@ fn a_kill_by_the_limit_of_the_pod_belongs_to_the_container_of_the_victim() {
     let (trigger, _) = Workload::run(&["hog", "--mib", "32"], &b);
     assert_eq!(victim.wait().signal(), Some(libc::SIGKILL));
 
-    let of_a = [
-        ("workload_kind", "Pod"),
-        ("pod", uid.as_str()),
-        ("container", &id_a[..12]),
-    ];
+    let of_a = [("workload_kind", "Pod"), ("pod", uid.as_str()), ("container", &id_a[..12])];
     agent.wait_count(KILLS, &of_a, 1);
     let metrics = agent.scrape();
     let series = metrics.series(KILLS, &[("pod", &uid)]);
@@ -138,11 +127,7 @@ fn a_kill_by_the_limit_of_the_pod_belongs_to_the_container_of_the_victim() {
     agent.wait_count(EXITS, &[of_a[1], of_a[2], ("reason", "oom_killed")], 1);
 
     let kill = kill_of(&tail, victim.pid());
-    assert_eq!(
-        (&kill["pod"], &kill["container"]),
-        (&Value::from(uid), &Value::from(&id_a[..12])),
-        "{kill}"
-    );
+    assert_eq!((&kill["pod"], &kill["container"]), (&Value::from(uid), &Value::from(&id_a[..12])), "{kill}");
     check_kill(&kill, 44, "pod", trigger.pid());
     trigger.finish();
 }

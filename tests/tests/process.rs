@@ -33,14 +33,8 @@ fn short_lived_processes_are_counted_exactly() {
             if kind == "process.exec" {
                 // Long paths are cut to 127 bytes.
                 let executable = event["executable"].as_str().unwrap();
-                assert!(
-                    truth["program"].as_str().unwrap().starts_with(executable),
-                    "{event}"
-                );
-                assert!(
-                    executable.len() >= truth["program"].as_str().unwrap().len().min(127),
-                    "{event}"
-                );
+                assert!(truth["program"].as_str().unwrap().starts_with(executable), "{event}");
+                assert!(executable.len() >= truth["program"].as_str().unwrap().len().min(127), "{event}");
             } else {
                 assert_eq!(event["exit_code"], 0, "{event}");
                 assert_eq!(event["reason"], "completed", "{event}");
@@ -49,10 +43,7 @@ fn short_lived_processes_are_counted_exactly() {
         }
     }
     let lived = truth["lived"].as_f64().unwrap();
-    assert!(
-        (0.0..=lived).contains(&told),
-        "they lived {told} s by the agent, {lived} s by their parent"
-    );
+    assert!((0.0..=lived).contains(&told), "they lived {told} s by the agent, {lived} s by their parent");
     workload.finish();
     agent.wait_count(EXITS, &of, 201);
 }
@@ -76,11 +67,7 @@ fn ends_are_counted_by_reason() {
 
     let ends = tail.wait_of("process.exit", cgroup.path(), 10);
     let with = |field: &str, value: u64| ends.iter().filter(|event| event[field] == value).count();
-    assert_eq!(
-        (with("exit_code", 7), with("signal", 9), with("signal", 15)),
-        (5, 3, 2),
-        "{ends:#?}"
-    );
+    assert_eq!((with("exit_code", 7), with("signal", 9), with("signal", 15)), (5, 3, 2), "{ends:#?}");
     for workload in [failing, killed, terminated] {
         workload.finish();
     }

@@ -49,80 +49,40 @@ fn exact(threads: &str) {
     agent.wait_count(CALLS, &of("syscall", "getppid"), 100_000);
     agent.wait_count(CALLS, &of("syscall", "openat"), 1_000);
     agent.wait_count(CALLS, &of("syscall", "nanosleep"), 500);
-    agent.wait_count(
-        ERRORS,
-        &[of("errno", "ENOENT"), of("syscall", "openat")].concat(),
-        1_000,
-    );
+    agent.wait_count(ERRORS, &[of("errno", "ENOENT"), of("syscall", "openat")].concat(), 1_000);
 
     let after = agent.scrape();
-    assert_eq!(
-        after.count(ERRORS, &of("syscall", "openat")),
-        1_000,
-        "openat fails with ENOENT only"
-    );
-    assert_eq!(
-        after.count(ERRORS, &of("syscall", "getppid")),
-        0,
-        "getppid can't fail"
-    );
-    assert_eq!(
-        after.count(ERRORS, &of("syscall", "nanosleep")),
-        0,
-        "nobody interrupts the sleepers"
-    );
+    assert_eq!(after.count(ERRORS, &of("syscall", "openat")), 1_000, "openat fails with ENOENT only");
+    assert_eq!(after.count(ERRORS, &of("syscall", "getppid")), 0, "getppid can't fail");
+    assert_eq!(after.count(ERRORS, &of("syscall", "nanosleep")), 0, "nobody interrupts the sleepers");
 
     let sleep = of("class", "sleep");
     assert_eq!(after.count(&format!("{DURATION}_count"), &sleep), 500);
-    assert_eq!(
-        after.at_most(DURATION, &sleep, 0.001),
-        0,
-        "the kernel never sleeps less than asked for"
-    );
+    assert_eq!(after.at_most(DURATION, &sleep, 0.001), 0, "the kernel never sleeps less than asked for");
     assert_eq!(after.at_most(DURATION, &sleep, f64::INFINITY), 500);
     let sum = after.sum(&format!("{DURATION}_sum"), &sleep);
     let slept = truth["slept"].as_f64().unwrap();
-    assert!(
-        (0.5..=slept).contains(&sum),
-        "the agent measured {sum} s, the helper {slept} s from outside"
-    );
+    assert!((0.5..=slept).contains(&sum), "the agent measured {sum} s, the helper {slept} s from outside");
 
     // The identity is that of a plain cgroup.
     let series = after.series(CALLS, &of("syscall", "getppid"));
     assert_eq!(series.len(), 1, "{series:#?}");
     assert_eq!(series[0].label("workload_kind"), "cgroup");
     for label in ["namespace", "pod", "container"] {
-        assert_eq!(
-            series[0].label(label),
-            "",
-            "{label} does not apply to a plain cgroup"
-        );
+        assert_eq!(series[0].label(label), "", "{label} does not apply to a plain cgroup");
     }
 
     // And nobody else got any of them. Others on this machine may call getppid (shells do, once each), but
     // neither the sibling nor what can't be attributed may have gained one.
-    assert_eq!(
-        after.count(CALLS, &[("workload", sibling.path()), ("syscall", "getppid")]),
-        0
-    );
-    assert_eq!(
-        after.count(CALLS, &[("workload", sibling.path()), ("syscall", "nanosleep")]),
-        0
-    );
+    assert_eq!(after.count(CALLS, &[("workload", sibling.path()), ("syscall", "getppid")]), 0);
+    assert_eq!(after.count(CALLS, &[("workload", sibling.path()), ("syscall", "nanosleep")]), 0);
     for unattributed in [("workload_kind", "unknown"), ("workload", "other")] {
         let of = [unattributed, ("syscall", "getppid")];
-        assert_eq!(
-            after.count(CALLS, &of),
-            before.count(CALLS, &of),
-            "{unattributed:?}"
-        );
+        assert_eq!(after.count(CALLS, &of), before.count(CALLS, &of), "{unattributed:?}");
     }
     let all = |metrics: &Metrics| metrics.count(CALLS, &[("syscall", "getppid")]);
     let gained = all(&after) - all(&before);
-    assert!(
-        (100_000..110_000).contains(&gained),
-        "{gained} getppid on this machine, 100,000 of them here"
-    );
+    assert!((100_000..110_000).contains(&gained), "{gained} getppid on this machine, 100,000 of them here");
 
     workload.finish();
     bystander.finish();
@@ -139,17 +99,11 @@ fn calls_cut_short_by_death_are_counted_once() {
     let sleepers = SLEEPERS.to_string();
     let readers = READERS.to_string();
     let begin = Instant::now();
-    let (workload, truth) = Workload::run(
-        &["blocked", "--sleepers", &sleepers, "--readers", &readers],
-        &cgroup,
-    );
+    let (workload, truth) =
+        Workload::run(&["blocked", "--sleepers", &sleepers, "--readers", &readers], &cgroup);
     let pid = workload.pid();
-    let tids: Vec<u32> = truth["tids"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|tid| tid.as_u64().unwrap() as u32)
-        .collect();
+    let tids: Vec<u32> =
+        truth["tids"].as_array().unwrap().iter().map(|tid| tid.as_u64().unwrap() as u32).collect();
     assert_eq!(tids.len(), SLEEPERS + READERS);
     let in_call = |number, tid: &&u32| kernel::blocked_in(pid, **tid) == Some(number);
     let count_in = |number| tids.iter().filter(|tid| in_call(number, tid)).count();
@@ -170,10 +124,7 @@ fn calls_cut_short_by_death_are_counted_once() {
     let at_most = begin.elapsed();
     agent.wait_count(CALLS, &nanosleep, SLEEPERS as u64);
     let metrics = agent.scrape();
-    assert_eq!(
-        metrics.count(&format!("{DURATION}_count"), &sleep),
-        SLEEPERS as u64
-    );
+    assert_eq!(metrics.count(&format!("{DURATION}_count"), &sleep), SLEEPERS as u64);
     let sum = metrics.sum(&format!("{DURATION}_sum"), &sleep);
     // All but the first slept at least from when all were blocked until the kill.
     let bounds = at_least.as_secs_f64() * (SLEEPERS - 1) as f64..=at_most.as_secs_f64() * SLEEPERS as f64;
@@ -181,16 +132,9 @@ fn calls_cut_short_by_death_are_counted_once() {
 
     // An interrupted call is an error at most once, and under a name that people know.
     let errors = metrics.series(ERRORS, &nanosleep);
-    assert!(
-        errors.iter().map(|series| series.value).sum::<f64>() <= SLEEPERS as f64,
-        "{errors:#?}"
-    );
+    assert!(errors.iter().map(|series| series.value).sum::<f64>() <= SLEEPERS as f64, "{errors:#?}");
     for series in errors {
-        assert_eq!(
-            series.label("errno"),
-            "EINTR",
-            "the kernel's own ERESTART… codes never reach a program"
-        );
+        assert_eq!(series.label("errno"), "EINTR", "the kernel's own ERESTART… codes never reach a program");
     }
 }
 
@@ -201,11 +145,7 @@ fn calls_of_short_lived_processes_are_counted_exactly() {
     let cgroup = Cgroup::new("short");
     let (workload, truth) = Workload::run(&["spawn", "--count", "200", "--getppid", "500"], &cgroup);
     assert_eq!(truth["succeeded"], 200);
-    agent.wait_count(
-        CALLS,
-        &[("workload", cgroup.path()), ("syscall", "getppid")],
-        100_000,
-    );
+    agent.wait_count(CALLS, &[("workload", cgroup.path()), ("syscall", "getppid")], 100_000);
     workload.finish();
 }
 
@@ -221,14 +161,8 @@ fn counters_do_not_move_when_nothing_happens() {
     let tick = agent.scrape().outcomes("process").seen;
     workload.finish();
     // The helper's exit has been seen: what was counted before it has long been read.
-    wait_until(PATIENCE, "the agent sees the exit", || {
-        agent.scrape().outcomes("process").seen > tick
-    });
+    wait_until(PATIENCE, "the agent sees the exit", || agent.scrape().outcomes("process").seen > tick);
     assert_eq!(agent.scrape().count(CALLS, &getppid), 777);
     cgroup.remove();
-    assert_eq!(
-        agent.scrape().count(CALLS, &getppid),
-        777,
-        "a removed cgroup keeps its counts for a while"
-    );
+    assert_eq!(agent.scrape().count(CALLS, &getppid), 777, "a removed cgroup keeps its counts for a while");
 }

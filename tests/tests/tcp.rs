@@ -23,13 +23,7 @@ fn established(scene: &Scene, listen: &str, to: &str) {
     );
     server.go();
     let listening = server.report();
-    let port = listening["listening"]
-        .as_str()
-        .unwrap()
-        .rsplit(':')
-        .next()
-        .unwrap()
-        .to_owned();
+    let port = listening["listening"].as_str().unwrap().rsplit(':').next().unwrap().to_owned();
     scene.connect(&format!("{to}:{port}"), 1_000, 1, ESTABLISHED);
     assert_eq!(server.report()["accepted"], 1_000);
 
@@ -50,10 +44,7 @@ fn established(scene: &Scene, listen: &str, to: &str) {
     }
     for event in closes {
         let duration = event["duration"].as_f64();
-        assert!(
-            duration.is_some_and(|seconds| seconds > 0.0),
-            "a connection's life: {event}"
-        );
+        assert!(duration.is_some_and(|seconds| seconds > 0.0), "a connection's life: {event}");
     }
 }
 
@@ -129,20 +120,12 @@ fn connects_given_up_by_their_caller_are_aborted() {
     for address in [BLACK_HOLE_V4, BLACK_HOLE_V6] {
         let cgroup = Cgroup::new("abort");
         let netns = scene.netns();
-        let (workload, _) = Workload::run(
-            &["abort", "--addr", address, "--count", "7", "--netns", &netns],
-            &cgroup,
-        );
+        let (workload, _) =
+            Workload::run(&["abort", "--addr", address, "--count", "7", "--netns", &netns], &cgroup);
         let of = [("workload", cgroup.path())];
         scene.agent.wait_count(CONNECTS, &of, 7);
         scene.agent.wait_count(FAILURES, &of, 7);
-        assert_eq!(
-            scene
-                .agent
-                .scrape()
-                .count(FAILURES, &[of[0], ("reason", "aborted")]),
-            7
-        );
+        assert_eq!(scene.agent.scrape().count(FAILURES, &[of[0], ("reason", "aborted")]), 7);
         workload.finish();
     }
 }

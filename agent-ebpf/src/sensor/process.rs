@@ -6,10 +6,7 @@ use agent_ebpf::contract::{
     stats::SensorId,
 };
 use aya_ebpf::{
-    Global,
-    bindings::BPF_NOEXIST,
-    helpers::generated::bpf_ktime_get_boot_ns,
-    macros::btf_tracepoint,
+    Global, bindings::BPF_NOEXIST, helpers::generated::bpf_ktime_get_boot_ns, macros::btf_tracepoint,
     programs::BtfTracePointContext,
 };
 
@@ -71,9 +68,8 @@ fn sched_process_exit(ctx: BtfTracePointContext) -> i32 {
         return 0;
     }
     // SAFETY: the hook's typed argument.
-    let (leader, cgroup_id) = unsafe {
-        (field::<KernelPtr>(task, &offset::TASK_GROUP_LEADER), task::cgroup_id(task))
-    };
+    let (leader, cgroup_id) =
+        unsafe { (field::<KernelPtr>(task, &offset::TASK_GROUP_LEADER), task::cgroup_id(task)) };
     // SAFETY: typed, as `task` is.
     let (pid, _) = unsafe { task::ids(leader) };
     if task::is_self(pid) {

@@ -13,7 +13,8 @@ use aya_ebpf::{
     Global,
     bindings::BPF_ANY,
     helpers::generated::{
-        bpf_get_current_comm, bpf_get_current_task_btf, bpf_ktime_get_ns, bpf_probe_read_user, bpf_task_pt_regs,
+        bpf_get_current_comm, bpf_get_current_task_btf, bpf_ktime_get_ns, bpf_probe_read_user,
+        bpf_task_pt_regs,
     },
     macros::btf_tracepoint,
     programs::BtfTracePointContext,
@@ -126,14 +127,8 @@ fn established(sk: KernelPtr) {
         }
         None => {
             // Nobody was seen to call: a listener's child, whose handshake ends in a softirq.
-            let socket = Socket {
-                since_ns: now,
-                pid: 0,
-                tid: 0,
-                comm: [0; 16],
-                flags: 0,
-                phase: SOCKET_ESTABLISHED,
-            };
+            let socket =
+                Socket { since_ns: now, pid: 0, tid: 0, comm: [0; 16], flags: 0, phase: SOCKET_ESTABLISHED };
             if SOCKETS.insert(sk as u64, socket, BPF_ANY as u64).is_err() {
                 untracked(SensorId::Tcp);
             }
@@ -164,7 +159,13 @@ fn failed(sk: KernelPtr) {
     // SAFETY: the entry lives until `forget`.
     let duration_ns = socket.map(|socket| unsafe { bpf_ktime_get_ns().wrapping_sub((*socket).since_ns) });
     let flags = if errno == 0 { ACTIVE | ABORTED } else { ACTIVE };
-    report(EventKind::TcpConnect, sk, socket, Outcome { duration_ns, errno: errno as u16, flags }, Ring::Rare);
+    report(
+        EventKind::TcpConnect,
+        sk,
+        socket,
+        Outcome { duration_ns, errno: errno as u16, flags },
+        Ring::Rare,
+    );
     forget(sk);
 }
 
@@ -215,7 +216,8 @@ fn report(kind: EventKind, sk: KernelPtr, socket: Option<*mut Socket>, outcome: 
         fill_outcome(event, outcome);
         let family: u16 = field(sk, &offset::SOCK_FAMILY);
         (*event).family = family;
-        let (local, remote) = ((&raw mut (*event).local).cast::<u8>(), (&raw mut (*event).remote).cast::<u8>());
+        let (local, remote) =
+            ((&raw mut (*event).local).cast::<u8>(), (&raw mut (*event).remote).cast::<u8>());
         if family == AF_INET6 {
             copy_to(local, 16, sk.wrapping_add(offset::SOCK_V6_RCV_SADDR.load() as usize));
             copy_to(remote, 16, sk.wrapping_add(offset::SOCK_V6_DADDR.load() as usize));
@@ -234,7 +236,13 @@ fn report(kind: EventKind, sk: KernelPtr, socket: Option<*mut Socket>, outcome: 
 
 /// Called for every system call that returns: what connect(2) refused by itself.
 #[inline(always)]
-pub(super) fn call_returned(regs: KernelPtr, task: KernelPtr, number: u64, result: i64, since_ns: Option<u64>) {
+pub(super) fn call_returned(
+    regs: KernelPtr,
+    task: KernelPtr,
+    number: u64,
+    result: i64,
+    since_ns: Option<u64>,
+) {
     if TCP.load() != 0 && number == NR_CONNECT.load() {
         connect_returned(regs, task, result, since_ns);
     }
@@ -263,7 +271,8 @@ fn connect_returned(regs: KernelPtr, task: KernelPtr, result: i64, since_ns: Opt
         unsafe { (field::<u64>(regs, &offset::REGS_ARG0) as u32, field::<u64>(regs, &offset::REGS_ARG1)) };
     let Some(sk) = socket_of(task, fd) else { return };
     // A socket that has tried before keeps the address: this return repeats an outcome already told.
-    if refused && (copied::<u32>(sk, &offset::SOCK_DADDR) != 0 || copied::<u16>(sk, &offset::SOCK_DPORT) != 0) {
+    if refused && (copied::<u32>(sk, &offset::SOCK_DADDR) != 0 || copied::<u16>(sk, &offset::SOCK_DPORT) != 0)
+    {
         return;
     }
     forget(sk);
@@ -275,7 +284,8 @@ fn connect_returned(regs: KernelPtr, task: KernelPtr, result: i64, since_ns: Opt
     let cgroup = copied::<u64>(sk, &offset::SOCK_CGROUP) as KernelPtr;
     let node = copied::<u64>(cgroup, &offset::CGROUP_KN) as KernelPtr;
     let cgroup_id = copied::<u64>(node, &offset::KERNFS_NODE_ID);
-    let Some(mut entry) = reserve::<TcpEvent>(SensorId::Tcp, cgroup_id, Ring::Rare, Limit::PerContainer) else {
+    let Some(mut entry) = reserve::<TcpEvent>(SensorId::Tcp, cgroup_id, Ring::Rare, Limit::PerContainer)
+    else {
         return;
     };
     let event = entry.as_mut_ptr();

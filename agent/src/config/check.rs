@@ -16,19 +16,11 @@ pub(super) struct Conflict {
 pub(super) fn conflicts(config: &Config) -> Vec<Conflict> {
     let mut found = Vec::new();
     if config.ring.poll_min > config.ring.poll_max {
-        found.push(Conflict {
-            key: "ring.poll_min",
-            other: "ring.poll_max",
-            why: "is above",
-        });
+        found.push(Conflict { key: "ring.poll_min", other: "ring.poll_max", why: "is above" });
     }
     if overlap(config.metrics.listen, config.debug.listen) {
         let why = "takes the same address and port as";
-        found.push(Conflict {
-            key: "debug.listen",
-            other: "metrics.listen",
-            why,
-        });
+        found.push(Conflict { key: "debug.listen", other: "metrics.listen", why });
     }
     found
 }

@@ -37,11 +37,7 @@ impl Effective {
 
 impl EffectiveValue {
     pub(super) fn default_of(option: &'static OptionSpec) -> Self {
-        Self {
-            option,
-            text: option.default.to_owned(),
-            origin: Origin::Default,
-        }
+        Self { option, text: option.default.to_owned(), origin: Origin::Default }
     }
 
     /// The value as YAML. Nothing but addresses needs quotes; anything that isn't letters and digits
@@ -63,11 +59,7 @@ impl fmt::Display for EffectiveValue {
 
 impl fmt::Display for Effective {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(
-            f,
-            "# The configuration of podwitness {} in force.",
-            env!("CARGO_PKG_VERSION")
-        )?;
+        writeln!(f, "# The configuration of podwitness {} in force.", env!("CARGO_PKG_VERSION"))?;
         let mut values = self.values.iter();
         for options in sections() {
             writeln!(f, "\n{}:", options[0].section())?;
@@ -82,10 +74,7 @@ impl fmt::Display for Effective {
 fn write_value(f: &mut fmt::Formatter<'_>, value: &EffectiveValue) -> fmt::Result {
     let option = value.option;
     comment(f, option.doc)?;
-    comment(
-        f,
-        &format!("Allowed: {}. Default: {}.", option.allowed(), option.default),
-    )?;
+    comment(f, &format!("Allowed: {}. Default: {}.", option.allowed(), option.default))?;
     if value.origin != Origin::Default {
         comment(f, &format!("From {}.", value.origin))?;
     }
@@ -93,7 +82,5 @@ fn write_value(f: &mut fmt::Formatter<'_>, value: &EffectiveValue) -> fmt::Resul
 }
 
 fn comment(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
-    wrap(text, WIDTH)
-        .iter()
-        .try_for_each(|line| writeln!(f, "  # {line}"))
+    wrap(text, WIDTH).iter().try_for_each(|line| writeln!(f, "  # {line}"))
 }

@@ -124,11 +124,7 @@ mod tests {
     #[test]
     fn no_option_looks_like_a_service_link() {
         for option in OPTIONS {
-            assert!(
-                !is_service_link(&option.env()[PREFIX.len()..], "tcp://10.0.0.1:9481"),
-                "{}",
-                option.key
-            );
+            assert!(!is_service_link(&option.env()[PREFIX.len()..], "tcp://10.0.0.1:9481"), "{}", option.key);
         }
     }
 }

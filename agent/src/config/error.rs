@@ -16,21 +16,14 @@ pub struct ConfigErrors(pub Vec<ConfigError>);
 impl fmt::Display for ConfigErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let count = self.0.len();
-        writeln!(
-            f,
-            "the configuration has {count} error{}:",
-            if count == 1 { "" } else { "s" }
-        )?;
+        writeln!(f, "the configuration has {count} error{}:", if count == 1 { "" } else { "s" })?;
         for error in self.0.iter().take(SHOWN) {
             writeln!(f, "\n{error}")?;
         }
         if count > SHOWN {
             writeln!(f, "\n  and {} more", count - SHOWN)?;
         }
-        write!(
-            f,
-            "\n`podwitness config --help` lists every option with its allowed values."
-        )
+        write!(f, "\n`podwitness config --help` lists every option with its allowed values.")
     }
 }
 
@@ -83,10 +76,7 @@ impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Default => f.write_str("the default"),
-            Self::File {
-                path,
-                line: Some(line),
-            } => write!(f, "{}:{line}", escaped(&path.to_string_lossy())),
+            Self::File { path, line: Some(line) } => write!(f, "{}:{line}", escaped(&path.to_string_lossy())),
             Self::File { path, line: None } => f.write_str(&escaped(&path.to_string_lossy())),
             Self::Environment(name) => write!(f, "the environment variable {}", escaped(name)),
             Self::Flag(name) => write!(f, "the flag --{name}"),
@@ -165,7 +155,5 @@ pub enum Problem {
 }
 
 fn suggest(nearest: Option<&str>) -> String {
-    nearest
-        .map(|nearest| format!(", did you mean {nearest}?"))
-        .unwrap_or_default()
+    nearest.map(|nearest| format!(", did you mean {nearest}?")).unwrap_or_default()
 }

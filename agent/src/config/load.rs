@@ -66,21 +66,13 @@ impl Loader {
     fn default_values() -> Self {
         let values = OPTIONS.iter().map(EffectiveValue::default_of).collect();
         let (errors, refused) = (Vec::new(), HashSet::new());
-        Self {
-            config: Config::default(),
-            values,
-            errors,
-            refused,
-        }
+        Self { config: Config::default(), values, errors, refused }
     }
 
     /// Applies the file at `path`; `named_by` said that it is there.
     fn file(&mut self, path: &Path, named_by: &str) {
         let path: Arc<Path> = path.into();
-        let origin = |line| Origin::File {
-            path: path.clone(),
-            line,
-        };
+        let origin = |line| Origin::File { path: path.clone(), line };
         let text = match file::read(&path) {
             Ok(text) => text,
             Err((line, why)) => {
@@ -92,13 +84,7 @@ impl Loader {
         for (key, line, problem) in document.errors {
             self.report(key, origin(Some(line)), problem);
         }
-        for yaml::Setting {
-            option,
-            value,
-            quoted,
-            line,
-        } in document.settings
-        {
+        for yaml::Setting { option, value, quoted, line } in document.settings {
             if quoted && option.is_bare() {
                 let why = "is text; leave the quotes out";
                 self.refuse(option, value, why.to_owned(), origin(Some(line)));
@@ -137,25 +123,14 @@ impl Loader {
 
     fn refuse(&mut self, option: &'static OptionSpec, value: String, why: String, origin: Origin) {
         self.refused.insert(option.key);
-        let problem = Problem::Refused {
-            value,
-            why,
-            allowed: option.allowed(),
-        };
+        let problem = Problem::Refused { value, why, allowed: option.allowed() };
         self.report(option.key.to_owned(), origin, problem);
     }
 
     fn unknown_variable(&mut self, name: String) {
         let nearest = nearest(&name, OPTIONS.iter().map(OptionSpec::env));
         let origin = Origin::Environment(name.clone());
-        self.report(
-            name,
-            origin,
-            Problem::Unknown {
-                what: "variable",
-                nearest,
-            },
-        );
+        self.report(name, origin, Problem::Unknown { what: "variable", nearest });
     }
 
     fn report(&mut self, key: String, origin: Origin, problem: Problem) {

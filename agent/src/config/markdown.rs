@@ -39,9 +39,7 @@ pub fn markdown() -> String {
 }
 
 fn row(option: &OptionSpec) -> String {
-    let OptionSpec {
-        key, default, doc, ..
-    } = option;
+    let OptionSpec { key, default, doc, .. } = option;
     let cells = [
         format!("`{key}`<br>`{}`<br>`--{}`", option.env(), option.flag()),
         format!("`{default}`"),

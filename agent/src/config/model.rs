@@ -125,9 +125,7 @@ impl Default for Config {
     fn default() -> Self {
         let mut config = Self::blank();
         for option in OPTIONS {
-            option
-                .set(&mut config, option.default)
-                .expect("a test shows that every default is valid");
+            option.set(&mut config, option.default).expect("a test shows that every default is valid");
         }
         config
     }
@@ -138,15 +136,8 @@ impl Config {
     pub(super) fn blank() -> Self {
         let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
         Self {
-            metrics: MetricsConfig {
-                listen: nowhere,
-                grace: Duration::ZERO,
-            },
-            debug: DebugConfig {
-                listen: nowhere,
-                buffer: 0,
-                clients: 0,
-            },
+            metrics: MetricsConfig { listen: nowhere, grace: Duration::ZERO },
+            debug: DebugConfig { listen: nowhere, buffer: 0, clients: 0 },
             sensors: SensorsConfig::default(),
             events: EventsConfig::default(),
             ring: RingConfig::default(),

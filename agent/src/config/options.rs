@@ -14,10 +14,7 @@ pub const OPTIONS: &[OptionSpec] = &[
         key: "metrics.listen",
         default: "0.0.0.0:9481",
         doc: "Where Prometheus finds /metrics.",
-        kind: &Address {
-            reach: Reach::Any,
-            field: |config| &mut config.metrics.listen,
-        },
+        kind: &Address { reach: Reach::Any, field: |config| &mut config.metrics.listen },
     },
     OptionSpec {
         key: "metrics.grace",
@@ -36,71 +33,50 @@ pub const OPTIONS: &[OptionSpec] = &[
         doc: "Where the live events and the state of the agent are served under /v1. Only a loopback \
               address is accepted: whoever reaches it sees what every pod on the node does. `kubectl \
               port-forward` reaches it.",
-        kind: &Address {
-            reach: Reach::Loopback,
-            field: |config| &mut config.debug.listen,
-        },
+        kind: &Address { reach: Reach::Loopback, field: |config| &mut config.debug.listen },
     },
     OptionSpec {
         key: "debug.buffer",
         default: "4096",
         doc: "Events kept for a slow reader of /v1/events before it loses some. It is told how many.",
-        kind: &Number {
-            min: 16,
-            max: 1 << 20,
-            field: |config| &mut config.debug.buffer,
-        },
+        kind: &Number { min: 16, max: 1 << 20, field: |config| &mut config.debug.buffer },
     },
     OptionSpec {
         key: "debug.clients",
         default: "64",
         doc: "Readers of /v1/events at once. One more is turned away.",
-        kind: &Number {
-            min: 1,
-            max: 4096,
-            field: |config| &mut config.debug.clients,
-        },
+        kind: &Number { min: 1, max: 4096, field: |config| &mut config.debug.clients },
     },
     OptionSpec {
         key: "sensors.syscalls",
         default: "true",
         doc: "Whether system calls are counted and timed, per container.",
-        kind: &Switch {
-            field: |config| &mut config.sensors.syscalls,
-        },
+        kind: &Switch { field: |config| &mut config.sensors.syscalls },
     },
     OptionSpec {
         key: "sensors.tcp",
         default: "true",
         doc: "Whether TCP connections are watched.",
-        kind: &Switch {
-            field: |config| &mut config.sensors.tcp,
-        },
+        kind: &Switch { field: |config| &mut config.sensors.tcp },
     },
     OptionSpec {
         key: "sensors.oom",
         default: "true",
         doc: "Whether kills by the kernel for lack of memory are watched.",
-        kind: &Switch {
-            field: |config| &mut config.sensors.oom,
-        },
+        kind: &Switch { field: |config| &mut config.sensors.oom },
     },
     OptionSpec {
         key: "sensors.process",
         default: "true",
         doc: "Whether the start and the end of processes are watched.",
-        kind: &Switch {
-            field: |config| &mut config.sensors.process,
-        },
+        kind: &Switch { field: |config| &mut config.sensors.process },
     },
     OptionSpec {
         key: "sensors.cgroup",
         default: "true",
         doc: "Whether control groups are watched as they come and go. Without it a new container is known \
               only after the next scan (identity.scan_interval) or its first event.",
-        kind: &Switch {
-            field: |config| &mut config.sensors.cgroup,
-        },
+        kind: &Switch { field: |config| &mut config.sensors.cgroup },
     },
     OptionSpec {
         key: "events.rate",
@@ -108,78 +84,48 @@ pub const OPTIONS: &[OptionSpec] = &[
         doc: "Events per second and container, on average. What exceeds it is dropped in the kernel and \
               counted as throttled for that container, so that a noisy one can't silence the others. 0 is \
               no limit.",
-        kind: &Number {
-            min: 0,
-            max: 10_000_000,
-            field: |config| &mut config.events.rate,
-        },
+        kind: &Number { min: 0, max: 10_000_000, field: |config| &mut config.events.rate },
     },
     OptionSpec {
         key: "events.burst",
         default: "100000",
         doc: "Events that a container may cause at once after it was quiet, beyond its average \
               (events.rate).",
-        kind: &Number {
-            min: 1,
-            max: 10_000_000,
-            field: |config| &mut config.events.burst,
-        },
+        kind: &Number { min: 1, max: 10_000_000, field: |config| &mut config.events.burst },
     },
     OptionSpec {
         key: "ring.size",
         default: "4MiB",
         doc: "Bytes of the ring buffer that brings the bulk of the events from the kernel. A larger one \
               survives longer bursts; what doesn't fit is counted as lost.",
-        kind: &Size {
-            min: 4096,
-            max: 1 << 30,
-            ring: true,
-            field: |config| &mut config.ring.size,
-        },
+        kind: &Size { min: 4096, max: 1 << 30, ring: true, field: |config| &mut config.ring.size },
     },
     OptionSpec {
         key: "ring.rare_size",
         default: "256KiB",
         doc: "Bytes of the ring buffer for what is rare and precious: OOM kills, exits, failed connects, \
               control groups.",
-        kind: &Size {
-            min: 4096,
-            max: 1 << 30,
-            ring: true,
-            field: |config| &mut config.ring.rare_size,
-        },
+        kind: &Size { min: 4096, max: 1 << 30, ring: true, field: |config| &mut config.ring.rare_size },
     },
     OptionSpec {
         key: "ring.poll_min",
         default: "1ms",
         doc: "Shortest time between two looks at the ring buffers, while many events arrive.",
-        kind: &Span {
-            min: POLL_MIN,
-            max: POLL_MAX,
-            field: |config| &mut config.ring.poll_min,
-        },
+        kind: &Span { min: POLL_MIN, max: POLL_MAX, field: |config| &mut config.ring.poll_min },
     },
     OptionSpec {
         key: "ring.poll_max",
         default: "50ms",
         doc: "Longest time between two looks at the ring buffers, while hardly any event arrives. Not below \
               ring.poll_min.",
-        kind: &Span {
-            min: POLL_MIN,
-            max: POLL_MAX,
-            field: |config| &mut config.ring.poll_max,
-        },
+        kind: &Span { min: POLL_MIN, max: POLL_MAX, field: |config| &mut config.ring.poll_max },
     },
     OptionSpec {
         key: "limits.slots",
         default: "256",
         doc: "Containers whose system calls are told apart at the same time. Those beyond it are counted \
               together.",
-        kind: &Number {
-            min: 2,
-            max: 65536,
-            field: |config| &mut config.limits.slots,
-        },
+        kind: &Number { min: 2, max: 65536, field: |config| &mut config.limits.slots },
     },
     OptionSpec {
         key: "limits.map_memory",
@@ -197,32 +143,20 @@ pub const OPTIONS: &[OptionSpec] = &[
         key: "limits.containers",
         default: "10000",
         doc: "Containers remembered, alive and dead.",
-        kind: &Number {
-            min: 16,
-            max: 1_000_000,
-            field: |config| &mut config.limits.containers,
-        },
+        kind: &Number { min: 16, max: 1_000_000, field: |config| &mut config.limits.containers },
     },
     OptionSpec {
         key: "limits.sockets",
         default: "16384",
         doc: "TCP sockets tracked at once.",
-        kind: &Number {
-            min: 16,
-            max: 1 << 24,
-            field: |config| &mut config.limits.sockets,
-        },
+        kind: &Number { min: 16, max: 1 << 24, field: |config| &mut config.limits.sockets },
     },
     OptionSpec {
         key: "limits.series",
         default: "20000",
         doc: "Series exported per node. Beyond it, detail folds into series named other, and what was \
               folded is counted.",
-        kind: &Number {
-            min: 100,
-            max: 10_000_000,
-            field: |config| &mut config.limits.series,
-        },
+        kind: &Number { min: 100, max: 10_000_000, field: |config| &mut config.limits.series },
     },
     OptionSpec {
         key: "identity.hold",
@@ -250,10 +184,7 @@ pub const OPTIONS: &[OptionSpec] = &[
         key: "log.level",
         default: "info",
         doc: "The least severe messages that the agent writes about itself to standard error.",
-        kind: &Choice {
-            names: LEVELS,
-            field: |config| &mut config.log.level,
-        },
+        kind: &Choice { names: LEVELS, field: |config| &mut config.log.level },
     },
 ];
 

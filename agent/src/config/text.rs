@@ -45,9 +45,7 @@ pub(super) fn nearest(text: &str, candidates: impl Iterator<Item = String>) -> O
         return None;
     }
     let distance = |candidate: &str| strsim::osa_distance(text, candidate);
-    let (distance, candidate) = candidates
-        .map(|candidate| (distance(&candidate), candidate))
-        .min()?;
+    let (distance, candidate) = candidates.map(|candidate| (distance(&candidate), candidate)).min()?;
     (distance <= (text.len() / 3).max(1)).then_some(candidate)
 }
 
@@ -57,19 +55,9 @@ mod tests {
 
     #[test]
     fn nothing_reaches_the_terminal_unescaped() {
-        for text in [
-            "\u{1b}[31mred",
-            "a\r\nb",
-            "\u{202e}abc",
-            "\0",
-            "\u{7f}",
-            "\u{9b}1m",
-        ] {
+        for text in ["\u{1b}[31mred", "a\r\nb", "\u{202e}abc", "\0", "\u{7f}", "\u{9b}1m"] {
             for shown in [quoted(text), escaped(text)] {
-                assert!(
-                    !shown.chars().any(|c| c.is_control() || c == '\u{202e}'),
-                    "{shown}"
-                );
+                assert!(!shown.chars().any(|c| c.is_control() || c == '\u{202e}'), "{shown}");
             }
         }
         assert_eq!(quoted("50 ms"), "\"50 ms\"");
@@ -95,10 +83,7 @@ mod tests {
     #[test]
     fn the_nearest_is_found_unless_it_is_far() {
         let candidates = || ["metrics.listen", "debug.listen"].map(str::to_owned).into_iter();
-        assert_eq!(
-            nearest("metrics.lisetn", candidates()).as_deref(),
-            Some("metrics.listen")
-        );
+        assert_eq!(nearest("metrics.lisetn", candidates()).as_deref(), Some("metrics.listen"));
         assert_eq!(nearest("kubernetes", candidates()), None);
         assert_eq!(nearest(&"x".repeat(1 << 20), candidates()), None);
         assert_eq!(nearest("", candidates()), None);

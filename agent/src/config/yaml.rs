@@ -64,11 +64,7 @@ impl<'t> Reader<'t> {
                 Event::DocumentStart(..) => documents += 1,
                 Event::StreamStart | Event::DocumentEnd => {}
                 event if documents > 1 => {
-                    self.report(
-                        "",
-                        line,
-                        Problem::File("holds more than one YAML document".to_owned()),
-                    );
+                    self.report("", line, Problem::File("holds more than one YAML document".to_owned()));
                     self.skip(&event)?;
                 }
                 Event::MappingStart(..) => self.mapping("")?,
@@ -91,11 +87,7 @@ impl<'t> Reader<'t> {
             match event {
                 Event::MappingEnd | Event::StreamEnd => return Ok(()),
                 Event::Scalar(name, ..) => {
-                    let key = if prefix.is_empty() {
-                        name.into_owned()
-                    } else {
-                        format!("{prefix}.{name}")
-                    };
+                    let key = if prefix.is_empty() { name.into_owned() } else { format!("{prefix}.{name}") };
                     self.entry(key, line)?;
                 }
                 event => {
@@ -128,24 +120,12 @@ impl<'t> Reader<'t> {
             // A section whose every line is commented out.
             (Known::Section(_), Event::Scalar(value, style, ..)) if is_nothing(&value, style) => Ok(()),
             (Known::Section(names), event) => {
-                self.report(
-                    &key,
-                    line,
-                    Problem::NotASection {
-                        found: found(&event),
-                        names,
-                    },
-                );
+                self.report(&key, line, Problem::NotASection { found: found(&event), names });
                 self.skip(&event)
             }
             (Known::Option(option), Event::Scalar(value, style, _, None)) if !is_nothing(&value, style) => {
                 let quoted = style != ScalarStyle::Plain;
-                self.document.settings.push(Setting {
-                    option,
-                    value: value.into_owned(),
-                    quoted,
-                    line,
-                });
+                self.document.settings.push(Setting { option, value: value.into_owned(), quoted, line });
                 Ok(())
             }
             (Known::Option(option), event) => {
@@ -156,15 +136,7 @@ impl<'t> Reader<'t> {
                     ""
                 };
                 let allowed = option.allowed();
-                self.report(
-                    &key,
-                    line,
-                    Problem::NotOneValue {
-                        found: found(&event),
-                        hint,
-                        allowed,
-                    },
-                );
+                self.report(&key, line, Problem::NotOneValue { found: found(&event), hint, allowed });
                 self.skip(&event)
             }
             (Known::Nothing, _) => Ok(()),
@@ -212,16 +184,9 @@ impl Known {
         if let Some(option) = OPTIONS.iter().find(|option| option.key == key) {
             return Self::Option(option);
         }
-        let names: Vec<_> = OPTIONS
-            .iter()
-            .filter(|option| option.section() == key)
-            .map(OptionSpec::name)
-            .collect();
-        if names.is_empty() {
-            Self::Nothing
-        } else {
-            Self::Section(names.join(", "))
-        }
+        let names: Vec<_> =
+            OPTIONS.iter().filter(|option| option.section() == key).map(OptionSpec::name).collect();
+        if names.is_empty() { Self::Nothing } else { Self::Section(names.join(", ")) }
     }
 }
 
@@ -243,10 +208,7 @@ fn is_nothing(value: &str, style: ScalarStyle) -> bool {
 }
 
 fn opens(event: &Event<'_>) -> usize {
-    usize::from(matches!(
-        event,
-        Event::MappingStart(..) | Event::SequenceStart(..)
-    ))
+    usize::from(matches!(event, Event::MappingStart(..) | Event::SequenceStart(..)))
 }
 
 fn found(event: &Event<'_>) -> &'static str {

@@ -21,36 +21,19 @@ pub enum BindError {
     #[error(
         "{address} is in use already: stop what listens there, or set `{option}` to another port (0 picks a free one)"
     )]
-    InUse {
-        address: SocketAddr,
-        option: &'static str,
-    },
+    InUse { address: SocketAddr, option: &'static str },
     #[error("{} is no address of this machine: change `{option}`", .address.ip())]
-    NotHere {
-        address: SocketAddr,
-        option: &'static str,
-    },
+    NotHere { address: SocketAddr, option: &'static str },
     #[error("port {} needs CAP_NET_BIND_SERVICE: set `{option}` to a port from 1024 on", .address.port())]
-    Privileged {
-        address: SocketAddr,
-        option: &'static str,
-    },
+    Privileged { address: SocketAddr, option: &'static str },
     #[error("can't listen on {address} (`{option}`)")]
-    Other {
-        address: SocketAddr,
-        option: &'static str,
-        source: io::Error,
-    },
+    Other { address: SocketAddr, option: &'static str, source: io::Error },
 }
 
 /// Binds `address`, which the option `option` has given.
 pub async fn bind(address: SocketAddr, option: &'static str) -> Result<Listener, BindError> {
-    let socket = TcpListener::bind(address)
-        .await
-        .map_err(|error| BindError::of(error, address, option))?;
-    let address = socket
-        .local_addr()
-        .map_err(|error| BindError::of(error, address, option))?;
+    let socket = TcpListener::bind(address).await.map_err(|error| BindError::of(error, address, option))?;
+    let address = socket.local_addr().map_err(|error| BindError::of(error, address, option))?;
     Ok(Listener { socket, address })
 }
 
@@ -60,11 +43,7 @@ impl BindError {
             io::ErrorKind::AddrInUse => Self::InUse { address, option },
             io::ErrorKind::AddrNotAvailable => Self::NotHere { address, option },
             io::ErrorKind::PermissionDenied if address.port() < 1024 => Self::Privileged { address, option },
-            _ => Self::Other {
-                address,
-                option,
-                source,
-            },
+            _ => Self::Other { address, option, source },
         }
     }
 }
@@ -136,9 +115,6 @@ mod tests {
     #[tokio::test]
     async fn the_shown_address_can_be_used() {
         let listener = bind(([0, 0, 0, 0], 0).into(), "debug.listen").await.unwrap();
-        assert_eq!(
-            listener.local_url(),
-            format!("http://127.0.0.1:{}", listener.address().port())
-        );
+        assert_eq!(listener.local_url(), format!("http://127.0.0.1:{}", listener.address().port()));
     }
 }

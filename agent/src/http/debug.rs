@@ -29,25 +29,15 @@ const SPARE_CONNECTIONS: usize = 16;
 /// Serves `/v1/events` and `/healthz` until `shutdown`, to loopback names only.
 pub async fn serve_debug(listener: Listener, hub: Arc<Hub>, health: Health, shutdown: Shutdown) {
     // A reader may be as slow as it likes: it has a bounded queue of its own, and is told what it loses.
-    let limits = Limits {
-        connections: hub.max_clients().saturating_add(SPARE_CONNECTIONS),
-        patience: None,
-    };
+    let limits = Limits { connections: hub.max_clients().saturating_add(SPARE_CONNECTIONS), patience: None };
     let index: Arc<str> = index(&listener.local_url()).into();
     let router = Router::new()
         .route("/", get(async move || text(StatusCode::OK, &*index)))
         .route("/v1/events", get(stream))
-        .route(
-            "/healthz",
-            get(async |State(site): State<Site>| probe(site.health.alive())),
-        )
+        .route("/healthz", get(async |State(site): State<Site>| probe(site.health.alive())))
         .fallback(not_found)
         .layer(middleware::from_fn(only_loopback))
-        .with_state(Site {
-            hub,
-            health,
-            shutdown: shutdown.clone(),
-        });
+        .with_state(Site { hub, health, shutdown: shutdown.clone() });
     serve(listener, router, limits, shutdown).await;
 }
 
@@ -77,10 +67,7 @@ async fn stream(
     match site.hub.subscribe(filter) {
         Ok(subscription) => events::response(Reader::new(subscription, site.shutdown)),
         Err(reason) => {
-            let refusal = error(
-                StatusCode::SERVICE_UNAVAILABLE,
-                &json!({"error": reason.to_string()}),
-            );
+            let refusal = error(StatusCode::SERVICE_UNAVAILABLE, &json!({"error": reason.to_string()}));
             ([(header::RETRY_AFTER, "10")], refusal).into_response()
         }
     }

@@ -44,11 +44,7 @@ pub(super) struct Reader {
 
 impl Reader {
     pub(super) fn new(subscription: Subscription, shutdown: Shutdown) -> Self {
-        Self {
-            subscription,
-            shutdown,
-            heartbeat: HEARTBEAT,
-        }
+        Self { subscription, shutdown, heartbeat: HEARTBEAT }
     }
 
     /// The next chunk, and who makes the one after it.
@@ -127,10 +123,7 @@ mod tests {
         assert!(line.ends_with(b"\"kind\":\"notice.heartbeat\"}\n"), "{line:?}");
         hub.publish_loss("tcp", 1, 0);
         let (line, _) = reader.unwrap().step().await;
-        assert!(
-            std::str::from_utf8(&line).unwrap().contains("notice.lost"),
-            "{line:?}"
-        );
+        assert!(std::str::from_utf8(&line).unwrap().contains("notice.lost"), "{line:?}");
     }
 
     #[tokio::test]

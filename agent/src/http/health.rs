@@ -22,10 +22,7 @@ struct State {
 impl Health {
     /// Alive, and not ready until what it waits for has happened.
     pub fn waiting_for(what: impl Into<Cow<'static, str>>) -> Self {
-        Self(Arc::new(Mutex::new(State {
-            waits_for: Some(what.into()),
-            failure: None,
-        })))
+        Self(Arc::new(Mutex::new(State { waits_for: Some(what.into()), failure: None })))
     }
 
     /// Names what it waits for now; means nothing once it is ready.
@@ -53,10 +50,7 @@ impl Health {
     /// Alive, and what it waited for has happened; else what is missing.
     pub fn ready(&self) -> Result<(), String> {
         self.alive()?;
-        self.state()
-            .waits_for
-            .as_ref()
-            .map_or(Ok(()), |what| Err(format!("waiting for {what}")))
+        self.state().waits_for.as_ref().map_or(Ok(()), |what| Err(format!("waiting for {what}")))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -79,10 +73,7 @@ mod tests {
     #[test]
     fn readiness_and_failure_are_latches() {
         let health = Health::waiting_for("a");
-        assert_eq!(
-            (health.alive(), health.ready()),
-            (Ok(()), Err("waiting for a".into()))
-        );
+        assert_eq!((health.alive(), health.ready()), (Ok(()), Err("waiting for a".into())));
         health.now_waiting_for("b");
         assert_eq!(health.ready(), Err("waiting for b".into()));
         health.set_ready();
@@ -91,9 +82,6 @@ mod tests {
         health.fail("first");
         health.fail("second");
         health.set_ready();
-        assert_eq!(
-            (health.alive(), health.ready()),
-            (Err("first".into()), Err("first".into()))
-        );
+        assert_eq!((health.alive(), health.ready()), (Err("first".into()), Err("first".into())));
     }
 }

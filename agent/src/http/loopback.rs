@@ -39,21 +39,14 @@ fn refusal(uri: &Uri, headers: &HeaderMap) -> Option<&'static str> {
         return Some(ORIGIN);
     }
     // Browsers send no Origin with what a page merely embeds, which would take up the places of live readers.
-    if headers
-        .get_all(SEC_FETCH_SITE)
-        .iter()
-        .any(|site| site == "cross-site")
-    {
+    if headers.get_all(SEC_FETCH_SITE).iter().any(|site| site == "cross-site") {
         return Some(ORIGIN);
     }
     None
 }
 
 fn without_scheme(origin: &[u8]) -> &[u8] {
-    let end = origin
-        .windows(3)
-        .position(|window| window == b"://")
-        .map_or(0, |at| at + 3);
+    let end = origin.windows(3).position(|window| window == b"://").map_or(0, |at| at + 3);
     &origin[end..]
 }
 
@@ -66,10 +59,7 @@ fn is_loopback(authority: &Authority) -> bool {
         return false;
     }
     let host = authority.host();
-    let address = host
-        .strip_prefix('[')
-        .and_then(|host| host.strip_suffix(']'))
-        .unwrap_or(host);
+    let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     match address.parse::<IpAddr>() {
         Ok(address) => address.to_canonical().is_loopback(),
         Err(_) => host.eq_ignore_ascii_case("localhost"),
@@ -84,14 +74,7 @@ mod tests {
 
     #[test]
     fn only_what_can_be_nothing_but_loopback_is_loopback() {
-        for host in [
-            "localhost",
-            "LocalHost:9482",
-            "127.0.0.1",
-            "127.8.9.1:1",
-            "[::1]",
-            "[::1]:9482",
-        ] {
+        for host in ["localhost", "LocalHost:9482", "127.0.0.1", "127.8.9.1:1", "[::1]", "[::1]:9482"] {
             assert!(names_loopback(host.as_bytes()), "{host}");
         }
         let strangers = [
@@ -129,44 +112,20 @@ mod tests {
             ("/", &[("host", "localhost"), ("host", "evil.example")], false),
             ("http://127.0.0.1/", &[("host", "localhost")], true),
             ("http://evil.example/", &[("host", "localhost")], false),
-            (
-                "/",
-                &[("host", "localhost"), ("origin", "http://localhost:3000")],
-                true,
-            ),
-            (
-                "/",
-                &[("host", "localhost"), ("origin", "http://[::1]:9482")],
-                true,
-            ),
-            (
-                "/",
-                &[("host", "localhost"), ("origin", "https://evil.example")],
-                false,
-            ),
+            ("/", &[("host", "localhost"), ("origin", "http://localhost:3000")], true),
+            ("/", &[("host", "localhost"), ("origin", "http://[::1]:9482")], true),
+            ("/", &[("host", "localhost"), ("origin", "https://evil.example")], false),
             ("/", &[("host", "localhost"), ("origin", "null")], false),
             ("/", &[("host", "localhost"), ("sec-fetch-site", "none")], true),
-            (
-                "/",
-                &[("host", "localhost"), ("sec-fetch-site", "same-origin")],
-                true,
-            ),
-            (
-                "/",
-                &[("host", "localhost"), ("sec-fetch-site", "cross-site")],
-                false,
-            ),
+            ("/", &[("host", "localhost"), ("sec-fetch-site", "same-origin")], true),
+            ("/", &[("host", "localhost"), ("sec-fetch-site", "cross-site")], false),
         ];
         for (uri, headers, admitted) in cases {
             let mut map = HeaderMap::new();
             for (name, value) in *headers {
                 map.append(HeaderName::from_static(name), HeaderValue::from_static(value));
             }
-            assert_eq!(
-                refusal(&Uri::from_static(uri), &map).is_none(),
-                *admitted,
-                "{uri} {headers:?}"
-            );
+            assert_eq!(refusal(&Uri::from_static(uri), &map).is_none(), *admitted, "{uri} {headers:?}");
         }
     }
 }

@@ -25,10 +25,7 @@ use super::{
     text,
 };
 
-const LIMITS: Limits = Limits {
-    connections: 64,
-    patience: Some(Duration::from_secs(10)),
-};
+const LIMITS: Limits = Limits { connections: 64, patience: Some(Duration::from_secs(10)) };
 
 /// Scrapes rendered at a time: each takes a CPU for milliseconds, and a second Prometheus is common, a fifth isn't.
 const CONCURRENT_SCRAPES: usize = 4;
@@ -84,23 +81,12 @@ pub async fn serve_metrics(
     shutdown: Shutdown,
 ) {
     let places = Arc::new(Semaphore::new(CONCURRENT_SCRAPES));
-    let site = Site {
-        exposition,
-        scrapes,
-        places,
-        health,
-    };
+    let site = Site { exposition, scrapes, places, health };
     let router = Router::new()
         .route("/", get(async || text(StatusCode::OK, INDEX)))
         .route("/metrics", get(metrics))
-        .route(
-            "/healthz",
-            get(async |State(site): State<Site>| probe(site.health.alive())),
-        )
-        .route(
-            "/readyz",
-            get(async |State(site): State<Site>| probe(site.health.ready())),
-        )
+        .route("/healthz", get(async |State(site): State<Site>| probe(site.health.alive())))
+        .route("/readyz", get(async |State(site): State<Site>| probe(site.health.ready())))
         .fallback(not_found)
         .with_state(site);
     serve(listener, router, LIMITS, shutdown).await;
@@ -115,18 +101,10 @@ struct Site {
 }
 
 async fn metrics(State(site): State<Site>, headers: HeaderMap) -> Response {
-    let Site {
-        exposition,
-        scrapes,
-        places,
-        ..
-    } = site;
+    let Site { exposition, scrapes, places, .. } = site;
     let Ok(place) = places.try_acquire_owned() else {
         scrapes.refused.fetch_add(1, Relaxed);
-        let refusal = text(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "too many scrapes at the same time\n",
-        );
+        let refusal = text(StatusCode::SERVICE_UNAVAILABLE, "too many scrapes at the same time\n");
         return ([(header::RETRY_AFTER, "1")], refusal).into_response();
     };
     let format = Format::negotiate(&headers);
@@ -149,10 +127,7 @@ async fn metrics(State(site): State<Site>, headers: HeaderMap) -> Response {
         Err(error) => {
             scrapes.failed.fetch_add(1, Relaxed);
             tracing::error!(%error, "the metrics can't be rendered");
-            text(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                format!("the metrics can't be rendered: {error}\n"),
-            )
+            text(StatusCode::INTERNAL_SERVER_ERROR, format!("the metrics can't be rendered: {error}\n"))
         }
     }
 }

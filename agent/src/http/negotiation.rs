@@ -26,11 +26,7 @@ impl Format {
     /// with text than with an error.
     pub(super) fn negotiate(headers: &HeaderMap) -> Self {
         let accept = headers.get_all(header::ACCEPT);
-        let ranges: Vec<_> = accept
-            .iter()
-            .filter_map(to_str)
-            .flat_map(|value| value.split(','))
-            .collect();
+        let ranges: Vec<_> = accept.iter().filter_map(to_str).flat_map(|value| value.split(',')).collect();
         let rank = |format| Rank::of(format, &ranges);
         match (rank(Self::OpenMetrics), rank(Self::Text)) {
             (Some(open_metrics), text) if Some(open_metrics) > text => Self::OpenMetrics,
@@ -67,15 +63,9 @@ impl Rank {
     fn of(format: Format, ranges: &[&str]) -> Option<Self> {
         let fitting = ranges.iter().enumerate().filter_map(|(position, range)| {
             let (exactness, weight) = judge(format, range)?;
-            Some(Self {
-                weight,
-                exactness,
-                position: Reverse(position),
-            })
+            Some(Self { weight, exactness, position: Reverse(position) })
         });
-        fitting
-            .max_by_key(|rank| (rank.exactness, rank.position))
-            .filter(|rank| rank.weight > 0)
+        fitting.max_by_key(|rank| (rank.exactness, rank.position)).filter(|rank| rank.weight > 0)
     }
 }
 
@@ -96,10 +86,7 @@ fn judge(format: Format, range: &str) -> Option<(u8, u16)> {
     };
     let mut weight = 1000;
     for (name, value) in parts.filter_map(|part| part.split_once('=')) {
-        match (
-            name.trim().to_ascii_lowercase().as_str(),
-            value.trim().trim_matches('"'),
-        ) {
+        match (name.trim().to_ascii_lowercase().as_str(), value.trim().trim_matches('"')) {
             ("version", version) if version == format.version() => exactness = 3,
             // Another version is another format.
             ("version", _) => return None,
@@ -112,10 +99,7 @@ fn judge(format: Format, range: &str) -> Option<(u8, u16)> {
 }
 
 fn thousandths(weight: &str) -> Option<u16> {
-    let weight: f32 = weight
-        .parse()
-        .ok()
-        .filter(|weight| (0.0..=1.0).contains(weight))?;
+    let weight: f32 = weight.parse().ok().filter(|weight| (0.0..=1.0).contains(weight))?;
     // In 0..=1000, as just checked.
     Some((weight * 1000.0).round() as u16)
 }
@@ -140,20 +124,11 @@ mod tests {
         let cases = [
             (prometheus_3, OpenMetrics),
             (native_histograms, OpenMetrics),
-            (
-                "application/openmetrics-text; version=0.0.1,text/plain;version=0.0.4;q=0.5,*/*;q=0.1",
-                Text,
-            ),
+            ("application/openmetrics-text; version=0.0.1,text/plain;version=0.0.4;q=0.5,*/*;q=0.1", Text),
             ("application/openmetrics-text", OpenMetrics),
-            (
-                "Application/OpenMetrics-Text; Version=\"1.0.0\"; charset=utf-8",
-                OpenMetrics,
-            ),
+            ("Application/OpenMetrics-Text; Version=\"1.0.0\"; charset=utf-8", OpenMetrics),
             ("application/openmetrics-text;q=0.3, text/plain;q=0.4", Text),
-            (
-                "text/plain;q=0.3, application/openmetrics-text;q=0.301",
-                OpenMetrics,
-            ),
+            ("text/plain;q=0.3, application/openmetrics-text;q=0.301", OpenMetrics),
             ("application/openmetrics-text, text/plain", OpenMetrics),
             ("text/plain, application/openmetrics-text", Text),
             ("application/openmetrics-text, */*", OpenMetrics),
@@ -163,10 +138,7 @@ mod tests {
             ("text/plain;q=0, */*;q=0.1", OpenMetrics),
             ("application/openmetrics-text;q=2", Text),
             ("application/openmetrics-text;q=NaN", Text),
-            (
-                "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8",
-                Text,
-            ),
+            ("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8", Text),
             ("application/json", Text),
             ("*/*", Text),
             (",;=/", Text),

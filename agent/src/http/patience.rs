@@ -24,11 +24,7 @@ pub(super) struct Patient {
 
 impl Patient {
     pub(super) fn new(stream: TcpStream, patience: Option<Duration>) -> Self {
-        Self {
-            stream,
-            patience,
-            stalled: None,
-        }
+        Self { stream, patience, stalled: None }
     }
 
     fn judge<T>(&mut self, cx: &mut Context<'_>, progress: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
@@ -36,9 +32,7 @@ impl Patient {
             self.stalled = None;
             return progress;
         };
-        let deadline = self
-            .stalled
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep(patience)));
+        let deadline = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(patience)));
         ready!(deadline.as_mut().poll(cx));
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
@@ -107,9 +101,6 @@ mod tests {
                 }
             }
         };
-        assert_eq!(
-            timeout(Duration::from_secs(30), fill).await.unwrap(),
-            io::ErrorKind::TimedOut
-        );
+        assert_eq!(timeout(Duration::from_secs(30), fill).await.unwrap(), io::ErrorKind::TimedOut);
     }
 }

@@ -102,7 +102,10 @@ impl Kernel {
             ("SYSCALLS", enabled(SensorId::Syscalls)),
             ("TCP", enabled(SensorId::Tcp)),
             ("MEMCG_TELLS", memory_cgroups_tell(&btf, &offsets)),
-            ("EXIT_TELLS_LAST", btf.tracepoint("sched_process_exit").is_ok_and(|arguments| arguments.len() > 1)),
+            (
+                "EXIT_TELLS_LAST",
+                btf.tracepoint("sched_process_exit").is_ok_and(|arguments| arguments.len() > 1),
+            ),
         ]
         .map(|(global, on)| (global, u8::from(on)));
         let marks = [settings.ring_bytes, settings.rare_ring_bytes].map(|bytes| bytes as u64 / 2);

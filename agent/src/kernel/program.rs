@@ -53,7 +53,11 @@ impl ProgramStats {
 }
 
 /// Why a hook can't be used here; the text is for the user.
-pub(super) fn attach(ebpf: &mut Ebpf, hook: &'static Hook, btf: &(Btf, aya::Btf)) -> Result<Attached, String> {
+pub(super) fn attach(
+    ebpf: &mut Ebpf,
+    hook: &'static Hook,
+    btf: &(Btf, aya::Btf),
+) -> Result<Attached, String> {
     check_prototype(hook, &btf.0)?;
     let program: &mut BtfTracePoint = ebpf
         .program_mut(hook.name)
@@ -67,7 +71,9 @@ pub(super) fn attach(ebpf: &mut Ebpf, hook: &'static Hook, btf: &(Btf, aya::Btf)
 }
 
 pub(super) fn detach(ebpf: &mut Ebpf, attached: &Attached) {
-    if let Some(Ok(program)) = ebpf.program_mut(attached.hook.name).map(TryInto::<&mut BtfTracePoint>::try_into) {
+    if let Some(Ok(program)) =
+        ebpf.program_mut(attached.hook.name).map(TryInto::<&mut BtfTracePoint>::try_into)
+    {
         // Drops the links, too.
         let _ = program.unload();
     }
@@ -94,7 +100,9 @@ fn refusal(error: &ProgramError) -> String {
             let log = verifier_log.to_string();
             tracing::trace!("the verifier says:\n{log}");
             let last = log.lines().rev().find(|line| {
-                !line.trim().is_empty() && !line.starts_with("processed ") && !line.starts_with("verification time")
+                !line.trim().is_empty()
+                    && !line.starts_with("processed ")
+                    && !line.starts_with("verification time")
                     && !line.starts_with("stack depth")
             });
             match last {

@@ -1,10 +1,6 @@
 //! The reader's end of the ring buffers.
 
-use std::{
-    io,
-    os::fd::AsRawFd,
-    time::Duration,
-};
+use std::{io, os::fd::AsRawFd, time::Duration};
 
 use aya::maps::{MapData, RingBuf};
 

@@ -49,10 +49,7 @@ impl Filter {
     pub fn matches(&self, observation: &Observation) -> bool {
         let kind = self.kinds.is_empty() || self.kinds.contains(&observation.kind);
         let pid = self.pids.is_empty()
-            || observation
-                .process
-                .as_ref()
-                .is_some_and(|process| self.pids.contains(&process.pid));
+            || observation.process.as_ref().is_some_and(|process| self.pids.contains(&process.pid));
         kind && pid
             && std::iter::zip(&self.labels, observation.labels.values())
                 .all(|(wanted, label)| wanted.is_empty() || wanted.iter().any(|value| value == label))
@@ -72,9 +69,7 @@ impl Filter {
             }
             "pid" => {
                 for value in values("pid", list)? {
-                    let pid = value
-                        .parse()
-                        .map_err(|_| FilterError::NotAPid { value: value.into() })?;
+                    let pid = value.parse().map_err(|_| FilterError::NotAPid { value: value.into() })?;
                     bounded_push("pid", &mut self.pids, pid)?;
                 }
                 Ok(())
@@ -88,9 +83,7 @@ impl Filter {
                 if list.is_empty() {
                     return bounded_push(name, wanted, String::new());
                 }
-                values(name, list)?
-                    .into_iter()
-                    .try_for_each(|value| bounded_push(name, wanted, value.into()))
+                values(name, list)?.into_iter().try_for_each(|value| bounded_push(name, wanted, value.into()))
             }
         }
     }
@@ -112,10 +105,8 @@ impl FilterError {
         match self {
             Self::UnknownKey { .. } => ["kind", "pid"].into_iter().chain(Labels::NAMES).collect(),
             Self::UnknownKind { .. } => {
-                let mut names: Vec<_> = EventKind::ALL
-                    .into_iter()
-                    .flat_map(|kind| [sensor(kind), kind.name()])
-                    .collect();
+                let mut names: Vec<_> =
+                    EventKind::ALL.into_iter().flat_map(|kind| [sensor(kind), kind.name()]).collect();
                 names.sort_unstable();
                 names.dedup();
                 names
@@ -130,11 +121,7 @@ fn kinds(value: &str) -> Result<Vec<EventKind>, FilterError> {
     let wanted = value.strip_suffix(".*").unwrap_or(value);
     let is_wanted = |kind: &EventKind| kind.name() == value || sensor(*kind) == wanted;
     let kinds: Vec<_> = EventKind::ALL.into_iter().filter(is_wanted).collect();
-    if kinds.is_empty() {
-        Err(FilterError::UnknownKind { value: value.into() })
-    } else {
-        Ok(kinds)
-    }
+    if kinds.is_empty() { Err(FilterError::UnknownKind { value: value.into() }) } else { Ok(kinds) }
 }
 
 fn sensor(kind: EventKind) -> &'static str {

@@ -85,12 +85,7 @@ impl Hub {
         if !self.has_watchers() || lost == 0 && throttled == 0 {
             return;
         }
-        let loss = Loss {
-            time: jiff::Timestamp::now(),
-            sensor,
-            lost,
-            throttled,
-        };
+        let loss = Loss { time: jiff::Timestamp::now(), sensor, lost, throttled };
         for reader in self.readers.read().unwrap_or_else(PoisonError::into_inner).iter() {
             self.push(reader, Entry::Loss(loss));
         }
@@ -101,17 +96,12 @@ impl Hub {
         let mut readers = self.readers.write().unwrap_or_else(PoisonError::into_inner);
         if readers.len() >= self.max_clients {
             self.clients_refused.fetch_add(1, Relaxed);
-            return Err(TooManyClients {
-                max_clients: self.max_clients,
-            });
+            return Err(TooManyClients { max_clients: self.max_clients });
         }
         let queue = Arc::new(Queue::new(filter, self.buffer));
         readers.push(Arc::clone(&queue));
         self.set_clients(readers.len());
-        Ok(Subscription {
-            hub: Arc::clone(self),
-            queue,
-        })
+        Ok(Subscription { hub: Arc::clone(self), queue })
     }
 
     /// The number of readers as it changes: 0 → 1 switches on what only a reader needs, 1 → 0 switches it off.
@@ -177,11 +167,7 @@ impl Subscription {
 
     /// The same without waiting.
     pub fn try_next(&mut self) -> Option<Vec<Bytes>> {
-        let Batch {
-            lagged,
-            losses,
-            entries,
-        } = self.queue.take(BATCH)?;
+        let Batch { lagged, losses, entries } = self.queue.take(BATCH)?;
         let mut lines = Vec::with_capacity(entries.len() + 1);
         if lagged > 0 {
             lines.push(Notice::Lagged { lost: lagged }.to_line(jiff::Timestamp::now()));

@@ -66,15 +66,8 @@ mod tests {
         ];
         for (text, expected) in cases {
             let line = to_line(&text).unwrap();
-            assert_eq!(
-                std::str::from_utf8(&line).unwrap().trim_end_matches('\n'),
-                expected
-            );
-            assert_eq!(
-                serde_json::from_slice::<String>(&line).unwrap(),
-                text,
-                "a parser must see the same"
-            );
+            assert_eq!(std::str::from_utf8(&line).unwrap().trim_end_matches('\n'), expected);
+            assert_eq!(serde_json::from_slice::<String>(&line).unwrap(), text, "a parser must see the same");
         }
     }
 }

@@ -105,22 +105,13 @@ mod tests {
     fn a_notice_is_a_line_of_json() {
         let cases = [
             (
-                Notice::Lost {
-                    sensor: "tcp",
-                    lost: 123,
-                },
+                Notice::Lost { sensor: "tcp", lost: 123 },
                 r#"{"time":"1970-01-01T00:00:00Z","kind":"notice.lost","sensor":"tcp","lost":123,"message":"123 tcp events were lost in the kernel: ring.size is too small or the reader was stalled"}"#,
             ),
-            (
-                Notice::Heartbeat,
-                r#"{"time":"1970-01-01T00:00:00Z","kind":"notice.heartbeat"}"#,
-            ),
+            (Notice::Heartbeat, r#"{"time":"1970-01-01T00:00:00Z","kind":"notice.heartbeat"}"#),
         ];
         for (notice, expected) in cases {
-            assert_eq!(
-                notice.to_line(jiff::Timestamp::UNIX_EPOCH),
-                format!("{expected}\n")
-            );
+            assert_eq!(notice.to_line(jiff::Timestamp::UNIX_EPOCH), format!("{expected}\n"));
         }
     }
 }

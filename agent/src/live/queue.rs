@@ -62,26 +62,14 @@ struct State {
 
 impl Queue {
     pub(super) fn new(filter: Filter, bound: usize) -> Self {
-        let state = State {
-            entries: VecDeque::with_capacity(bound),
-            ..State::default()
-        };
-        Self {
-            filter,
-            bound,
-            state: Mutex::new(state),
-            filled: Notify::new(),
-        }
+        let state = State { entries: VecDeque::with_capacity(bound), ..State::default() };
+        Self { filter, bound, state: Mutex::new(state), filled: Notify::new() }
     }
 
     /// Appends an entry; returns how many events had to go for it.
     pub(super) fn push(&self, entry: Entry) -> u64 {
         let mut state = self.state();
-        let evicted = if state.entries.len() < self.bound {
-            0
-        } else {
-            state.evict()
-        };
+        let evicted = if state.entries.len() < self.bound { 0 } else { state.evict() };
         let was_empty = state.entries.is_empty();
         state.entries.push_back(entry);
         drop(state);
@@ -145,10 +133,7 @@ impl State {
 
 impl Event {
     pub(super) fn new(observation: Arc<Observation>) -> Self {
-        Self {
-            observation,
-            line: OnceLock::new(),
-        }
+        Self { observation, line: OnceLock::new() }
     }
 
     pub(super) fn line(&self) -> Bytes {
@@ -165,16 +150,9 @@ impl Event {
 
 impl Loss {
     pub(super) fn lines(self) -> impl Iterator<Item = Bytes> {
-        let Self {
-            time,
-            sensor,
-            lost,
-            throttled,
-        } = self;
+        let Self { time, sensor, lost, throttled } = self;
         let lost = (lost > 0).then_some(Notice::Lost { sensor, lost });
         let throttled = (throttled > 0).then_some(Notice::Throttled { sensor, throttled });
-        lost.into_iter()
-            .chain(throttled)
-            .map(move |notice| notice.to_line(time))
+        lost.into_iter().chain(throttled).map(move |notice| notice.to_line(time))
     }
 }

@@ -79,7 +79,10 @@ impl Agent {
         syscalls::expose(page, &calls)?;
         tcp::expose(page, &bases.iter().map(|(base, account)| (base, &account.tcp)).collect::<Vec<_>>())?;
         oom::expose(page, &bases.iter().map(|(base, account)| (base, &account.oom)).collect::<Vec<_>>())?;
-        process::expose(page, &bases.iter().map(|(base, account)| (base, &account.process)).collect::<Vec<_>>())
+        process::expose(
+            page,
+            &bases.iter().map(|(base, account)| (base, &account.process)).collect::<Vec<_>>(),
+        )
     }
 
     fn expose_sensors(&self, page: &mut Page<'_>) -> std::fmt::Result {
@@ -120,7 +123,13 @@ impl Agent {
         let states = self.figures.sensors.iter().flat_map(|(sensor, state)| {
             State::NAMES.map(|name| ([sensor.name(), name], f64::from(u8::from(state.name() == name))))
         });
-        page.own_gauge("podwitness_sensor_state", "1 for the state that a sensor is in", None, ["sensor", "state"], states)?;
+        page.own_gauge(
+            "podwitness_sensor_state",
+            "1 for the state that a sensor is in",
+            None,
+            ["sensor", "state"],
+            states,
+        )?;
         page.own_counter(
             "podwitness_syscalls_untimed",
             "System calls without a duration, because they began before the agent or found no room",

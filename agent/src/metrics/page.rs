@@ -71,7 +71,9 @@ impl<'a> Page<'a> {
     ) -> fmt::Result {
         let mut family = self.encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
         for (values, count) in rows {
-            with(&mut family, names, values, |mut metric| metric.encode_counter::<NoLabelSet, _, u64>(&count, None))?;
+            with(&mut family, names, values, |mut metric| {
+                metric.encode_counter::<NoLabelSet, _, u64>(&count, None)
+            })?;
         }
         Ok(())
     }

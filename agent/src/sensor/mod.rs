@@ -46,11 +46,18 @@ impl Hook {
 /// How a sensor does on this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum State {
-    Active { hooks: Vec<&'static str> },
+    Active {
+        hooks: Vec<&'static str>,
+    },
     /// It works, but something is missing.
-    Degraded { hooks: Vec<&'static str>, reason: String },
+    Degraded {
+        hooks: Vec<&'static str>,
+        reason: String,
+    },
     /// This kernel lacks what it needs.
-    Unsupported { reason: String },
+    Unsupported {
+        reason: String,
+    },
     /// Switched off by configuration.
     Disabled,
 }
@@ -106,7 +113,9 @@ impl Record {
         let kind = read::<Header>(bytes)?.kind;
         let kind = EventKind::from_number(kind).ok_or(DecodeError::UnknownKind(kind))?;
         Ok(match kind {
-            EventKind::TcpConnect | EventKind::TcpAccept | EventKind::TcpClose => Self::Tcp(kind, read(bytes)?),
+            EventKind::TcpConnect | EventKind::TcpAccept | EventKind::TcpClose => {
+                Self::Tcp(kind, read(bytes)?)
+            }
             EventKind::OomKill => Self::Oom(read(bytes)?),
             EventKind::ProcessExec => Self::Exec(read(bytes)?),
             EventKind::ProcessExit => Self::Exit(read(bytes)?),

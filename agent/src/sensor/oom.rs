@@ -6,10 +6,7 @@ pub use agent_ebpf::contract::oom::OomEvent;
 use agent_ebpf::contract::stats::SensorId;
 
 use super::{Hook, Sensor, text};
-use crate::{
-    metrics::Page,
-    observation,
-};
+use crate::{metrics::Page, observation};
 
 pub const SENSOR: Sensor = Sensor {
     id: SensorId::Oom,

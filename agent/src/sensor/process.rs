@@ -51,7 +51,9 @@ pub fn expose(page: &mut Page<'_>, rows: &[(&[&str; 5], &Counters)]) -> std::fmt
         "podwitness_processes_started",
         "Executables started: successful calls of execve",
         &[],
-        rows.iter().filter(|(_, counters)| counters.started > 0).map(|(l, counters)| (*l, vec![], counters.started)),
+        rows.iter()
+            .filter(|(_, counters)| counters.started > 0)
+            .map(|(l, counters)| (*l, vec![], counters.started)),
     )?;
     page.counter(
         "podwitness_process_exits",

@@ -88,7 +88,10 @@ impl Tables {
         });
     }
 
-    fn each_error(&self, mut visit: impl FnMut(&std::sync::atomic::AtomicU64, &std::sync::atomic::AtomicU64)) {
+    fn each_error(
+        &self,
+        mut visit: impl FnMut(&std::sync::atomic::AtomicU64, &std::sync::atomic::AtomicU64),
+    ) {
         const KEYS: usize = offset_of!(ErrorBucket, keys) / 8;
         const COUNTS: usize = offset_of!(ErrorBucket, counts) / 8;
         for index in 0..self.cpus * ERROR_BUCKETS {

@@ -29,8 +29,10 @@ pub const SENSOR: Sensor = Sensor {
 };
 
 /// Upper bounds of the connect histogram in seconds, inclusive: a loopback's to a SYN timeout's.
-pub const BOUNDS: [f64; 16] =
-    [0.000_05, 0.000_1, 0.000_2, 0.000_5, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0, 5.0, 20.0, 60.0];
+pub const BOUNDS: [f64; 16] = [
+    0.000_05, 0.000_1, 0.000_2, 0.000_5, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0, 5.0, 20.0,
+    60.0,
+];
 
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Counters {
@@ -186,7 +188,10 @@ mod tests {
     fn mapped_addresses_are_ipv4() {
         let mapped = Ipv4Addr::new(10, 0, 0, 1).to_ipv6_mapped().octets();
         assert_eq!(address(libc::AF_INET6 as u16, mapped), IpAddr::from([10, 0, 0, 1]));
-        assert_eq!(address(libc::AF_INET6 as u16, Ipv6Addr::LOCALHOST.octets()), IpAddr::from(Ipv6Addr::LOCALHOST));
+        assert_eq!(
+            address(libc::AF_INET6 as u16, Ipv6Addr::LOCALHOST.octets()),
+            IpAddr::from(Ipv6Addr::LOCALHOST)
+        );
     }
 
     #[test]

@@ -84,10 +84,7 @@ mod tests {
             (":0", "[::]:0"),
             ("127.0.0.1:0", "127.0.0.1:0"),
         ] {
-            assert_eq!(
-                parse(text).map(|address| address.to_string()),
-                Ok(address.to_owned())
-            );
+            assert_eq!(parse(text).map(|address| address.to_string()), Ok(address.to_owned()));
         }
     }
 

@@ -35,9 +35,7 @@ fn parse(text: &str) -> Result<Duration, Invalid> {
     if digits(text).is_some() {
         return Err(Invalid::new("has no unit (ms, s, m or h)"));
     }
-    SpanParser::new()
-        .parse_unsigned_duration(text)
-        .map_err(|_| Invalid::new("is not a duration"))
+    SpanParser::new().parse_unsigned_duration(text).map_err(|_| Invalid::new("is not a duration"))
 }
 
 fn format(duration: &Duration) -> String {
@@ -73,17 +71,7 @@ mod tests {
 
     #[test]
     fn what_is_no_duration_is_refused() {
-        for text in [
-            "",
-            "5",
-            "s",
-            "-5m",
-            "5 parsecs",
-            "1mo",
-            "99999999999999999999h",
-            "5m,",
-            "\u{1b}[31m",
-        ] {
+        for text in ["", "5", "s", "-5m", "5 parsecs", "1mo", "99999999999999999999h", "5m,", "\u{1b}[31m"] {
             assert!(parse(text).is_err(), "{text:?}");
         }
         assert_eq!(parse("300"), Err(Invalid::new("has no unit (ms, s, m or h)")));

@@ -49,23 +49,14 @@ fn factor(unit: &str) -> Result<u64, Invalid> {
     if unit.is_empty() {
         return Ok(1);
     }
-    let known = UNITS
-        .iter()
-        .find(|(name, _)| *name == unit || name.trim_end_matches('B') == unit);
-    known
-        .map(|(_, factor)| *factor)
-        .ok_or_else(|| Invalid::new("has none of the units KiB, MiB and GiB"))
+    let known = UNITS.iter().find(|(name, _)| *name == unit || name.trim_end_matches('B') == unit);
+    known.map(|(_, factor)| *factor).ok_or_else(|| Invalid::new("has none of the units KiB, MiB and GiB"))
 }
 
 /// The shortest exact notation.
 fn format(size: u64) -> String {
-    let unit = UNITS
-        .iter()
-        .find(|(_, factor)| size > 0 && size.is_multiple_of(*factor));
-    unit.map_or_else(
-        || size.to_string(),
-        |(name, factor)| format!("{}{name}", size / factor),
-    )
+    let unit = UNITS.iter().find(|(_, factor)| size > 0 && size.is_multiple_of(*factor));
+    unit.map_or_else(|| size.to_string(), |(name, factor)| format!("{}{name}", size / factor))
 }
 
 #[cfg(test)]
@@ -92,9 +83,9 @@ mod tests {
 
     #[test]
     fn what_is_no_size_is_refused() {
-        for text in [
-            "", "KiB", "-1", "+1", "4MB", "4M", "4k", "4 MiB", "4mib", "1.5MiB", "4MiB ", "0x10", "٤",
-        ] {
+        for text in
+            ["", "KiB", "-1", "+1", "4MB", "4M", "4k", "4 MiB", "4mib", "1.5MiB", "4MiB ", "0x10", "٤"]
+        {
             assert!(parse(text).is_err(), "{text:?}");
         }
     }

@@ -28,10 +28,7 @@ fn samples_cover_the_table() {
 #[test]
 fn every_option_can_be_set_from_everywhere() {
     for (key, samples) in SAMPLES {
-        for sample in samples
-            .into_iter()
-            .filter(|sample| *sample != option(key).default)
-        {
+        for sample in samples.into_iter().filter(|sample| *sample != option(key).default) {
             // The neighbour leaves room for every sample.
             let neighbour = match key {
                 "ring.poll_min" => ("ring.poll_max", "1s"),
@@ -44,15 +41,8 @@ fn every_option_can_be_set_from_everywhere() {
                     .chain([&neighbour])
                     .map(|(key, value)| (option(key), value.into()))
                     .collect();
-                let flags = Flags {
-                    file: Some(file.0.clone()),
-                    values,
-                };
-                Config::load(
-                    &flags,
-                    env.iter().map(|(name, value)| (name.into(), value.into())),
-                )
-                .unwrap()
+                let flags = Flags { file: Some(file.0.clone()), values };
+                Config::load(&flags, env.iter().map(|(name, value)| (name.into(), value.into()))).unwrap()
             };
             let (from_file, effective) = load(&yaml(key, sample), &[], &[]);
             assert_eq!(value(&effective, key).text, sample);
@@ -63,20 +53,13 @@ fn every_option_can_be_set_from_everywhere() {
 
             let (from_env, effective) = load("", &[(&option(key).env(), sample)], &[]);
             assert_eq!(value(&effective, key).text, sample);
-            assert_eq!(
-                value(&effective, key).origin,
-                Origin::Environment(option(key).env())
-            );
+            assert_eq!(value(&effective, key).origin, Origin::Environment(option(key).env()));
 
             let (from_flag, effective) = load("", &[], &[(key, sample)]);
             assert_eq!(value(&effective, key).text, sample);
             assert_eq!(value(&effective, key).origin, Origin::Flag(option(key).flag()));
 
-            assert_ne!(
-                from_file,
-                load("", &[], &[]).0,
-                "{key} = {sample} reaches no field"
-            );
+            assert_ne!(from_file, load("", &[], &[]).0, "{key} = {sample} reaches no field");
             assert_eq!(from_file, from_env);
             assert_eq!(from_file, from_flag);
         }
@@ -86,19 +69,10 @@ fn every_option_can_be_set_from_everywhere() {
 #[test]
 fn flags_override_the_environment_and_that_the_file() {
     for (key, [file, env, flag]) in SAMPLES {
-        let file = TempFile::new(
-            yaml(key, file)
-                + if key == "ring.poll_min" {
-                    "  poll_max: 1s\n"
-                } else {
-                    ""
-                },
-        );
+        let file =
+            TempFile::new(yaml(key, file) + if key == "ring.poll_min" { "  poll_max: 1s\n" } else { "" });
         let variables = || [(OsString::from(option(key).env()), OsString::from(env))];
-        let flags = Flags {
-            values: vec![(option(key), flag.into())],
-            ..file.flags()
-        };
+        let flags = Flags { values: vec![(option(key), flag.into())], ..file.flags() };
 
         let (_, effective) = Config::load(&flags, variables()).unwrap();
         assert_eq!(value(&effective, key).text, flag);
@@ -106,38 +80,20 @@ fn flags_override_the_environment_and_that_the_file() {
 
         let (_, effective) = Config::load(&file.flags(), variables()).unwrap();
         assert_eq!(value(&effective, key).text, env);
-        assert_eq!(
-            value(&effective, key).origin,
-            Origin::Environment(option(key).env())
-        );
+        assert_eq!(value(&effective, key).origin, Origin::Environment(option(key).env()));
     }
 }
 
 #[test]
 fn the_environment_names_a_file_and_the_flag_another() {
-    let (one, other) = (
-        TempFile::new("log: {level: warn}"),
-        TempFile::new("log: {level: debug}"),
-    );
+    let (one, other) = (TempFile::new("log: {level: warn}"), TempFile::new("log: {level: debug}"));
     let variables = || [("PODWITNESS_CONFIG".into(), one.0.clone().into_os_string())];
-    assert_eq!(
-        Config::load(&Flags::default(), variables()).unwrap().0.log.level,
-        tracing::Level::WARN
-    );
-    assert_eq!(
-        Config::load(&other.flags(), variables()).unwrap().0.log.level,
-        tracing::Level::DEBUG
-    );
+    assert_eq!(Config::load(&Flags::default(), variables()).unwrap().0.log.level, tracing::Level::WARN);
+    assert_eq!(Config::load(&other.flags(), variables()).unwrap().0.log.level, tracing::Level::DEBUG);
 
-    let missing = [(
-        "PODWITNESS_CONFIG".into(),
-        PathBuf::from("/nowhere/podwitness.yaml").into_os_string(),
-    )];
+    let missing = [("PODWITNESS_CONFIG".into(), PathBuf::from("/nowhere/podwitness.yaml").into_os_string())];
     let text = errors(Config::load(&Flags::default(), missing));
-    assert!(
-        text.contains("/nowhere/podwitness.yaml: can't be opened"),
-        "{text}"
-    );
+    assert!(text.contains("/nowhere/podwitness.yaml: can't be opened"), "{text}");
     assert!(text.contains("named by PODWITNESS_CONFIG"), "{text}");
 }
 
@@ -171,16 +127,7 @@ fn files_may_be_written_in_any_yaml_style() {
     ] {
         assert_eq!(load_file(content).unwrap().0, expected, "{content}");
     }
-    for content in [
-        "",
-        "\n",
-        "# nothing\n",
-        "---\n",
-        "---\n...\n",
-        "{}",
-        "null",
-        "\u{feff}",
-    ] {
+    for content in ["", "\n", "# nothing\n", "---\n", "---\n...\n", "{}", "null", "\u{feff}"] {
         assert_eq!(load_file(content).unwrap().0, Config::default(), "{content:?}");
     }
 }

@@ -5,11 +5,7 @@ use super::*;
 #[test]
 fn what_an_option_refuses_is_refused_from_everywhere() {
     for (key, text, why) in [
-        (
-            "metrics.listen",
-            "localhost:1",
-            "has a name instead of an IP address",
-        ),
+        ("metrics.listen", "localhost:1", "has a name instead of an IP address"),
         ("metrics.listen", "0.0.0.0", "has no port"),
         ("metrics.grace", "24h1ms", "is above 24h"),
         ("metrics.grace", "300", "has no unit"),
@@ -47,15 +43,10 @@ fn what_an_option_refuses_is_refused_from_everywhere() {
             (format!("--{}", spec.flag()).as_str(), load_flag(key, text)),
         ] {
             let message = errors(loaded);
-            assert!(
-                message.starts_with("the configuration has 1 error:\n"),
-                "{message}"
-            );
-            for part in [
-                &format!("  {key}: {text:?} {why}"),
-                origin,
-                &format!("allowed: {}\n", spec.allowed()),
-            ] {
+            assert!(message.starts_with("the configuration has 1 error:\n"), "{message}");
+            for part in
+                [&format!("  {key}: {text:?} {why}"), origin, &format!("allowed: {}\n", spec.allowed())]
+            {
                 assert!(message.contains(part), "{part} is missing in {message}");
             }
         }
@@ -65,83 +56,38 @@ fn what_an_option_refuses_is_refused_from_everywhere() {
 #[test]
 fn a_file_of_another_shape_is_explained() {
     for (content, parts) in [
-        (
-            "metrics:\n  lisetn: x",
-            &["metrics.lisetn: unknown key, did you mean metrics.listen?", ":2"][..],
-        ),
+        ("metrics:\n  lisetn: x", &["metrics.lisetn: unknown key, did you mean metrics.listen?", ":2"][..]),
         ("grace: 5m", &["did you mean metrics.grace?"]),
-        (
-            "sensor:\n  tcp: true",
-            &["sensor: unknown key, did you mean sensors?"],
-        ),
+        ("sensor:\n  tcp: true", &["sensor: unknown key, did you mean sensors?"]),
         ("kubernetes: {a: [b, {c: d}]}", &["kubernetes: unknown key\n"]),
-        (
-            "log:\n  level: info\n  level: info",
-            &["log.level: given twice, before in line 2", ":3"],
-        ),
-        (
-            "log: {}\n\nlog: {}",
-            &["log: given twice, before in line 1", ":3"],
-        ),
+        ("log:\n  level: info\n  level: info", &["log.level: given twice, before in line 2", ":3"]),
+        ("log: {}\n\nlog: {}", &["log: given twice, before in line 1", ":3"]),
         ("log: {level: info}\nlog.level: warn", &["log.level: given twice"]),
-        (
-            "metrics: 5",
-            &["a single value stands where a section is expected; it holds listen, grace"],
-        ),
+        ("metrics: 5", &["a single value stands where a section is expected; it holds listen, grace"]),
         ("metrics: [5]", &["a list stands where a section"]),
-        (
-            "metrics:\n  listen: [::]\n",
-            &["a list stands where one value", "brackets needs quotes"],
-        ),
-        (
-            "log: {level: {a: b}}",
-            &["log.level: a mapping stands where one value"],
-        ),
-        (
-            "log:\n  level:",
-            &[
-                "log.level: nothing stands where one value",
-                "allowed: one of error",
-            ],
-        ),
+        ("metrics:\n  listen: [::]\n", &["a list stands where one value", "brackets needs quotes"]),
+        ("log: {level: {a: b}}", &["log.level: a mapping stands where one value"]),
+        ("log:\n  level:", &["log.level: nothing stands where one value", "allowed: one of error"]),
         ("log:\n  level: ~", &["nothing stands"]),
         ("log:\n  level: !!str info", &["a value with a tag stands"]),
-        (
-            "log: {level: &a info}\nring: {size: *a}",
-            &["ring.size: an alias stands"],
-        ),
-        (
-            "debug:\n  buffer: \"64\"",
-            &["debug.buffer: \"64\" is text; leave the quotes out", ":2"],
-        ),
+        ("log: {level: &a info}\nring: {size: *a}", &["ring.size: an alias stands"]),
+        ("debug:\n  buffer: \"64\"", &["debug.buffer: \"64\" is text; leave the quotes out", ":2"]),
         ("debug:\n  buffer: |\n    64", &["is text"]),
         ("[a]: b", &["a list stands where a key is expected"]),
-        (
-            "metrics:\n  ? {a: b}\n  : [c]\n",
-            &["metrics: a mapping stands where a key"],
-        ),
+        ("metrics:\n  ? {a: b}\n  : [c]\n", &["metrics: a mapping stands where a key"]),
         ("- metrics", &["a list stands where sections are expected"]),
         ("metrics", &["a single value stands where sections are expected"]),
-        (
-            "log: {}\n---\nlog: {}",
-            &["holds more than one YAML document", ":3"],
-        ),
+        ("log: {}\n---\nlog: {}", &["holds more than one YAML document", ":3"]),
         ("log: {level: info", &["isn't valid YAML"]),
         ("log:\n\t level: info", &["isn't valid YAML", ":2"]),
         ("log: \"info", &["isn't valid YAML"]),
         ("log: {level: *gone}", &["isn't valid YAML"]),
-        (
-            "log:\n  level: \"in\\e[31mfo\\u202e\"",
-            &["\"in\\u{1b}[31mfo\\u{202e}\" is none"],
-        ),
+        ("log:\n  level: \"in\\e[31mfo\\u202e\"", &["\"in\\u{1b}[31mfo\\u{202e}\" is none"]),
         ("\"a\\e[31m\": 1", &["a\\u{1b}[31m: unknown key"]),
     ] {
         let message = errors(load_file(content));
         for part in parts {
-            assert!(
-                message.contains(part),
-                "{part:?} is missing for {content:?} in {message}"
-            );
+            assert!(message.contains(part), "{part:?} is missing for {content:?} in {message}");
         }
     }
 }
@@ -151,14 +97,8 @@ fn a_file_that_is_no_text_file_is_explained() {
     let large = format!("log: {{level: info}} #{}", "x".repeat(1 << 20));
     let directory = std::env::temp_dir();
     for (loaded, part) in [
-        (
-            load_path(&directory),
-            "is a directory; name the file in it (the file is named by --config)",
-        ),
-        (
-            load_path(Path::new("/nowhere/a\u{1b}[31m.yaml")),
-            "/nowhere/a\\u{1b}[31m.yaml: can't be opened",
-        ),
+        (load_path(&directory), "is a directory; name the file in it (the file is named by --config)"),
+        (load_path(Path::new("/nowhere/a\u{1b}[31m.yaml")), "/nowhere/a\\u{1b}[31m.yaml: can't be opened"),
         (load_path(Path::new("")), "can't be opened"),
         (load_path(Path::new("/dev/zero")), "is larger than 1 MiB"),
         (load_file(&large), "is larger than 1 MiB"),
@@ -174,10 +114,7 @@ fn a_file_that_is_no_text_file_is_explained() {
 #[test]
 fn all_errors_come_together_in_order() {
     let file = TempFile::new("nonsense: 1\nring:\n  size: 5\nlog:\n  level: loud\n  leve: info\n");
-    let flags = Flags {
-        values: vec![(option("events.rate"), "-1".into())],
-        ..file.flags()
-    };
+    let flags = Flags { values: vec![(option("events.rate"), "-1".into())], ..file.flags() };
     let variables = [("PODWITNESS_LOG_LEVLE", "x"), ("PODWITNESS_SENSORS_TCP", "on")];
     let variables = variables.map(|(name, value)| (OsString::from(name), OsString::from(value)));
     let message = errors(Config::load(&flags, variables));
@@ -200,10 +137,7 @@ fn all_errors_come_together_in_order() {
 
 #[test]
 fn a_wrong_value_counts_even_when_it_is_overridden() {
-    let flags = Flags {
-        values: vec![(option("log.level"), "info".into())],
-        ..Flags::default()
-    };
+    let flags = Flags { values: vec![(option("log.level"), "info".into())], ..Flags::default() };
     let variables = [("PODWITNESS_LOG_LEVEL".into(), "loud".into())];
     assert!(errors(Config::load(&flags, variables)).contains("\"loud\""));
 }
@@ -230,15 +164,9 @@ fn values_that_do_not_go_together_are_refused() {
 fn variables_and_flags_that_are_no_text_are_refused() {
     use std::os::unix::ffi::OsStringExt;
     let broken = || OsString::from_vec(b"in\xfffo".to_vec());
-    let message = errors(Config::load(
-        &Flags::default(),
-        [("PODWITNESS_LOG_LEVEL".into(), broken())],
-    ));
+    let message = errors(Config::load(&Flags::default(), [("PODWITNESS_LOG_LEVEL".into(), broken())]));
     assert!(message.contains("isn't UTF-8 text"), "{message}");
-    let flags = Flags {
-        values: vec![(option("log.level"), broken())],
-        ..Flags::default()
-    };
+    let flags = Flags { values: vec![(option("log.level"), broken())], ..Flags::default() };
     assert!(errors(Config::load(&flags, [])).contains("from the flag --log-level"));
     let name = OsString::from_vec(b"PODWITNESS_\xff\x1b".to_vec());
     assert!(errors(Config::load(&Flags::default(), [(name, "x".into())])).contains("unknown variable"));

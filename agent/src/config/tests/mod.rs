@@ -55,10 +55,7 @@ impl TempFile {
     }
 
     fn flags(&self) -> Flags {
-        Flags {
-            file: Some(self.0.clone()),
-            values: Vec::new(),
-        }
+        Flags { file: Some(self.0.clone()), values: Vec::new() }
     }
 }
 
@@ -73,13 +70,7 @@ fn load_file(content: impl AsRef<[u8]>) -> Loaded {
 }
 
 fn load_path(path: &Path) -> Loaded {
-    Config::load(
-        &Flags {
-            file: Some(path.into()),
-            values: Vec::new(),
-        },
-        [],
-    )
+    Config::load(&Flags { file: Some(path.into()), values: Vec::new() }, [])
 }
 
 fn load_env(name: &str, value: &str) -> Loaded {
@@ -87,13 +78,7 @@ fn load_env(name: &str, value: &str) -> Loaded {
 }
 
 fn load_flag(key: &'static str, value: &str) -> Loaded {
-    Config::load(
-        &Flags {
-            file: None,
-            values: vec![(option(key), value.into())],
-        },
-        [],
-    )
+    Config::load(&Flags { file: None, values: vec![(option(key), value.into())] }, [])
 }
 
 /// One value as a file.
@@ -108,11 +93,7 @@ fn option(key: &str) -> &'static OptionSpec {
 }
 
 fn value<'e>(effective: &'e Effective, key: &str) -> &'e EffectiveValue {
-    effective
-        .values
-        .iter()
-        .find(|value| value.option.key == key)
-        .unwrap()
+    effective.values.iter().find(|value| value.option.key == key).unwrap()
 }
 
 /// What a refused configuration says.

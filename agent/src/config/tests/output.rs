@@ -22,16 +22,10 @@ fn the_table_is_complete_and_unambiguous() {
         let parts: Vec<_> = option.key.split('.').collect();
         assert_eq!(parts, [option.section(), option.name()], "one section, one name");
         assert!(
-            parts
-                .iter()
-                .all(|part| part.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')),
+            parts.iter().all(|part| part.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')),
             "{parts:?}"
         );
-        assert!(
-            option.doc.ends_with('.') && !option.doc.contains('\n'),
-            "{}: one paragraph",
-            option.key
-        );
+        assert!(option.doc.ends_with('.') && !option.doc.contains('\n'), "{}: one paragraph", option.key);
         assert_ne!(option.flag(), "config", "taken");
         assert_ne!(option.env(), "PODWITNESS_CONFIG", "taken");
         assert_ne!(option.env(), "PODWITNESS_LOG", "taken");
@@ -53,14 +47,7 @@ fn what_is_printed_can_be_given_back() {
             "ring.poll_max" => (option(key), "1s".into()),
             key => (option(key), samples[round].into()),
         });
-        let (config, effective) = Config::load(
-            &Flags {
-                file: None,
-                values: values.collect(),
-            },
-            [],
-        )
-        .unwrap();
+        let (config, effective) = Config::load(&Flags { file: None, values: values.collect() }, []).unwrap();
         let (again, effective_again) = load_file(effective.to_string()).unwrap();
         assert_eq!(again, config, "{effective}");
         for (value, value_again) in effective.values.iter().zip(&effective_again.values) {
@@ -74,10 +61,7 @@ fn what_is_printed_can_be_given_back() {
 #[test]
 fn what_is_printed_says_who_said_so() {
     let file = TempFile::new("metrics:\n  grace: 1m\n");
-    let flags = Flags {
-        values: vec![(option("log.level"), "warn".into())],
-        ..file.flags()
-    };
+    let flags = Flags { values: vec![(option("log.level"), "warn".into())], ..file.flags() };
     let variables = [("PODWITNESS_EVENTS_RATE".into(), "7".into())];
     let (_, effective) = Config::load(&flags, variables).unwrap();
     let text = effective.to_string();

@@ -6,9 +6,7 @@ use super::*;
 fn whole() -> String {
     let (_, effective) = Config::load(&Flags::default(), []).unwrap();
     let text = effective.to_string();
-    let lines = text
-        .lines()
-        .filter(|line| !line.trim_start().starts_with('#') && !line.is_empty());
+    let lines = text.lines().filter(|line| !line.trim_start().starts_with('#') && !line.is_empty());
     lines.map(|line| format!("{line}\n")).collect()
 }
 
@@ -66,26 +64,20 @@ fn random_bytes() {
     for _ in 0..1500 {
         let length = random.below(200);
         let ascii = random.below(2) == 0;
-        let bytes: Vec<u8> = (0..length)
-            .map(|_| u8::try_from(random.below(if ascii { 128 } else { 256 })).unwrap())
-            .collect();
+        let bytes: Vec<u8> =
+            (0..length).map(|_| u8::try_from(random.below(if ascii { 128 } else { 256 })).unwrap()).collect();
         survives(&bytes);
     }
 }
 
 #[test]
 fn deep_and_wide_files() {
-    for part in [
-        "[", "{", "- ", "a: {", "? ", "&a ", "!!a ", "[[", "{a: [", "log: {", "*a ", "- - ",
-    ] {
+    for part in ["[", "{", "- ", "a: {", "? ", "&a ", "!!a ", "[[", "{a: [", "log: {", "*a ", "- - "] {
         survives(part.repeat(20_000).as_bytes());
     }
     let wide: String = (0..10_000).map(|n| format!("key{n}: {n}\n")).collect();
     let message = errors(load_file(wide));
-    assert!(
-        message.starts_with("the configuration has 10000 errors:"),
-        "{message}"
-    );
+    assert!(message.starts_with("the configuration has 10000 errors:"), "{message}");
     assert!(message.contains("  and 9950 more\n"), "{message}");
     // References that would grow without bound if they were followed.
     let mut bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n".to_owned();

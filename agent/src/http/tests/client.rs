@@ -49,18 +49,11 @@ pub(super) struct Lines {
 impl Lines {
     /// Returns once the head has come: the reader is subscribed.
     pub(super) fn open(address: SocketAddr, path: &str) -> Self {
-        let mut connection = connect(
-            address,
-            &format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"),
-        );
+        let mut connection = connect(address, &format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
         let (status, head) = read_head(&mut connection);
         assert_eq!(status, 200, "{head}");
         assert_eq!(header(&head, "transfer-encoding"), Some("chunked"));
-        Self {
-            connection,
-            head,
-            pending: Vec::new(),
-        }
+        Self { connection, head, pending: Vec::new() }
     }
 
     /// The next line as it came, newline included; nothing once the stream has ended as it should.
@@ -116,7 +109,5 @@ pub(super) fn read_head(connection: &mut BufReader<TcpStream>) -> (u16, String) 
 
 fn header<'h>(head: &'h str, name: &str) -> Option<&'h str> {
     let mut lines = head.lines().filter_map(|line| line.split_once(": "));
-    lines
-        .find(|(found, _)| found.eq_ignore_ascii_case(name))
-        .map(|(_, value)| value)
+    lines.find(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value)
 }

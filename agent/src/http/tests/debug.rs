@@ -19,12 +19,7 @@ use crate::{
 fn site(buffer: usize, max_clients: usize) -> (Site, Arc<Hub>) {
     let hub = Arc::new(Hub::new(buffer, max_clients));
     let site = Site::new(|listener, shutdown| {
-        serve_debug(
-            listener,
-            Arc::clone(&hub),
-            Health::waiting_for("nothing"),
-            shutdown,
-        )
+        serve_debug(listener, Arc::clone(&hub), Health::waiting_for("nothing"), shutdown)
     });
     (site, hub)
 }
@@ -34,11 +29,7 @@ fn a_reader_gets_what_its_filter_admits_line_by_line() {
     let (site, hub) = site(64, 2);
     let mut lines = Lines::open(site.address, "/v1/events?kind=process.*&pid=2,4&namespace=shop");
     let head = lines.head.to_ascii_lowercase();
-    for header in [
-        "content-type: application/x-ndjson",
-        "cache-control: no-store",
-        "x-accel-buffering: no",
-    ] {
+    for header in ["content-type: application/x-ndjson", "cache-control: no-store", "x-accel-buffering: no"] {
         assert!(head.contains(header), "{head}");
     }
     for pid in 1..=3 {
@@ -48,10 +39,7 @@ fn a_reader_gets_what_its_filter_admits_line_by_line() {
     assert_eq!(lines.next().unwrap()["pid"], 2);
     hub.publish_loss("tcp", 123, 0);
     let notice = lines.next().unwrap();
-    assert_eq!(
-        (&notice["kind"], &notice["lost"]),
-        (&"notice.lost".into(), &123.into())
-    );
+    assert_eq!((&notice["kind"], &notice["lost"]), (&"notice.lost".into(), &123.into()));
     hub.publish(exec(4, "sh"));
     assert_eq!(lines.next().unwrap()["pid"], 4);
     site.stop();
@@ -61,30 +49,15 @@ fn a_reader_gets_what_its_filter_admits_line_by_line() {
 fn a_query_that_is_no_filter_is_answered_with_what_is() {
     let (site, hub) = site(64, 2);
     let answer = get(site.address, "/v1/events?pods=x");
-    assert_eq!(
-        (answer.status, answer.header("content-type")),
-        (400, Some("application/json"))
-    );
+    assert_eq!((answer.status, answer.header("content-type")), (400, Some("application/json")));
     let json = answer.json();
-    assert_eq!(
-        (&json["error"], &json["key"]),
-        (&"there is no filter `pods`".into(), &"pods".into())
-    );
+    assert_eq!((&json["error"], &json["key"]), (&"there is no filter `pods`".into(), &"pods".into()));
     assert!(json["allowed"].as_array().unwrap().contains(&"pod".into()));
     let json = get(site.address, "/v1/events?kind=tcp.open%1b%c2%9b").json();
     assert_eq!(json["key"], "kind");
-    assert!(
-        json["allowed"]
-            .as_array()
-            .unwrap()
-            .contains(&"tcp.connect".into())
-    );
+    assert!(json["allowed"].as_array().unwrap().contains(&"tcp.connect".into()));
     for query in ["kind", "pid=x", "=", "&&pid=1,,2", "pod=a,,b"] {
-        assert_eq!(
-            get(site.address, &format!("/v1/events?{query}")).status,
-            400,
-            "{query}"
-        );
+        assert_eq!(get(site.address, &format!("/v1/events?{query}")).status, 400, "{query}");
     }
     assert_eq!(hub.clients_refused(), 0);
     site.stop();
@@ -97,10 +70,7 @@ fn a_hostile_name_stays_within_its_line() {
     let comm = "\n\u{1b}[2J\u{9b}\u{202e}";
     hub.publish(exec(1, comm));
     let line = lines.next_raw().unwrap();
-    assert!(
-        line.iter().all(|byte| matches!(byte, b' '..=b'~' | b'\n')),
-        "{line:?}"
-    );
+    assert!(line.iter().all(|byte| matches!(byte, b' '..=b'~' | b'\n')), "{line:?}");
     assert_eq!(serde_json::from_slice::<Value>(&line).unwrap()["comm"], comm);
     site.stop();
 }
@@ -120,10 +90,7 @@ fn what_a_slow_reader_gets_and_what_it_is_told_to_have_lost_is_everything() {
             kind => panic!("{kind}"),
         }
     }
-    assert_eq!(
-        (got + lost, got, lost),
-        (EVENTS, hub.events_sent(), hub.lost_to_slow_readers())
-    );
+    assert_eq!((got + lost, got, lost), (EVENTS, hub.events_sent(), hub.lost_to_slow_readers()));
     site.stop();
 }
 
@@ -133,12 +100,7 @@ fn places_are_limited_and_freed_when_a_reader_goes() {
     let only = Lines::open(site.address, "/v1/events");
     let answer = get(site.address, "/v1/events");
     assert_eq!((answer.status, answer.header("retry-after")), (503, Some("10")));
-    assert!(
-        answer.json()["error"]
-            .as_str()
-            .unwrap()
-            .starts_with("1 live readers")
-    );
+    assert!(answer.json()["error"].as_str().unwrap().starts_with("1 live readers"));
     assert_eq!((hub.clients(), hub.clients_refused()), (1, 1));
     drop(only);
     wait_until("the end of an idle reader", || hub.clients() == 0);
@@ -163,19 +125,10 @@ fn strangers_pages_are_refused() {
         assert!(answer.body.starts_with("refused: "), "{}", answer.body);
     }
     assert_eq!(hub.clients(), 0);
-    let head = format!(
-        "GET / HTTP/1.1\r\nHost: {}\r\nOrigin: http://localhost:1\r\n",
-        site.address
-    );
+    let head = format!("GET / HTTP/1.1\r\nHost: {}\r\nOrigin: http://localhost:1\r\n", site.address);
     let index = request(site.address, &head);
     assert_eq!(index.status, 200);
-    assert!(
-        index
-            .body
-            .contains(&format!("curl -N 'http://{}/v1/events'", site.address)),
-        "{}",
-        index.body
-    );
+    assert!(index.body.contains(&format!("curl -N 'http://{}/v1/events'", site.address)), "{}", index.body);
     assert_eq!(get(site.address, "/healthz").status, 200);
     assert_eq!(get(site.address, "/metrics").status, 404);
     site.stop();

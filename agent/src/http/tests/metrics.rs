@@ -25,13 +25,7 @@ impl Exposition for Page {
 fn site(exposition: impl Exposition) -> (Site, Arc<Scrapes>, Health) {
     let (scrapes, health) = (Arc::new(Scrapes::default()), Health::waiting_for("the programs"));
     let site = Site::new(|listener, shutdown| {
-        serve_metrics(
-            listener,
-            Arc::new(exposition),
-            Arc::clone(&scrapes),
-            health.clone(),
-            shutdown,
-        )
+        serve_metrics(listener, Arc::new(exposition), Arc::clone(&scrapes), health.clone(), shutdown)
     });
     (site, scrapes, health)
 }
@@ -40,10 +34,7 @@ fn site(exposition: impl Exposition) -> (Site, Arc<Scrapes>, Health) {
 fn a_scraper_gets_the_format_that_it_prefers() {
     let (site, scrapes, _) = site(Page("page"));
     let scrape = |accept: &str| {
-        request(
-            site.address,
-            &format!("GET /metrics HTTP/1.1\r\nHost: node-7:9481\r\nAccept: {accept}\r\n"),
-        )
+        request(site.address, &format!("GET /metrics HTTP/1.1\r\nHost: node-7:9481\r\nAccept: {accept}\r\n"))
     };
     let answer = scrape("application/openmetrics-text;version=1.0.0;q=0.6,text/plain;version=0.0.4;q=0.3");
     assert_eq!((answer.status, answer.body.as_str()), (200, "page OpenMetrics\n"));
@@ -52,14 +43,8 @@ fn a_scraper_gets_the_format_that_it_prefers() {
     assert_eq!(answer.header("vary"), Some("Accept"));
     let answer = scrape("*/*");
     assert_eq!((answer.status, answer.body.as_str()), (200, "page Text\n"));
-    assert_eq!(
-        answer.header("content-type"),
-        Some("text/plain; version=0.0.4; charset=utf-8")
-    );
-    assert_eq!(
-        (scrapes.rendered(), scrapes.failed(), scrapes.refused()),
-        (2, 0, 0)
-    );
+    assert_eq!(answer.header("content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));
+    assert_eq!((scrapes.rendered(), scrapes.failed(), scrapes.refused()), (2, 0, 0));
     site.stop();
 }
 
@@ -77,11 +62,7 @@ fn probes_tell_the_state_and_the_reason() {
     health.fail("the ring reader has ended");
     assert_eq!(probe("/healthz"), (503, "the ring reader has ended\n".into()));
     assert_eq!(probe("/readyz"), (503, "the ring reader has ended\n".into()));
-    assert_eq!(
-        probe("/metrics").0,
-        200,
-        "metrics say more than a probe, above all then"
-    );
+    assert_eq!(probe("/metrics").0, 200, "metrics say more than a probe, above all then");
     site.stop();
 }
 
@@ -122,10 +103,7 @@ impl Exposition for Arc<Gate> {
         let mut state = self.state.lock().unwrap();
         state.0 += 1;
         self.changed.notify_all();
-        let (state, waited) = self
-            .changed
-            .wait_timeout_while(state, DEADLINE, |(_, open)| !*open)
-            .unwrap();
+        let (state, waited) = self.changed.wait_timeout_while(state, DEADLINE, |(_, open)| !*open).unwrap();
         drop(state);
         assert!(!waited.timed_out());
         Ok("page\n".into())
@@ -137,24 +115,16 @@ fn too_many_scrapes_at_a_time_are_refused_and_counted() {
     let gate = Arc::new(Gate::default());
     let (site, scrapes, _) = site(Arc::clone(&gate));
     let address = site.address;
-    let clients: Vec<_> = (0..4)
-        .map(|_| thread::spawn(move || get(address, "/metrics").status))
-        .collect();
+    let clients: Vec<_> = (0..4).map(|_| thread::spawn(move || get(address, "/metrics").status)).collect();
     let state = gate.state.lock().unwrap();
-    let (state, waited) = gate
-        .changed
-        .wait_timeout_while(state, DEADLINE, |(inside, _)| *inside < 4)
-        .unwrap();
+    let (state, waited) =
+        gate.changed.wait_timeout_while(state, DEADLINE, |(inside, _)| *inside < 4).unwrap();
     assert!(!waited.timed_out());
     drop(state);
 
     let refused = get(address, "/metrics");
     assert_eq!((refused.status, refused.header("retry-after")), (503, Some("1")));
-    assert_eq!(
-        get(address, "/healthz").status,
-        200,
-        "probes don't wait for scrapes"
-    );
+    assert_eq!(get(address, "/healthz").status, 200, "probes don't wait for scrapes");
 
     gate.state.lock().unwrap().1 = true;
     gate.changed.notify_all();

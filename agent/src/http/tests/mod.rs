@@ -28,23 +28,13 @@ struct Site {
 
 impl Site {
     fn new<F: Future<Output = ()> + Send + 'static>(serve: impl FnOnce(Listener, Shutdown) -> F) -> Self {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .enable_all()
-            .build()
-            .unwrap();
-        let listener = runtime
-            .block_on(bind(([127, 0, 0, 1], 0).into(), "test.listen"))
-            .unwrap();
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let listener = runtime.block_on(bind(([127, 0, 0, 1], 0).into(), "test.listen")).unwrap();
         let address = listener.address();
         let (stop, shutdown) = watch::channel(false);
         let served = runtime.spawn(serve(listener, shutdown));
-        Self {
-            address,
-            stop,
-            served,
-            runtime,
-        }
+        Self { address, stop, served, runtime }
     }
 
     /// Stops it and waits until it has ended.
@@ -55,10 +45,7 @@ impl Site {
 
     fn ended(self) {
         let served = self.served;
-        self.runtime
-            .block_on(async { tokio::time::timeout(DEADLINE, served).await })
-            .unwrap()
-            .unwrap();
+        self.runtime.block_on(async { tokio::time::timeout(DEADLINE, served).await }).unwrap().unwrap();
     }
 }
 

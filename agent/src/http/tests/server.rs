@@ -18,10 +18,7 @@ fn site(limits: Limits) -> Site {
 
 #[test]
 fn connections_beyond_the_limit_wait() {
-    let site = site(Limits {
-        connections: 1,
-        patience: Some(Duration::from_secs(10)),
-    });
+    let site = site(Limits { connections: 1, patience: Some(Duration::from_secs(10)) });
     let mut first = connect(site.address, "GET / HTTP/1.1\r\nHost: x\r\n\r\n");
     assert_eq!(read_head(&mut first).0, 200);
     let (answered, answers) = mpsc::sync_channel(1);
@@ -37,10 +34,7 @@ fn connections_beyond_the_limit_wait() {
 
 #[test]
 fn whoever_says_nothing_or_half_a_request_does_not_hold_up_the_end() {
-    let site = site(Limits {
-        connections: 8,
-        patience: None,
-    });
+    let site = site(Limits { connections: 8, patience: None });
     let _silent = connect(site.address, "");
     let _halting = connect(site.address, "GET / HTTP/1.1\r\nHo");
     assert_eq!(get(site.address, "/").status, 200);

@@ -19,11 +19,7 @@ fn observation(kind: EventKind, pid: Option<u32>) -> Observation {
             pod: "cart-5d9-x2x".into(),
             container: String::new(),
         }),
-        process: pid.map(|pid| Process {
-            pid,
-            tid: pid,
-            comm: "cart".into(),
-        }),
+        process: pid.map(|pid| Process { pid, tid: pid, comm: "cart".into() }),
         detail: Detail::Cgroup(Cgroup { cgroup: "/".into() }),
     }
 }
@@ -48,14 +44,7 @@ fn every_key_must_match_with_any_of_its_values() {
         (&[("namespace", "shop")], true),
         (&[("namespace", "sho")], false),
         (&[("namespace", "Shop")], false),
-        (
-            &[
-                ("namespace", "shop"),
-                ("workload", "cart"),
-                ("workload_kind", "Deployment"),
-            ],
-            true,
-        ),
+        (&[("namespace", "shop"), ("workload", "cart"), ("workload_kind", "Deployment")], true),
         (&[("namespace", "shop"), ("workload", "pay")], false),
         (&[("workload", "pay,cart")], true),
         (&[("pod", "cart-5d9-x2x")], true),
@@ -84,12 +73,7 @@ fn a_sensor_stands_for_all_its_kinds() {
     for kind in EventKind::ALL {
         let (sensor, _) = kind.name().split_once('.').unwrap();
         for value in [sensor.to_owned(), format!("{sensor}.*"), kind.name().to_owned()] {
-            assert!(
-                filter(&[("kind", &value)])
-                    .unwrap()
-                    .matches(&observation(kind, None)),
-                "{value}"
-            );
+            assert!(filter(&[("kind", &value)]).unwrap().matches(&observation(kind, None)), "{value}");
         }
     }
 }
@@ -99,15 +83,7 @@ fn an_error_names_the_key_and_what_is_allowed() {
     let error = filter(&[("kind", "tcp"), ("pods", "x")]).unwrap_err();
     assert_eq!(error, FilterError::UnknownKey { key: "pods".into() });
     assert_eq!(error.key(), "pods");
-    let keys = [
-        "kind",
-        "pid",
-        "namespace",
-        "workload_kind",
-        "workload",
-        "pod",
-        "container",
-    ];
+    let keys = ["kind", "pid", "namespace", "workload_kind", "workload", "pod", "container"];
     assert_eq!(error.allowed(), keys);
 
     let error = filter(&[("kind", "tcp.connect,tcp.open")]).unwrap_err();
@@ -119,49 +95,23 @@ fn an_error_names_the_key_and_what_is_allowed() {
 
 #[test]
 fn values_that_mean_nothing_are_refused() {
-    for query in [
-        ("kind", ""),
-        ("kind", "tcp,"),
-        ("kind", "*"),
-        ("kind", "tcp.connect.*"),
-        ("kind", ".*"),
-    ] {
+    for query in [("kind", ""), ("kind", "tcp,"), ("kind", "*"), ("kind", "tcp.connect.*"), ("kind", ".*")] {
         assert_eq!(filter(&[query]).unwrap_err().key(), "kind", "{query:?}");
     }
-    for query in [
-        ("pid", ""),
-        ("pid", "x"),
-        ("pid", "-1"),
-        ("pid", "4294967296"),
-        ("pid", "1,,2"),
-    ] {
+    for query in [("pid", ""), ("pid", "x"), ("pid", "-1"), ("pid", "4294967296"), ("pid", "1,,2")] {
         assert_eq!(filter(&[query]).unwrap_err().key(), "pid", "{query:?}");
     }
-    assert_eq!(
-        filter(&[("pod", "a,")]).unwrap_err(),
-        FilterError::EmptyValue { key: "pod" }
-    );
+    assert_eq!(filter(&[("pod", "a,")]).unwrap_err(), FilterError::EmptyValue { key: "pod" });
 }
 
 #[test]
 fn a_filter_is_bounded() {
-    let list = |count: usize| {
-        (0..count)
-            .map(|pid| pid.to_string())
-            .collect::<Vec<_>>()
-            .join(",")
-    };
+    let list = |count: usize| (0..count).map(|pid| pid.to_string()).collect::<Vec<_>>().join(",");
     assert!(filter(&[("pid", &list(MAX_VALUES))]).is_ok());
     assert!(filter(&[("pod", &list(MAX_VALUES))]).is_ok());
     let too_many = |key| FilterError::TooManyValues { key };
-    assert_eq!(
-        filter(&[("pid", &list(MAX_VALUES + 1))]).unwrap_err(),
-        too_many("pid")
-    );
-    assert_eq!(
-        filter(&[("pod", &list(MAX_VALUES)), ("pod", "x")]).unwrap_err(),
-        too_many("pod")
-    );
+    assert_eq!(filter(&[("pid", &list(MAX_VALUES + 1))]).unwrap_err(), too_many("pid"));
+    assert_eq!(filter(&[("pod", &list(MAX_VALUES)), ("pod", "x")]).unwrap_err(), too_many("pod"));
     let everything = vec![("kind", "tcp"); 1000];
     assert!(filter(&everything).is_ok(), "kinds are a set");
 }

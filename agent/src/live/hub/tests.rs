@@ -50,21 +50,14 @@ fn a_hostile_name_can_neither_break_a_line_nor_command_a_terminal() {
     let comm = "\u{1b}]0;x\u{7}\n{\"\u{9b}\u{202e}";
     hub.publish(exec(7, comm));
     let lines = subscription.try_next().unwrap();
-    assert!(
-        lines[0].iter().all(|byte| matches!(byte, b' '..=b'~' | b'\n')),
-        "{:?}",
-        lines[0]
-    );
+    assert!(lines[0].iter().all(|byte| matches!(byte, b' '..=b'~' | b'\n')), "{:?}", lines[0]);
     assert_eq!(parse(lines)[0]["comm"], comm);
 }
 
 #[test]
 fn readers_share_one_line() {
     let hub = Arc::new(Hub::new(8, 2));
-    let (mut one, mut two) = (
-        hub.subscribe(everything()).unwrap(),
-        hub.subscribe(everything()).unwrap(),
-    );
+    let (mut one, mut two) = (hub.subscribe(everything()).unwrap(), hub.subscribe(everything()).unwrap());
     hub.publish(exec(7, "sh"));
     let (one, two) = (one.try_next().unwrap(), two.try_next().unwrap());
     assert_eq!(one[0].as_ptr(), two[0].as_ptr());
@@ -80,55 +73,30 @@ fn a_slow_reader_loses_the_oldest_and_is_told_how_many() {
         hub.publish(exec(pid, "sh"));
     }
     let lines = drain(&mut slow);
-    assert_eq!(
-        (&lines[0]["kind"], &lines[0]["lost"]),
-        (&"notice.lagged".into(), &6.into())
-    );
-    let pids: Vec<_> = lines[1..]
-        .iter()
-        .map(|line| line["pid"].as_u64().unwrap())
-        .collect();
+    assert_eq!((&lines[0]["kind"], &lines[0]["lost"]), (&"notice.lagged".into(), &6.into()));
+    let pids: Vec<_> = lines[1..].iter().map(|line| line["pid"].as_u64().unwrap()).collect();
     assert_eq!(pids, [7, 8, 9, 10]);
-    assert_eq!(
-        drain(&mut narrow)[0]["pid"],
-        1,
-        "what a filter refuses takes no room"
-    );
+    assert_eq!(drain(&mut narrow)[0]["pid"], 1, "what a filter refuses takes no room");
     assert_eq!((hub.events_sent(), hub.lost_to_slow_readers()), (5, 6));
 
     hub.publish(exec(11, "sh"));
     let lines = drain(&mut slow);
-    assert_eq!(
-        (lines.len(), &lines[0]["pid"]),
-        (1, &11.into()),
-        "it is told once"
-    );
+    assert_eq!((lines.len(), &lines[0]["pid"]), (1, &11.into()), "it is told once");
 }
 
 #[test]
 fn loss_in_the_kernel_is_told_in_its_place_whatever_the_filter() {
     let hub = Arc::new(Hub::new(8, 1));
-    let mut subscription = hub
-        .subscribe(Filter::parse([("kind", "process")]).unwrap())
-        .unwrap();
+    let mut subscription = hub.subscribe(Filter::parse([("kind", "process")]).unwrap()).unwrap();
     hub.publish(exec(1, "sh"));
     hub.publish_loss("tcp", 123, 4);
     hub.publish_loss("oom", 0, 0);
     hub.publish(exec(2, "sh"));
     let lines = drain(&mut subscription);
     let kinds: Vec<_> = lines.iter().map(|line| line["kind"].as_str().unwrap()).collect();
-    assert_eq!(
-        kinds,
-        ["process.exec", "notice.lost", "notice.throttled", "process.exec"]
-    );
-    assert_eq!(
-        (&lines[1]["sensor"], &lines[1]["lost"]),
-        (&"tcp".into(), &123.into())
-    );
-    assert_eq!(
-        (&lines[2]["sensor"], &lines[2]["throttled"]),
-        (&"tcp".into(), &4.into())
-    );
+    assert_eq!(kinds, ["process.exec", "notice.lost", "notice.throttled", "process.exec"]);
+    assert_eq!((&lines[1]["sensor"], &lines[1]["lost"]), (&"tcp".into(), &123.into()));
+    assert_eq!((&lines[2]["sensor"], &lines[2]["throttled"]), (&"tcp".into(), &4.into()));
 }
 
 #[test]
@@ -142,10 +110,8 @@ fn a_slow_reader_still_learns_of_loss_in_the_kernel() {
         hub.publish(exec(pid, "sh"));
     }
     let lines = drain(&mut subscription);
-    let summary: Vec<_> = lines
-        .iter()
-        .map(|line| (line["kind"].as_str().unwrap(), line["lost"].as_u64()))
-        .collect();
+    let summary: Vec<_> =
+        lines.iter().map(|line| (line["kind"].as_str().unwrap(), line["lost"].as_u64())).collect();
     let expected = [
         ("notice.lagged", Some(1)),
         ("notice.lost", Some(11)),
@@ -163,10 +129,7 @@ fn places_are_counted_and_freed() {
     assert!(!hub.has_watchers() && *watchers.borrow() == 0);
     let only = hub.subscribe(everything()).unwrap();
     assert!(hub.has_watchers() && *watchers.borrow() == 1);
-    assert_eq!(
-        hub.subscribe(everything()).err(),
-        Some(TooManyClients { max_clients: 1 })
-    );
+    assert_eq!(hub.subscribe(everything()).err(), Some(TooManyClients { max_clients: 1 }));
     assert_eq!((hub.clients(), hub.clients_refused()), (1, 1));
     drop(only);
     assert!(!hub.has_watchers() && *watchers.borrow() == 0);
@@ -184,15 +147,9 @@ async fn a_waiting_reader_is_woken_from_a_plain_thread_and_misses_nothing() {
     });
     let mut pids = Vec::new();
     while pids.len() < EVENTS {
-        let lines = tokio::time::timeout(Duration::from_secs(30), subscription.next())
-            .await
-            .unwrap();
+        let lines = tokio::time::timeout(Duration::from_secs(30), subscription.next()).await.unwrap();
         assert!(lines.len() <= BATCH);
-        pids.extend(
-            parse(lines)
-                .iter()
-                .map(|line| line["pid"].as_u64().unwrap() as usize),
-        );
+        pids.extend(parse(lines).iter().map(|line| line["pid"].as_u64().unwrap() as usize));
     }
     publisher.join().unwrap();
     assert!(pids.into_iter().eq(0..EVENTS));

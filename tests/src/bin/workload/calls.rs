@@ -52,26 +52,15 @@ fn work(getppid: u64, openat: u64, nanosleep: u64) -> Result<Duration> {
     for _ in 0..openat {
         // SAFETY: the path is a static string with a NUL; O_RDONLY takes no mode.
         let result = unsafe {
-            libc::syscall(
-                libc::SYS_openat,
-                libc::AT_FDCWD,
-                c"/proc/no such file".as_ptr(),
-                libc::O_RDONLY,
-            )
+            libc::syscall(libc::SYS_openat, libc::AT_FDCWD, c"/proc/no such file".as_ptr(), libc::O_RDONLY)
         };
         let error = std::io::Error::last_os_error();
-        ensure!(
-            result == -1 && error.raw_os_error() == Some(libc::ENOENT),
-            "openat: {result}, {error}"
-        );
+        ensure!(result == -1 && error.raw_os_error() == Some(libc::ENOENT), "openat: {result}, {error}");
     }
     let mut slept = Duration::ZERO;
     for _ in 0..nanosleep {
         let begin = Instant::now();
-        ensure!(
-            call_nanosleep(Duration::from_millis(1)) == 0,
-            "nanosleep was interrupted"
-        );
+        ensure!(call_nanosleep(Duration::from_millis(1)) == 0, "nanosleep was interrupted");
         slept += begin.elapsed();
     }
     Ok(slept)
@@ -84,18 +73,10 @@ pub(crate) fn call_getppid() {
 }
 
 fn call_nanosleep(duration: Duration) -> i64 {
-    let request = libc::timespec {
-        tv_sec: duration.as_secs().cast_signed(),
-        tv_nsec: duration.subsec_nanos().into(),
-    };
+    let request =
+        libc::timespec { tv_sec: duration.as_secs().cast_signed(), tv_nsec: duration.subsec_nanos().into() };
     // SAFETY: the request is valid for the call, and a null remainder is allowed.
-    unsafe {
-        libc::syscall(
-            libc::SYS_nanosleep,
-            &raw const request,
-            std::ptr::null_mut::<libc::timespec>(),
-        )
-    }
+    unsafe { libc::syscall(libc::SYS_nanosleep, &raw const request, std::ptr::null_mut::<libc::timespec>()) }
 }
 
 /// `--sleepers N --readers M`: threads that block in nanosleep for 1000 seconds, and in a read of an empty
@@ -106,11 +87,7 @@ pub(crate) fn blocked(arguments: &Arguments) -> Result<()> {
     let handler: extern "C" fn(i32) = end_thread;
     // SAFETY: the handler makes one system call and nothing else.
     let previous = unsafe { libc::signal(libc::SIGUSR1, handler as libc::sighandler_t) };
-    ensure!(
-        previous != libc::SIG_ERR,
-        "signal: {}",
-        std::io::Error::last_os_error()
-    );
+    ensure!(previous != libc::SIG_ERR, "signal: {}", std::io::Error::last_os_error());
     ready()?;
 
     let (read_end, _write_end) = std::io::pipe()?;

@@ -58,13 +58,8 @@ impl Arguments {
         let command = arguments.next().context("no command")?;
         let mut values = HashMap::new();
         while let Some(name) = arguments.next() {
-            let name = name
-                .strip_prefix("--")
-                .with_context(|| format!("not a flag: {name}"))?;
-            values.insert(
-                name.to_owned(),
-                arguments.next().with_context(|| format!("--{name}: no value"))?,
-            );
+            let name = name.strip_prefix("--").with_context(|| format!("not a flag: {name}"))?;
+            values.insert(name.to_owned(), arguments.next().with_context(|| format!("--{name}: no value"))?);
         }
         Ok(Self { command, values })
     }
@@ -79,10 +74,7 @@ impl Arguments {
 
     /// A value that has to be given.
     fn required<T: FromStr>(&self, name: &str) -> Result<T> {
-        let value = self
-            .values
-            .get(name)
-            .with_context(|| format!("--{name} is missing"))?;
+        let value = self.values.get(name).with_context(|| format!("--{name} is missing"))?;
         value.parse().map_err(|_| anyhow!("--{name}: {value}"))
     }
 }
@@ -95,11 +87,7 @@ fn ready() -> Result<()> {
 
 fn wait_for_line() -> Result<()> {
     let read = io::stdin().lock().read_line(&mut String::new())?;
-    if read == 0 {
-        bail!("nobody said go")
-    } else {
-        Ok(())
-    }
+    if read == 0 { bail!("nobody said go") } else { Ok(()) }
 }
 
 fn report(truth: &Value) {

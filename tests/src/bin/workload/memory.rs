@@ -22,11 +22,7 @@ pub(crate) fn hog(arguments: &Arguments) -> Result<()> {
             0,
         )
     };
-    ensure!(
-        memory != libc::MAP_FAILED,
-        "mmap: {}",
-        std::io::Error::last_os_error()
-    );
+    ensure!(memory != libc::MAP_FAILED, "mmap: {}", std::io::Error::last_os_error());
     // No page is smaller than 4 KiB.
     for offset in (0..length).step_by(4096) {
         // SAFETY: the offset lies inside the mapping, which nobody else uses; volatile, because nobody reads it.

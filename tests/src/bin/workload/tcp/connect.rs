@@ -35,9 +35,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let workers: Result<Vec<_>, _> = (0..threads)
         .map(|index| {
             let part = share(count, threads, index);
-            thread::Builder::new()
-                .name("pw-connect".into())
-                .spawn(move || work(address, part))
+            thread::Builder::new().name("pw-connect".into()).spawn(move || work(address, part))
         })
         .collect();
     let mut tids = Vec::new();
@@ -65,10 +63,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
 fn work(address: SocketAddr, count: u64) -> Result<Seen> {
     // SAFETY: gettid takes nothing and can't fail.
     let tid = unsafe { libc::gettid() };
-    let mut seen = Seen {
-        tid,
-        ..Seen::default()
-    };
+    let mut seen = Seen { tid, ..Seen::default() };
     for _ in 0..count {
         let socket = Socket::new(address, 0)?;
         let begin = Instant::now();
@@ -86,11 +81,7 @@ pub(super) struct Socket(OwnedFd);
 impl Socket {
     /// A socket of the family of `address`; a v4-mapped address makes it an IPv6 one.
     pub(super) fn new(address: SocketAddr, flags: i32) -> io::Result<Self> {
-        let family = if address.is_ipv4() {
-            libc::AF_INET
-        } else {
-            libc::AF_INET6
-        };
+        let family = if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
         // SAFETY: socket(2) takes three numbers.
         let fd = unsafe { libc::socket(family, libc::SOCK_STREAM | libc::SOCK_CLOEXEC | flags, 0) };
         if fd < 0 {
@@ -111,11 +102,7 @@ impl Socket {
         let length = size_of::<T>() as libc::socklen_t;
         // SAFETY: both callers give a sockaddr of the length that its type says, valid for the call.
         let result = unsafe { libc::connect(self.0.as_raw_fd(), (&raw const *address).cast(), length) };
-        if result == 0 {
-            Ok(())
-        } else {
-            Err(io::Error::last_os_error())
-        }
+        if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
     }
 }
 

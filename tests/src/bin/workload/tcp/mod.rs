@@ -28,12 +28,7 @@ fn enter_netns(arguments: &Arguments) -> Result<()> {
     let namespace = File::open(&path).with_context(|| path.display().to_string())?;
     // SAFETY: setns(2) takes an open descriptor and a number.
     let result = unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNET) };
-    ensure!(
-        result == 0,
-        "setns {}: {}",
-        path.display(),
-        io::Error::last_os_error()
-    );
+    ensure!(result == 0, "setns {}: {}", path.display(), io::Error::last_os_error());
     Ok(())
 }
 
@@ -91,10 +86,7 @@ fn loopback_part(count: u64) -> Result<()> {
 
 /// Lets close(2) reset the connection, which leaves no TIME_WAIT behind: ports don't run out.
 fn reset_on_close(stream: &TcpStream) -> Result<()> {
-    let linger = libc::linger {
-        l_onoff: 1,
-        l_linger: 0,
-    };
+    let linger = libc::linger { l_onoff: 1, l_linger: 0 };
     // SAFETY: the option's value is valid for the call and as long as its size says.
     let result = unsafe {
         libc::setsockopt(
