@@ -1,7 +1,7 @@
 //! The agent from start to stop: bind → load → attach → serve → detach → drain.
 
 use std::{
-    io::{self, Write as _},
+    io::{self, IsTerminal as _, Write as _},
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -30,7 +30,7 @@ use crate::{
     live::Hub,
     metrics::{Agent, Exporter, Figures, KernelStats},
     reader::{Deliveries, Reader},
-    sensor::{SENSORS, State, syscalls},
+    sensor::{State, syscalls},
 };
 
 /// Runs the agent until SIGTERM or SIGINT.
@@ -38,6 +38,7 @@ pub fn run(config: &Config, effective: &Effective) -> Result<()> {
     tracing_subscriber::fmt()
         .with_max_level(config.log.level)
         .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
         .with_target(false)
         .init();
     for value in effective.chosen() {
@@ -59,17 +60,6 @@ pub fn load(config: &Config) -> Result<Loaded> {
         .context("cannot load the kernel programs; `podwitness doctor` says what this machine lacks")
 }
 
-/// Attaches every sensor that is on.
-pub fn attach(config: &Config, kernel: &mut Kernel) -> Vec<(SensorId, State)> {
-    SENSORS
-        .iter()
-        .map(|sensor| {
-            let state = if is_enabled(config, sensor.id) { kernel.attach(sensor) } else { State::Disabled };
-            (sensor.id, state)
-        })
-        .collect()
-}
-
 async fn serve(config: &Config) -> Result<()> {
     let started = Instant::now();
     // Before anything is loaded: a taken port is found at once.
@@ -78,7 +68,7 @@ async fn serve(config: &Config) -> Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
 
-    let Loaded { mut kernel, rings, slots, stats, banks, errors, cpus } = load(config)?;
+    let Loaded { kernel, rings, slots, stats, banks, errors, cpus } = load(config)?;
     let registry = Arc::new(registry(config)?);
     let kernel_bytes = stats.bytes() + banks.bytes() + errors.bytes();
     let figures_slots = slots.count();
@@ -90,7 +80,7 @@ async fn serve(config: &Config) -> Result<()> {
     let deliveries = Arc::new(Deliveries::default());
     let stop = Arc::new(AtomicBool::new(false));
 
-    let sensors = attach(config, &mut kernel);
+    let (mut running, sensors) = kernel.attach(|sensor| is_enabled(config, sensor));
     // After the hooks that tell of births: no cgroup falls between them and the scan.
     let scanned = registry.scan(Instant::now()).context("cannot list the cgroups")?;
     print_start(&metrics, &debug, &sensors)?;
@@ -125,7 +115,7 @@ async fn serve(config: &Config) -> Result<()> {
 
     let health = Health::waiting_for("the programs to be attached");
     let scrapes = Arc::new(Scrapes::default());
-    let programs = kernel.attached().copied().collect();
+    let programs = running.attached().copied().collect();
     let rings_bytes = u64::from(config.ring.size) + u64::from(config.ring.rare_size);
     let figures = Figures {
         sensors,
@@ -162,7 +152,7 @@ async fn serve(config: &Config) -> Result<()> {
     if let Some(error) = &early {
         health.fail(error.to_string());
     }
-    kernel.detach();
+    running.detach();
     stop.store(true, Ordering::Release);
     if early.is_none() {
         let _ = reader_ended.await;
@@ -199,7 +189,8 @@ fn registry(config: &Config) -> Result<Registry> {
     Ok(Registry::new(tree, bounds))
 }
 
-fn is_enabled(config: &Config, sensor: SensorId) -> bool {
+/// Whether the configuration wants this sensor.
+pub fn is_enabled(config: &Config, sensor: SensorId) -> bool {
     let sensors = &config.sensors;
     match sensor {
         SensorId::Syscalls => sensors.syscalls,

@@ -29,8 +29,8 @@ pub fn run(config: &Config) -> Result<()> {
         writeln!(out, "{name:<14} {mark:<12} {text}")?;
     }
     match app::load(config) {
-        Ok(mut loaded) => {
-            let states = app::attach(config, &mut loaded.kernel);
+        Ok(loaded) => {
+            let (_running, states) = loaded.kernel.attach(|sensor| app::is_enabled(config, sensor));
             failed |= states.iter().any(|(_, state)| matches!(state, State::Unsupported { .. }));
             writeln!(out, "\n{}", Table(&states))?;
         }

@@ -4,7 +4,7 @@ use std::{
     collections::VecDeque,
     io,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -29,6 +29,8 @@ const TIDY_INTERVAL: Duration = Duration::from_secs(1);
 const LATE_SCAN_INTERVAL: Duration = Duration::from_millis(100);
 /// Records that wait for their cgroup to become known; one more is booked as it is.
 const HELD: usize = 4096;
+/// Records taken out in one go, between which scrapes get their turn and readers of the stream theirs.
+const BATCH: u64 = 8192;
 
 /// What the reader has done, for the metrics.
 #[derive(Debug, Default)]
@@ -76,14 +78,15 @@ impl Reader {
         let mut losses = SensorId::ALL.map(|sensor| (sensor, (0, 0)));
         let started = Instant::now();
         let (mut tidied, mut scanned) = (started, started);
+        let mut more = false;
         loop {
             let last = self.stop.load(Ordering::Acquire);
-            if !last {
+            if !last && !more {
                 let timeout = if self.hub.has_watchers() { self.poll_min } else { self.poll_max };
                 self.rings.wait(timeout)?;
             }
             self.deliveries.wakeups.fetch_add(1, Ordering::Relaxed);
-            self.drain(&mut held);
+            more = self.drain(&mut held);
             let now = Instant::now();
             let since_scan = now - scanned;
             let is_late = self.registry.pending() && since_scan >= LATE_SCAN_INTERVAL;
@@ -93,24 +96,24 @@ impl Reader {
                     tracing::warn!(%error, "the cgroups could not be listed; new ones may stay unknown");
                 }
             }
-            self.release(&mut held, last);
+            self.release(&mut held, last && !more);
             self.publish_losses(&mut losses);
             if now - tidied >= TIDY_INTERVAL {
                 tidied = now;
                 lock(&self.ledger).tidy(now);
             }
-            if last {
+            if last && !more {
                 return Ok(());
             }
         }
     }
 
-    fn drain(&mut self, held: &mut VecDeque<Record>) {
+    /// Whether there may be more.
+    fn drain(&mut self, held: &mut VecDeque<Record>) -> bool {
         let Self { rings, ledger, registry, hub, deliveries, .. } = self;
-        let mut ledger = lock(ledger);
-        let offset_ns = boot_to_unix_ns();
-        let now = Instant::now();
-        rings.drain(|bytes| match Record::decode(bytes) {
+        let mut book = Book::open(ledger, hub);
+        let now = book.now;
+        let drained = rings.drain(BATCH, |bytes| match Record::decode(bytes) {
             Ok(record) => {
                 deliveries.by_sensor[record.sensor() as usize].fetch_add(1, Ordering::Relaxed);
                 ledger::learn(registry, &record, now);
@@ -118,7 +121,7 @@ impl Reader {
                 if matches!(resolution, Resolution::Pending) && held.len() < HELD {
                     held.push_back(record);
                 } else {
-                    book(&mut ledger, hub, &record, offset_ns, now);
+                    book.enter(&record);
                 }
             }
             Err(error) => {
@@ -126,6 +129,8 @@ impl Reader {
                 tracing::warn!(%error, "a record out of the kernel could not be read");
             }
         });
+        book.close();
+        drained == BATCH
     }
 
     /// Books the records whose cgroup has become known meanwhile, or never will; at the end, all.
@@ -133,16 +138,16 @@ impl Reader {
         if held.is_empty() {
             return;
         }
-        let mut ledger = lock(&self.ledger);
-        let (offset_ns, now) = (boot_to_unix_ns(), Instant::now());
+        let mut book = Book::open(&self.ledger, &self.hub);
         held.retain(|record| {
-            let resolution = self.registry.resolve(record.header().cgroup_id, now);
+            let resolution = self.registry.resolve(record.header().cgroup_id, book.now);
             let waits = matches!(resolution, Resolution::Pending) && !all;
             if !waits {
-                book(&mut ledger, &self.hub, record, offset_ns, now);
+                book.enter(record);
             }
             waits
         });
+        book.close();
     }
 
     fn publish_losses(&self, losses: &mut [(SensorId, (u64, u64))]) {
@@ -161,23 +166,47 @@ impl Reader {
     }
 }
 
-fn book(ledger: &mut Ledger, hub: &Hub, record: &Record, offset_ns: i64, now: Instant) {
-    let booked = ledger.book(record, now);
-    // Built for the stream alone.
-    if hub.has_watchers() {
-        let header = record.header();
-        let unix_ns = i128::from(header.time_ns) + i128::from(offset_ns);
-        hub.publish(Arc::new(Observation {
-            time: jiff::Timestamp::from_nanosecond(unix_ns).unwrap_or_default(),
-            kind: record.kind(),
-            labels: booked.labels,
-            process: record.process(),
-            detail: record.detail(booked.scope, booked.exit_reason),
-        }));
+/// The ledger under lock, and what of its entries goes to the live stream.
+struct Book<'a> {
+    ledger: MutexGuard<'a, Ledger>,
+    hub: &'a Hub,
+    observations: Vec<Observation>,
+    offset_ns: i64,
+    now: Instant,
+}
+
+impl<'a> Book<'a> {
+    fn open(ledger: &'a Mutex<Ledger>, hub: &'a Hub) -> Self {
+        let (ledger, observations) = (lock(ledger), Vec::new());
+        Self { ledger, hub, observations, offset_ns: boot_to_unix_ns(), now: Instant::now() }
+    }
+
+    fn enter(&mut self, record: &Record) {
+        let booked = self.ledger.book(record, self.now);
+        // Built for the stream alone.
+        if self.hub.has_watchers() {
+            let unix_ns = i128::from(record.header().time_ns) + i128::from(self.offset_ns);
+            self.observations.push(Observation {
+                time: jiff::Timestamp::from_nanosecond(unix_ns).unwrap_or_default(),
+                kind: record.kind(),
+                labels: booked.labels,
+                process: record.process(),
+                detail: record.detail(booked.scope, booked.exit_reason),
+            });
+        }
+    }
+
+    /// Publishes in the order of the hooks: two rings and several CPUs come in no order.
+    fn close(mut self) {
+        drop(self.ledger);
+        self.observations.sort_by_key(|observation| observation.time);
+        for observation in self.observations {
+            self.hub.publish(Arc::new(observation));
+        }
     }
 }
 
 /// A panic of another holder leaves no half-booked account that matters more than going on.
-pub fn lock(ledger: &Mutex<Ledger>) -> std::sync::MutexGuard<'_, Ledger> {
+pub fn lock(ledger: &Mutex<Ledger>) -> MutexGuard<'_, Ledger> {
     ledger.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -100,8 +100,6 @@ pub struct LimitsConfig {
     pub containers: usize,
     /// TCP sockets tracked at once.
     pub sockets: u32,
-    /// Series exported per node.
-    pub series: usize,
 }
 
 /// Section `identity`.

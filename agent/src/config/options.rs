@@ -152,13 +152,6 @@ pub const OPTIONS: &[OptionSpec] = &[
         kind: &Number { min: 16, max: 1 << 24, field: |config| &mut config.limits.sockets },
     },
     OptionSpec {
-        key: "limits.series",
-        default: "20000",
-        doc: "Series exported per node. Beyond it, detail folds into series named other, and what was \
-              folded is counted.",
-        kind: &Number { min: 100, max: 10_000_000, field: |config| &mut config.limits.series },
-    },
-    OptionSpec {
         key: "identity.hold",
         default: "10s",
         doc: "How long the container of an unknown control group is looked for before its events count as \

@@ -25,6 +25,15 @@ pub fn is_root() -> bool {
     unsafe { libc::geteuid() == 0 }
 }
 
+/// Returns freed memory to the kernel, which glibc keeps otherwise.
+pub(super) fn give_memory_back() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: takes a plain number and may be called at any time.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
 fn now_ns(clock: libc::clockid_t) -> i64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: writes into our own struct; the clocks named here exist on every supported kernel.

@@ -17,10 +17,11 @@ use aya::{
 use super::{
     Rings, Slots, Table,
     btf::{Btf, BtfError},
+    host,
     offsets::Offsets,
     program::{self, Attached},
 };
-use crate::sensor::{Sensor, State};
+use crate::sensor::{Hook, SENSORS, Sensor, State};
 
 /// What the programs and their maps are made for.
 #[derive(Clone, Debug)]
@@ -64,10 +65,15 @@ pub enum LoadError {
     Cpus(#[source] io::Error),
 }
 
-/// A loaded kernel half. Dropping it detaches everything.
+/// A loaded kernel half, of which nothing runs yet.
 pub struct Kernel {
     ebpf: Ebpf,
     btf: (Btf, aya::Btf),
+}
+
+/// A kernel half that runs. Dropping it detaches everything.
+pub struct Running {
+    ebpf: Ebpf,
     attached: BTreeMap<&'static str, Attached>,
 }
 
@@ -156,28 +162,39 @@ impl Kernel {
             banks: table(&mut ebpf, "BANKS", sizes.of_map("BANKS"))?,
             errors: table(&mut ebpf, "ERRORS", sizes.of_map("ERRORS"))?,
             cpus,
-            kernel: Self { ebpf, btf: (btf, system), attached: BTreeMap::new() }.knowing_itself()?,
+            kernel: Self { ebpf, btf: (btf, system) }.knowing_itself()?,
         })
     }
 
-    /// Attaches a sensor's programs, in the order of its hooks.
-    pub fn attach(&mut self, sensor: &Sensor) -> State {
-        let mut attached = Vec::new();
-        let mut lacking = Vec::new();
-        for hook in sensor.hooks {
-            match self.attach_hook(hook) {
-                Ok(()) => attached.push(hook.name),
-                Err(reason) if hook.required => return State::Unsupported { reason },
-                Err(reason) => lacking.push(format!("{}: {reason}", hook.lacking)),
-            }
-        }
-        if lacking.is_empty() {
-            State::Active { hooks: attached }
-        } else {
-            State::Degraded { hooks: attached, reason: lacking.join("; ") }
-        }
+    /// Attaches the programs of every sensor that is wanted, in the order of its hooks, and says how each does.
+    /// The kernel's types, tens of megabytes, are needed no more afterwards.
+    pub fn attach(self, wanted: impl Fn(SensorId) -> bool) -> (Running, Vec<(SensorId, State)>) {
+        let Self { ebpf, btf } = self;
+        let mut running = Running { ebpf, attached: BTreeMap::new() };
+        let states = SENSORS
+            .iter()
+            .map(|sensor| {
+                let state = if wanted(sensor.id) { running.attach(sensor, &btf) } else { State::Disabled };
+                (sensor.id, state)
+            })
+            .collect();
+        drop(btf);
+        host::give_memory_back();
+        (running, states)
     }
 
+    /// Runs the program that notes who we are.
+    fn knowing_itself(mut self) -> Result<Self, LoadError> {
+        let whoami: &mut RawTracePoint =
+            self.ebpf.program_mut("whoami").ok_or(LoadError::Map("whoami"))?.try_into()?;
+        whoami.load()?;
+        whoami.test_run(RawTracePointRunOptions { args: [0; 12], cpu: None })?;
+        whoami.unload()?;
+        Ok(self)
+    }
+}
+
+impl Running {
     /// All programs that run.
     pub fn attached(&self) -> impl Iterator<Item = &Attached> {
         self.attached.values()
@@ -190,22 +207,36 @@ impl Kernel {
         }
     }
 
-    fn attach_hook(&mut self, hook: &'static crate::sensor::Hook) -> Result<(), String> {
-        // Two sensors may need the same hook, which runs one program for both.
-        if !self.attached.contains_key(hook.name) {
-            self.attached.insert(hook.name, program::attach(&mut self.ebpf, hook, &self.btf)?);
+    fn attach(&mut self, sensor: &Sensor, btf: &(Btf, aya::Btf)) -> State {
+        let before: Vec<&str> = self.attached.keys().copied().collect();
+        let mut hooks = Vec::new();
+        let mut lacking = Vec::new();
+        for hook in sensor.hooks {
+            match self.attach_hook(hook, btf) {
+                Ok(()) => hooks.push(hook.name),
+                Err(reason) if hook.required => {
+                    // What was attached for this sensor alone would cost for nothing.
+                    for (_, attached) in self.attached.extract_if(.., |name, _| !before.contains(name)) {
+                        program::detach(&mut self.ebpf, &attached);
+                    }
+                    return State::Unsupported { reason: format!("{}: {reason}", hook.name) };
+                }
+                Err(reason) => lacking.push(format!("{}: {reason}", hook.lacking)),
+            }
         }
-        Ok(())
+        if lacking.is_empty() {
+            State::Active { hooks }
+        } else {
+            State::Degraded { hooks, reason: lacking.join("; ") }
+        }
     }
 
-    /// Runs the program that notes who we are.
-    fn knowing_itself(mut self) -> Result<Self, LoadError> {
-        let whoami: &mut RawTracePoint =
-            self.ebpf.program_mut("whoami").ok_or(LoadError::Map("whoami"))?.try_into()?;
-        whoami.load()?;
-        whoami.test_run(RawTracePointRunOptions { args: [0; 12], cpu: None })?;
-        whoami.unload()?;
-        Ok(self)
+    fn attach_hook(&mut self, hook: &'static Hook, btf: &(Btf, aya::Btf)) -> Result<(), String> {
+        // Two sensors may need the same hook, which runs one program for both.
+        if !self.attached.contains_key(hook.name) {
+            self.attached.insert(hook.name, program::attach(&mut self.ebpf, hook, btf)?);
+        }
+        Ok(())
     }
 }
 

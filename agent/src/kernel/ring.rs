@@ -32,20 +32,17 @@ impl Rings {
         if error.kind() == io::ErrorKind::Interrupted { Ok(()) } else { Err(error) }
     }
 
-    /// Hands over every record that is there; returns how many.
-    pub fn drain(&mut self, mut take: impl FnMut(&[u8])) -> u64 {
+    /// Hands over the records that are there, but at most `limit`; returns how many.
+    pub fn drain(&mut self, limit: u64, mut take: impl FnMut(&[u8])) -> u64 {
         let mut drained = 0;
-        loop {
-            while let Some(record) = self.rare.next() {
-                take(&record);
-                drained += 1;
-            }
-            // One at a time, so that news of a cgroup overtake a long backlog of its events.
-            match self.bulk.next() {
+        while drained < limit {
+            // The rare ring is asked each time, so that news of a cgroup overtake a long backlog of its events.
+            match self.rare.next().or_else(|| self.bulk.next()) {
                 Some(record) => take(&record),
-                None => return drained,
+                None => break,
             }
             drained += 1;
         }
+        drained
     }
 }

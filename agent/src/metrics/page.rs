@@ -71,7 +71,7 @@ impl<'a> Page<'a> {
     ) -> fmt::Result {
         let mut family = self.encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
         for (values, count) in rows {
-            with(&mut family, names, values, |mut metric| {
+            with(&mut family, names, values, |metric| {
                 metric.encode_counter::<NoLabelSet, _, u64>(&count, None)
             })?;
         }
@@ -89,7 +89,7 @@ impl<'a> Page<'a> {
         let mut family =
             self.encoder.encode_descriptor(name, help, Some(&Unit::Seconds), MetricType::Counter)?;
         for (values, seconds) in rows {
-            with(&mut family, names, values, |mut metric| {
+            with(&mut family, names, values, |metric| {
                 metric.encode_counter::<NoLabelSet, _, u64>(&seconds, None)
             })?;
         }
@@ -107,7 +107,7 @@ impl<'a> Page<'a> {
     ) -> fmt::Result {
         let mut family = self.encoder.encode_descriptor(name, help, unit.as_ref(), MetricType::Gauge)?;
         for (values, value) in rows {
-            with(&mut family, names, values, |mut metric| metric.encode_gauge(&value))?;
+            with(&mut family, names, values, |metric| metric.encode_gauge(&value))?;
         }
         Ok(())
     }
@@ -122,8 +122,9 @@ fn with<const N: usize>(
     family: &mut MetricEncoder<'_>,
     names: [&str; N],
     values: [&str; N],
-    write: impl FnOnce(MetricEncoder<'_>) -> fmt::Result,
+    write: impl FnOnce(&mut MetricEncoder<'_>) -> fmt::Result,
 ) -> fmt::Result {
     let labels: Vec<(&str, &str)> = names.into_iter().zip(values).collect();
-    write(family.encode_family(&labels)?)
+    // Without labels of its own the family is the series; `encode_family` would write empty braces.
+    if labels.is_empty() { write(family) } else { write(&mut family.encode_family(&labels)?) }
 }
