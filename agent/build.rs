@@ -5,7 +5,7 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitCode, Stdio};
 use std::{env, fs};
 
 use anyhow::{Context as _, Result, bail};
@@ -19,7 +19,17 @@ mod kernel_half;
 /// Set for the second run of this script, see [`build_in_own_environment`].
 const TOOLCHAIN: &str = "PODWITNESS_BUILD_WITH";
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<()> {
     if let Ok(toolchain) = env::var(TOOLCHAIN) {
         return build(&toolchain);
     }

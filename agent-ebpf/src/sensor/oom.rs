@@ -17,7 +17,7 @@ use crate::kernel::{
     offset, task,
 };
 
-/// Whether this kernel has `mem_cgroup.under_oom`, by which the limit is found.
+/// Whether this kernel has `mem_cgroup.oom_lock`, by which the limit is found.
 #[unsafe(no_mangle)]
 static MEMCG_TELLS: Global<u8> = Global::new(0);
 
@@ -74,8 +74,8 @@ fn pages(mm: KernelPtr, offset: u64) -> u64 {
 
 /// How far above the victim's memory cgroup the limit lies that was hit, and that cgroup's depth.
 ///
-/// While a memory cgroup is short, it and all below it are marked `under_oom` (mm/memcontrol-v1.c,
-/// `mem_cgroup_mark_under_oom`, on v1 and v2 alike): the topmost marked ancestor is the one that was short.
+/// While a victim is sought for a memory cgroup, it and all below it hold their `oom_lock` (mm/memcontrol-v1.c,
+/// `mem_cgroup_oom_trylock`, on v1 and v2 alike): the topmost locked ancestor is the one that was short.
 ///
 /// # Safety
 ///
@@ -96,7 +96,7 @@ unsafe fn limit(victim: KernelPtr) -> (i32, i32) {
         if css.is_null() {
             break;
         }
-        if copied::<i32>(css, &offset::MEMCG_UNDER_OOM) > 0 {
+        if copied::<u8>(css, &offset::MEMCG_OOM_LOCK) != 0 {
             topmost = level;
         }
         css = copied::<u64>(css, &offset::CSS_PARENT) as KernelPtr;

@@ -268,9 +268,9 @@ impl Sizes {
     }
 }
 
-/// Whether `mem_cgroup.under_oom` is there, and `mem_cgroup` begins with its `css`, as the programs take it.
+/// Whether `mem_cgroup.oom_lock` is there, and `mem_cgroup` begins with its `css`, as the programs take it.
 fn memory_cgroups_tell(btf: &Btf, offsets: &Offsets) -> bool {
-    offsets.has("MEMCG_UNDER_OOM")
+    offsets.has("MEMCG_OOM_LOCK")
         && offsets.has("CSS_SET_MEMORY")
         && btf.field("mem_cgroup.css").is_ok_and(|css| css.offset == 0)
 }

@@ -79,7 +79,7 @@ mod tests {
         assert!(offsets.has("TASK_TGID") && offsets.has("MM_ANON_PAGES"));
         // A kernel may be built without v1 memory cgroups; everything else is there in all that are supported.
         for (global, error) in &offsets.missing {
-            assert_eq!(*global, "MEMCG_UNDER_OOM", "{error}");
+            assert_eq!(*global, "MEMCG_OOM_LOCK", "{error}");
         }
     }
 }
