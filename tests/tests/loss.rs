@@ -76,7 +76,7 @@ fn a_stalled_reader_loses_events_and_says_how_many() {
         (!notices.is_empty()).then_some(notices)
     });
     let of_tcp = told.iter().filter(|notice| notice["sensor"] == "tcp");
-    let counts: Vec<u64> = of_tcp.filter_map(|notice| notice["count"].as_u64()).collect();
+    let counts: Vec<u64> = of_tcp.filter_map(|notice| notice["lost"].as_u64()).collect();
     assert!(counts.iter().sum::<u64>() > 0, "how many were lost: {told:#?}");
 
     // The agent is none the worse for it.

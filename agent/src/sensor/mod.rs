@@ -90,13 +90,14 @@ impl State {
 }
 
 /// A record out of a ring buffer, read but not yet attributed.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub enum Record {
     Tcp(EventKind, tcp::TcpEvent),
     Oom(oom::OomEvent),
     Exec(process::ExecEvent),
     Exit(process::ExitEvent),
-    Cgroup(EventKind, cgroup::CgroupEvent),
+    /// The one kind with a path in it: boxed, so that the others stay small.
+    Cgroup(EventKind, Box<cgroup::CgroupEvent>),
 }
 
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -119,7 +120,7 @@ impl Record {
             EventKind::OomKill => Self::Oom(read(bytes)?),
             EventKind::ProcessExec => Self::Exec(read(bytes)?),
             EventKind::ProcessExit => Self::Exit(read(bytes)?),
-            EventKind::CgroupMkdir | EventKind::CgroupRmdir => Self::Cgroup(kind, read(bytes)?),
+            EventKind::CgroupMkdir | EventKind::CgroupRmdir => Self::Cgroup(kind, Box::new(read(bytes)?)),
         })
     }
 
