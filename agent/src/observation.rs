@@ -63,6 +63,8 @@ pub struct Tcp {
     pub errno: Option<&'static str>,
     /// `client` where this end called connect(2), else `server`.
     pub side: &'static str,
+    /// Inode number of the network namespace, as in `/proc/PID/ns/net`.
+    pub netns: u32,
 }
 
 #[derive(Clone, Debug, Serialize)]

@@ -48,15 +48,12 @@ static NR_VFORK: Global<u64> = Global::new(u64::MAX);
 fn sys_enter(ctx: BtfTracePointContext) -> i32 {
     let number: u64 = ctx.arg(1);
     let task = task::current();
-    if let Some(call) = IN_CALL.get_ptr_mut(0) {
+    if number == NR_EXIT.load() || number == NR_EXIT_GROUP.load() {
+        ended(task, number, 0, Timing::None);
+    } else if let Some(call) = IN_CALL.get_ptr_mut(0) {
         // SAFETY: this CPU's cell of our own map, which only this hook, its exit and the switch touch, none of
         // which can interrupt another.
-        unsafe {
-            call.write(InCall { task: task as u64, since_ns: bpf_ktime_get_ns(), number });
-        }
-    }
-    if number == NR_EXIT.load() || number == NR_EXIT_GROUP.load() {
-        ended(task, number, 0, None);
+        unsafe { call.write(InCall { task: task as u64, since_ns: bpf_ktime_get_ns(), number }) };
     }
     0
 }
@@ -76,11 +73,12 @@ fn sys_exit(ctx: BtfTracePointContext) -> i32 {
     };
     tcp::call_returned(regs, task, number, result, since_ns);
     if SYSCALLS.load() != 0 && !(result == 0 && since_ns.is_none() && is_fork(number)) {
-        let duration_ns = since_ns.map(|since_ns| {
+        let timing = match since_ns {
             // SAFETY: the helper takes nothing.
-            unsafe { bpf_ktime_get_ns() }.wrapping_sub(since_ns)
-        });
-        ended(task, number, result, duration_ns);
+            Some(since_ns) => Timing::Took(unsafe { bpf_ktime_get_ns() }.wrapping_sub(since_ns)),
+            None => Timing::Unknown,
+        };
+        ended(task, number, result, timing);
     }
     0
 }
@@ -131,9 +129,20 @@ fn is_fork(number: u64) -> bool {
         || number == NR_VFORK.load()
 }
 
+/// How long a call took.
+#[derive(Clone, Copy)]
+enum Timing {
+    /// Nanoseconds.
+    Took(u64),
+    /// It ended, but nobody knows when it began.
+    Unknown,
+    /// It does not return.
+    None,
+}
+
 /// Books a call that has ended.
 #[inline(always)]
-fn ended(task: KernelPtr, number: u64, result: i64, duration_ns: Option<u64>) {
+fn ended(task: KernelPtr, number: u64, result: i64, timing: Timing) {
     // SAFETY: the current task.
     let pid: u32 = unsafe { field(task, &offset::TASK_TGID) };
     if task::is_self(pid) {
@@ -150,9 +159,10 @@ fn ended(task: KernelPtr, number: u64, result: i64, duration_ns: Option<u64>) {
     // SAFETY: this CPU's bank, which only this program writes to; all indexes are masked.
     unsafe {
         *(&raw mut (*bank).calls).cast::<u64>().add(index as usize) += 1;
-        match duration_ns {
-            Some(duration_ns) => record_duration(bank, index, duration_ns),
-            None => (*bank).untimed += 1,
+        match timing {
+            Timing::Took(duration_ns) => record_duration(bank, index, duration_ns),
+            Timing::Unknown => (*bank).untimed += 1,
+            Timing::None => {}
         }
     }
     if result < 0 && result >= -(ERRNO_MAX as i64) {

@@ -59,7 +59,9 @@ fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
         (_, TCP_SYN_SENT) => attempt(sk),
         (TCP_SYN_SENT | TCP_SYN_RECV, TCP_ESTABLISHED) => established(sk),
         (TCP_SYN_SENT, TCP_CLOSE) => failed(sk),
-        // Not connections: listeners, handshakes that were never completed, sockets closed unused.
+        // A simultaneous open that failed is an attempt; a listener's child that was never established is not.
+        (TCP_SYN_RECV, TCP_CLOSE) if SOCKETS.get_ptr(sk as u64).is_some() => failed(sk),
+        // Not connections: listeners, sockets closed unused.
         (TCP_LISTEN | TCP_SYN_RECV | TCP_CLOSE, TCP_CLOSE) => forget(sk),
         (_, TCP_CLOSE) => closed(sk),
         _ => {}

@@ -130,6 +130,7 @@ pub(super) fn detail(kind: EventKind, event: &TcpEvent) -> observation::Tcp {
         reason: if kind == EventKind::TcpConnect { failure(event) } else { None },
         errno: if event.errno == 0 { None } else { errno_name(event.errno.into()) },
         side: if event.flags & ACTIVE == 0 { "server" } else { "client" },
+        netns: event.netns,
     }
 }
 
