@@ -1,7 +1,10 @@
 //! What happens when more comes than can be taken: every event that was seen is accounted for, and what was
 //! lost is told to whoever watches.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::{
+    fs,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 
 use integration_tests::{
     Agent, Cgroup, Metrics, Options, Workload, kernel,
@@ -34,6 +37,16 @@ fn settled(agent: &Agent, tcp_seen: u64) -> Metrics {
     })
 }
 
+/// Connections opened, actively and passively, by the kernel's own count in this network namespace.
+fn opened() -> u64 {
+    let snmp = fs::read_to_string("/proc/self/net/snmp").unwrap();
+    let mut tcp = snmp.lines().filter_map(|line| line.strip_prefix("Tcp: "));
+    let (names, values) = (tcp.next().unwrap(), tcp.next().unwrap());
+    let counters = names.split(' ').zip(values.split(' '));
+    let opens = counters.filter(|(name, _)| ["ActiveOpens", "PassiveOpens"].contains(name));
+    opens.map(|(_, value)| value.parse::<u64>().unwrap()).sum()
+}
+
 /// 250,000 connections of four events each while nobody empties a ring of one page.
 #[test]
 fn a_stalled_reader_loses_events_and_says_how_many() {
@@ -53,6 +66,7 @@ fn a_stalled_reader_loses_events_and_says_how_many() {
     let cgroup = Cgroup::new("flood");
     let count = CONNECTIONS.to_string();
     let mut workload = Workload::prepare(&["loopback", "--count", &count, "--threads", "2"], &cgroup);
+    let opened_before = opened();
     let before = settled(&agent, 0).outcomes("tcp");
 
     kernel::kill(agent.pid(), libc::SIGSTOP).unwrap();
@@ -64,8 +78,10 @@ fn a_stalled_reader_loses_events_and_says_how_many() {
     let after = settled(&agent, before.seen + EVENTS);
     let tcp = after.outcomes("tcp");
     let seen = tcp.seen - before.seen;
-    // Others on this machine may connect as well, but not half as much.
-    assert!((EVENTS..EVENTS * 3 / 2).contains(&seen), "{seen} seen, {EVENTS} caused");
+    // Others on this machine may connect as well. The kernel counts each end that is opened, and it can be seen
+    // to open and to close; what happens in other network namespaces is small.
+    let at_most = (opened() - opened_before) * 2 + EVENTS / 4;
+    assert!((EVENTS..at_most).contains(&seen), "{seen} seen, {EVENTS} caused, {at_most} possible");
     let lost = tcp.lost - before.lost;
     assert!(lost > 0 && lost <= seen, "{lost} lost of {seen}");
     assert!(lost >= EVENTS - 4096, "a page can't hold more than a few of {EVENTS}: {tcp:?}");

@@ -2,6 +2,7 @@
 
 pub(crate) mod event;
 pub(crate) mod load;
+pub(crate) mod log;
 pub(crate) mod maps;
 pub(crate) mod offset;
 pub(crate) mod slot;

@@ -10,6 +10,7 @@ use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 use crate::kernel::{
     event::{Limit, Ring, fill_header, reserve, submit},
     load::{KernelPtr, field, string_to},
+    log::trace_event,
     offset, task,
 };
 
@@ -53,5 +54,6 @@ fn report(ctx: &BtfTracePointContext, kind: EventKind) -> i32 {
         (*event).path_len = string_to(target, PATH_LEN as u32, path);
     }
     submit(entry, Ring::Rare);
+    trace_event!(ctx, "cgroup: {} event {}", cgroup_id, kind as u32);
     0
 }

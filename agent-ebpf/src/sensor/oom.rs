@@ -13,6 +13,7 @@ use aya_ebpf::{
 use crate::kernel::{
     event::{Limit, Ring, fill_header, reserve, submit},
     load::{KernelPtr, at, copied, field},
+    log::trace_event,
     maps::VICTIMS,
     offset, task,
 };
@@ -63,6 +64,7 @@ fn mark_victim(ctx: BtfTracePointContext) -> i32 {
         (*event).memcg_depth = depth;
     }
     submit(entry, Ring::Rare);
+    trace_event!(&ctx, "oom: a victim in cgroup {}", cgroup_id);
     0
 }
 

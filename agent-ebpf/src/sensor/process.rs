@@ -13,6 +13,7 @@ use aya_ebpf::{
 use crate::kernel::{
     event::{Limit, Ring, fill_header, filtered, reserve, submit},
     load::{KernelPtr, copied, field, string_to},
+    log::trace_event,
     maps::ENDED,
     offset, task,
 };
@@ -49,6 +50,7 @@ fn sched_process_exec(ctx: BtfTracePointContext) -> i32 {
         (*event).filename_len = string_to(target, FILENAME_LEN as u32, filename);
     }
     submit(entry, Ring::Bulk);
+    trace_event!(&ctx, "process: {} executes", ids.0);
     0
 }
 
@@ -91,6 +93,7 @@ fn sched_process_exit(ctx: BtfTracePointContext) -> i32 {
         (*event).wait_status = wait_status(leader);
     }
     submit(entry, Ring::Rare);
+    trace_event!(&ctx, "process: {} ended", pid);
     0
 }
 

@@ -23,6 +23,7 @@ use aya_ebpf::{
 use crate::kernel::{
     event::{Limit, Ring, fill_header, filtered, reserve, submit, untracked},
     load::{KernelPtr, at, copied, copy_to, field},
+    log::trace_event,
     maps::SOCKETS,
     offset, task,
 };
@@ -55,6 +56,7 @@ fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
     if unsafe { field::<u16>(sk, &offset::SOCK_PROTOCOL) } != IPPROTO_TCP {
         return 0;
     }
+    trace_event!(&ctx, "tcp: state {} -> {}", old, new);
     match (old, new) {
         (_, TCP_SYN_SENT) => attempt(sk),
         (TCP_SYN_SENT | TCP_SYN_RECV, TCP_ESTABLISHED) => established(sk),

@@ -138,7 +138,7 @@ impl Kernel {
         }
         let mut ebpf = loader.load(OBJECT)?;
 
-        let rings = Rings::new(take(&mut ebpf, "RARE")?.try_into()?, take(&mut ebpf, "EVENTS")?.try_into()?);
+        let rings = Rings::take(&mut ebpf)?;
         let mut slots = Slots {
             owners: table(&mut ebpf, "SLOT_OWNERS", sizes.of_map("SLOT_OWNERS"))?,
             cache: table(&mut ebpf, "SLOT_CACHE", CACHE_CELLS)?,
@@ -286,7 +286,7 @@ pub fn possible_cpus() -> io::Result<u32> {
         .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, format!("unexpected text {text:?}")))
 }
 
-fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<Map, LoadError> {
+pub(super) fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<Map, LoadError> {
     ebpf.take_map(name).ok_or(LoadError::Map(name))
 }
 

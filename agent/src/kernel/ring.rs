@@ -2,17 +2,29 @@
 
 use std::{io, os::fd::AsRawFd, time::Duration};
 
-use aya::maps::{MapData, RingBuf};
+use aya::{
+    Ebpf,
+    maps::{MapData, RingBuf},
+};
+
+use super::object::{LoadError, take};
 
 /// Both rings; the rare one is drained first, so that a cgroup is known before what happens in it.
 pub struct Rings {
     rare: RingBuf<MapData>,
     bulk: RingBuf<MapData>,
+    #[cfg(feature = "kernel-log")]
+    log: aya_log::EbpfLogger<&'static dyn log::Log>,
 }
 
 impl Rings {
-    pub(super) fn new(rare: RingBuf<MapData>, bulk: RingBuf<MapData>) -> Self {
-        Self { rare, bulk }
+    pub(super) fn take(ebpf: &mut Ebpf) -> Result<Self, LoadError> {
+        Ok(Self {
+            #[cfg(feature = "kernel-log")]
+            log: aya_log::EbpfLogger::init(ebpf).map_err(|_| LoadError::Map("AYA_LOGS"))?,
+            rare: take(ebpf, "RARE")?.try_into()?,
+            bulk: take(ebpf, "EVENTS")?.try_into()?,
+        })
     }
 
     /// Waits until a program wakes us because a ring fills up, or until the time is over.
@@ -34,6 +46,8 @@ impl Rings {
 
     /// Hands over the records that are there, but at most `limit`; returns how many.
     pub fn drain(&mut self, limit: u64, mut take: impl FnMut(&[u8])) -> u64 {
+        #[cfg(feature = "kernel-log")]
+        self.log.flush();
         let mut drained = 0;
         while drained < limit {
             // The rare ring is asked each time, so that news of a cgroup overtake a long backlog of its events.

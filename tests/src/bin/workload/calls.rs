@@ -92,7 +92,7 @@ pub(crate) fn blocked(arguments: &Arguments) -> Result<()> {
 
     let (read_end, _write_end) = std::io::pipe()?;
     let read_end = Arc::new(read_end);
-    let (announce, announced) = std::sync::mpsc::channel();
+    let (announce, announced) = std::sync::mpsc::sync_channel(1);
     for index in 0..sleepers + readers {
         let announce = announce.clone();
         let read_end = Arc::clone(&read_end);
