@@ -1,6 +1,7 @@
 //! The agent from start to stop: bind → load → attach → serve → detach → drain.
 
 use std::{
+    env,
     io::{self, IsTerminal as _, Write as _},
     sync::{
         Arc, Mutex,
@@ -19,13 +20,14 @@ use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{oneshot, watch},
 };
+use tracing_subscriber::EnvFilter;
 
 use crate::{
     config::{Config, Effective},
     doctor::Table,
     http::{self, Health, Listener, Scrapes},
     identity::{Bounds, Registry, Tree},
-    kernel::{Kernel, Loaded, Settings, possible_cpus},
+    kernel::{Kernel, Loaded, Settings, map_memory, possible_cpus},
     ledger::Ledger,
     live::Hub,
     metrics::{Agent, Exporter, Figures, KernelStats},
@@ -35,8 +37,14 @@ use crate::{
 
 /// Runs the agent until SIGTERM or SIGINT.
 pub fn run(config: &Config, effective: &Effective) -> Result<()> {
+    // A filter for those who look for something; else the configured level for everything.
+    let filter = match env::var("PODWITNESS_LOG") {
+        Ok(filter) if !filter.is_empty() => EnvFilter::try_new(filter)
+            .context("PODWITNESS_LOG is no filter; an example is `info,podwitness::identity=debug`")?,
+        _ => EnvFilter::default().add_directive(config.log.level.into()),
+    };
     tracing_subscriber::fmt()
-        .with_max_level(config.log.level)
+        .with_env_filter(filter)
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal())
         .with_target(false)
@@ -70,7 +78,6 @@ async fn serve(config: &Config) -> Result<()> {
 
     let Loaded { kernel, rings, slots, stats, banks, errors, cpus } = load(config)?;
     let registry = Arc::new(registry(config)?);
-    let kernel_bytes = stats.bytes() + banks.bytes() + errors.bytes();
     let figures_slots = slots.count();
     let tables =
         config.sensors.syscalls.then(|| syscalls::Tables { banks, errors, cpus, slots: slots.count() });
@@ -80,6 +87,7 @@ async fn serve(config: &Config) -> Result<()> {
     let deliveries = Arc::new(Deliveries::default());
     let stop = Arc::new(AtomicBool::new(false));
 
+    let kernel_bytes = map_memory();
     let (mut running, sensors) = kernel.attach(|sensor| is_enabled(config, sensor));
     // After the hooks that tell of births: no cgroup falls between them and the scan.
     let scanned = registry.scan(Instant::now()).context("cannot list the cgroups")?;
@@ -116,13 +124,7 @@ async fn serve(config: &Config) -> Result<()> {
     let health = Health::waiting_for("the programs to be attached");
     let scrapes = Arc::new(Scrapes::default());
     let programs = running.attached().copied().collect();
-    let rings_bytes = u64::from(config.ring.size) + u64::from(config.ring.rare_size);
-    let figures = Figures {
-        sensors,
-        programs,
-        limits: Figures::limits(config, figures_slots),
-        kernel_bytes: kernel_bytes as u64 + rings_bytes,
-    };
+    let figures = Figures { sensors, programs, limits: Figures::limits(config, figures_slots), kernel_bytes };
     let agent = Agent {
         ledger,
         registry,
@@ -214,6 +216,7 @@ fn settings(config: &Config) -> Result<Settings> {
     }
     Ok(Settings {
         slots,
+        excluded: u32::try_from(config.limits.containers).unwrap_or(u32::MAX),
         sockets: config.limits.sockets,
         ring_bytes: config.ring.size,
         rare_ring_bytes: config.ring.rare_size,

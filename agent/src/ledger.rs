@@ -3,11 +3,12 @@
 //! Events are booked as they come; system calls are read out of the kernel's tables when somebody asks. When a
 //! cgroup dies, its slot is read a last time and given back; when its identity is forgotten, its account is
 //! closed, or carried on if others go by the same labels, so that no counter goes back while its series lives.
+//! OOM kills and exits outlive their container for as long as its workload has another one here.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet, VecDeque},
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use agent_ebpf::contract::{event::EventKind, oom, slot::OVERFLOW};
@@ -18,8 +19,13 @@ use crate::{
     sensor::{self, Record, process, syscalls, tcp},
 };
 
+/// The key of the account that all cgroups share for which the registry had no room; no cgroup's id.
+const SHARED: u64 = u64::MAX;
 /// OOM victims whose exit is still awaited.
 const VICTIMS: usize = 256;
+
+/// How long after its cgroup was excluded a slot may still be written to: a run of a program takes microseconds.
+const QUARANTINE: Duration = Duration::from_secs(1);
 
 /// What was observed of one container.
 #[derive(Clone, Debug, Default)]
@@ -28,17 +34,20 @@ pub struct Account {
     pub tcp: tcp::Counters,
     pub oom: sensor::oom::Counters,
     pub process: process::Counters,
+    /// Events that the token bucket has refused.
+    pub throttled: u64,
 }
 
 impl Account {
     fn add(&mut self, other: &Self) {
-        let Self { syscalls, tcp, oom, process } = other;
+        let Self { syscalls, tcp, oom, process, throttled } = other;
         if let Some(syscalls) = syscalls {
             self.syscalls.get_or_insert_default().add(syscalls);
         }
         self.tcp.add(tcp);
         self.oom.add(oom);
         self.process.add(process);
+        self.throttled += throttled;
     }
 }
 
@@ -67,8 +76,14 @@ pub struct Ledger {
     /// None where the `syscalls` sensor is off.
     tables: Option<syscalls::Tables>,
     accounts: HashMap<u64, Account>,
-    /// Closed accounts whose labels live on.
+    /// Closed accounts whose labels, or at least whose workload, live on.
     carried: HashMap<Arc<Labels>, Account>,
+    /// Cgroups that nobody wants to observe.
+    excluded: HashSet<u64>,
+    /// Slots of excluded cgroups, with the time since when no program should use them.
+    quarantine: Vec<(u32, u64, Instant)>,
+    /// System calls that were counted for cgroups before they were excluded.
+    discarded: u64,
     victims: VecDeque<u32>,
     recycled: u64,
 }
@@ -81,6 +96,9 @@ impl Ledger {
             tables,
             accounts: HashMap::new(),
             carried: HashMap::new(),
+            excluded: HashSet::new(),
+            quarantine: Vec::new(),
+            discarded: 0,
             victims: VecDeque::new(),
             recycled: 0,
         }
@@ -94,7 +112,9 @@ impl Ledger {
         if matches!(record, Record::Cgroup(..)) {
             return booked;
         }
-        let account = self.accounts.entry(cgroup_id).or_default();
+        // Those that there is no room to tell apart share an account.
+        let key = if matches!(resolution, Resolution::Overflow) { SHARED } else { cgroup_id };
+        let account = self.accounts.entry(key).or_default();
         match record {
             Record::Tcp(kind, event) => account.tcp.record(*kind, event),
             Record::Oom(event) => {
@@ -122,19 +142,59 @@ impl Ledger {
         booked
     }
 
+    /// Observes a cgroup, or leaves it alone from now on: the programs pass over it, and what was counted for it
+    /// is discarded.
+    pub fn observe(&mut self, cgroup_id: u64, wanted: bool, now: Instant) {
+        if wanted {
+            if self.excluded.remove(&cgroup_id) {
+                self.slots.include(cgroup_id);
+            }
+        } else if self.excluded.insert(cgroup_id) {
+            match self.slots.exclude(cgroup_id) {
+                Ok(slot) => self.quarantine.extend(slot.map(|slot| (slot, cgroup_id, now))),
+                Err(error) => {
+                    tracing::warn!(%error, "a container can't be excluded in the kernel, only in the output")
+                }
+            }
+            self.accounts.remove(&cgroup_id);
+        }
+    }
+
+    /// Whether nobody wants to observe this cgroup; what the programs sent before they knew is to be dropped.
+    pub fn is_excluded(&self, cgroup_id: u64) -> bool {
+        self.excluded.contains(&cgroup_id)
+    }
+
+    /// Cgroups that are excluded now.
+    pub fn excluded(&self) -> usize {
+        self.excluded.len()
+    }
+
+    /// System calls of excluded cgroups that were counted all the same, before it was known.
+    pub fn discarded(&self) -> u64 {
+        self.discarded
+    }
+
     /// Takes back the slots of the dead and closes the accounts of the forgotten. Call it every second or so.
     pub fn tidy(&mut self, now: Instant) {
         let listed = self.registry.list();
         let dead: HashSet<u64> =
             listed.iter().filter(|listed| !listed.alive).map(|listed| listed.container.cgroup_id).collect();
         let retired: Vec<(u32, u64)> = self.slots.owners().filter(|(_, id)| dead.contains(id)).collect();
-        if !retired.is_empty() {
-            self.retire(&retired);
+        self.retire(&retired);
+        let gone: Vec<u64> = self.excluded.intersection(&dead).copied().collect();
+        for id in gone {
+            self.observe(id, true, now);
         }
+        self.release_quarantine(now);
         let forgotten = self.registry.expire(now);
         if forgotten.is_empty() {
             return;
         }
+        // Those that never became known have kept their slots until now.
+        let left: Vec<(u32, u64)> =
+            self.slots.owners().filter(|(_, owner)| forgotten.contains(owner)).collect();
+        self.retire(&left);
         let labels: HashMap<u64, Arc<Labels>> = listed
             .into_iter()
             .map(|listed| (listed.container.cgroup_id, Arc::clone(&listed.container.labels)))
@@ -145,10 +205,44 @@ impl Ledger {
                 self.carried.entry(labels).or_default().add(&account);
             }
         }
+        self.let_go();
+    }
+
+    /// Drops what nobody's labels, or nobody's workload, go on with.
+    fn let_go(&mut self) {
+        let listed = self.registry.list();
         let living: HashSet<Arc<Labels>> =
-            self.registry.list().into_iter().map(|listed| Arc::clone(&listed.container.labels)).collect();
+            listed.iter().map(|listed| Arc::clone(&listed.container.labels)).collect();
+        let workloads: HashSet<[&str; 3]> = living.iter().map(|labels| workload(labels)).collect();
         let for_good = [Labels::unknown(), Labels::other()];
-        self.carried.retain(|labels, _| living.contains(labels) || for_good.contains(labels));
+        self.carried.retain(|labels, account| {
+            if living.contains(labels) || for_good.contains(labels) {
+                return true;
+            }
+            *account = Account {
+                oom: std::mem::take(&mut account.oom),
+                process: std::mem::take(&mut account.process),
+                ..Account::default()
+            };
+            workloads.contains(&workload(labels))
+        });
+    }
+
+    fn release_quarantine(&mut self, now: Instant) {
+        let (ready, waiting): (Vec<_>, Vec<_>) =
+            self.quarantine.drain(..).partition(|(_, _, since)| now.duration_since(*since) >= QUARANTINE);
+        self.quarantine = waiting;
+        for (slot, id, _) in ready {
+            // A program that was under way may have put it there once more.
+            self.slots.forget_cached(id);
+            if let Some(tables) = &self.tables {
+                let mut counters = syscalls::Counters::default();
+                tables.read(slot, &mut counters);
+                self.discarded += counters.total();
+                tables.clear(slot);
+            }
+            self.give_back(slot);
+        }
     }
 
     /// All accounts by their labels. Containers whose identity isn't decided yet are left out.
@@ -162,18 +256,14 @@ impl Ledger {
                 sums.entry(labels).or_default().add(account);
             }
         }
-        if let Some(tables) = &self.tables {
-            let mut errors = tables.read_errors();
-            let overflow = (OVERFLOW, Some(Arc::new(Labels::other())));
-            let owners = self.slots.owners().map(|(slot, id)| (slot, self.decided(id, now)));
-            for (slot, labels) in owners.chain([overflow]) {
-                let Some(labels) = labels else { continue };
-                let mut counters = syscalls::Counters::default();
-                tables.read(slot, &mut counters);
-                counters.add_errors(&errors.remove(&slot).unwrap_or_default());
-                if counters.total() > 0 {
-                    sums.entry(labels).or_default().syscalls.get_or_insert_default().add(&counters);
-                }
+        let mut errors = self.tables.as_ref().map(syscalls::Tables::read_errors).unwrap_or_default();
+        let overflow = (OVERFLOW, Some(Arc::new(Labels::other())));
+        let owners = self.slots.owners().map(|(slot, id)| (slot, self.decided(id, now)));
+        for (slot, labels) in owners.chain([overflow]) {
+            let Some(labels) = labels else { continue };
+            let counted = self.read_slot(slot, &mut errors);
+            if counted.syscalls.is_some() || counted.throttled > 0 {
+                sums.entry(labels).or_default().add(&counted);
             }
         }
         sums
@@ -200,25 +290,44 @@ impl Ledger {
         SlotUse { used: self.slots.owners().count() as u64, limit, recycled: self.recycled }
     }
 
+    /// What the programs have counted for a slot; `errors` are those of all slots.
+    fn read_slot(&self, slot: u32, errors: &mut syscalls::ErrorsBySlot) -> Account {
+        let syscalls = self.tables.as_ref().and_then(|tables| {
+            let mut counters = Box::<syscalls::Counters>::default();
+            tables.read(slot, &mut counters);
+            counters.add_errors(&errors.remove(&slot).unwrap_or_default());
+            (counters.total() > 0).then_some(counters)
+        });
+        Account { syscalls, throttled: self.slots.throttled(slot), ..Account::default() }
+    }
+
     fn retire(&mut self, slots: &[(u32, u64)]) {
+        if slots.is_empty() {
+            return;
+        }
         let mut errors = self.tables.as_ref().map(syscalls::Tables::read_errors).unwrap_or_default();
         for (slot, id) in slots {
             self.slots.unbind(*slot, *id);
+            let counted = self.read_slot(*slot, &mut errors);
+            self.accounts.entry(*id).or_default().add(&counted);
             if let Some(tables) = &self.tables {
-                let mut counters = syscalls::Counters::default();
-                tables.read(*slot, &mut counters);
-                counters.add_errors(&errors.remove(slot).unwrap_or_default());
-                self.accounts.entry(*id).or_default().syscalls.get_or_insert_default().add(&counters);
                 tables.clear(*slot);
             }
-            match self.slots.give_back(*slot) {
-                Ok(()) => self.recycled += 1,
-                Err(error) => tracing::warn!(slot, %error, "a container slot is lost until the next start"),
-            }
+            self.give_back(*slot);
+        }
+    }
+
+    fn give_back(&mut self, slot: u32) {
+        match self.slots.give_back(slot) {
+            Ok(()) => self.recycled += 1,
+            Err(error) => tracing::warn!(slot, %error, "a container slot is lost until the next start"),
         }
     }
 
     fn decided(&self, id: u64, now: Instant) -> Option<Arc<Labels>> {
+        if id == SHARED {
+            return Some(Arc::new(Labels::other()));
+        }
         match self.registry.resolve(id, now) {
             Resolution::Pending => None,
             resolution => Some(labels_of(&resolution)),
@@ -232,6 +341,10 @@ fn labels_of(resolution: &Resolution) -> Arc<Labels> {
         Resolution::Pending | Resolution::Unknown => Arc::new(Labels::unknown()),
         Resolution::Overflow => Arc::new(Labels::other()),
     }
+}
+
+fn workload(labels: &Labels) -> [&str; 3] {
+    [&labels.namespace, &labels.workload_kind, &labels.workload]
 }
 
 /// Whose memory was short.

@@ -61,8 +61,9 @@ pub struct Tcp {
     /// The same as the kernel's errno, such as `ECONNREFUSED`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub errno: Option<&'static str>,
-    /// `client` where this end called connect(2), else `server`.
-    pub side: &'static str,
+    /// `client` where this end called connect(2), else `server`; absent where the beginning was not seen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub side: Option<&'static str>,
     /// Inode number of the network namespace, as in `/proc/PID/ns/net`.
     pub netns: u32,
 }

@@ -182,6 +182,9 @@ impl<'a> Book<'a> {
     }
 
     fn enter(&mut self, record: &Record) {
+        if self.ledger.is_excluded(record.header().cgroup_id) {
+            return;
+        }
         let booked = self.ledger.book(record, self.now);
         // Built for the stream alone.
         if self.hub.has_watchers() {

@@ -14,6 +14,9 @@ pub const NO_ROUTE_V6: &str = "[2001:db8:2::1]:80";
 /// The route here says that the host can't be reached.
 pub const UNREACHABLE_V4: &str = "203.0.113.1:80";
 pub const UNREACHABLE_V6: &str = "[2001:db8:1::1]:80";
+/// In the network next door, but nobody answers for the address: the kernel gives up on it after a second.
+pub const SILENT_V4: &str = "198.51.100.3:80";
+pub const SILENT_V6: &str = "[2001:db8::3]:80";
 /// Nobody listens on these: the namespace has no other inhabitants.
 pub const CLOSED_V4: &str = "127.0.0.1:9";
 pub const CLOSED_V6: &str = "[::1]:9";
@@ -48,8 +51,14 @@ impl NetNs {
             let arguments = ["-n", &namespace.name].into_iter().chain(line.split(' '));
             ip(&arguments.collect::<Vec<_>>());
         }
-        let set = "echo 1 > /proc/sys/net/ipv4/tcp_syn_retries";
-        ip(&["netns", "exec", &namespace.name, "sh", "-c", set]);
+        for (sysctl, value) in [
+            ("net/ipv4/tcp_syn_retries", "1"),
+            ("net/ipv4/neigh/hole0/mcast_solicit", "1"),
+            ("net/ipv6/neigh/hole0/mcast_solicit", "1"),
+        ] {
+            let set = format!("echo {value} > /proc/sys/{sysctl}");
+            ip(&["netns", "exec", &namespace.name, "sh", "-c", &set]);
+        }
         namespace
     }
 

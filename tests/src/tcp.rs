@@ -36,12 +36,17 @@ impl Scene {
     /// Connects from a fresh cgroup and checks everything that is said about it.
     #[track_caller]
     pub fn connect(&self, address: &str, count: u64, threads: u64, expected: Expected) {
+        self.connect_with(&[], address, count, threads, expected);
+    }
+
+    /// The same with more arguments for the helper.
+    #[track_caller]
+    pub fn connect_with(&self, more: &[&str], address: &str, count: u64, threads: u64, expected: Expected) {
         let cgroup = Cgroup::new("client");
         let (netns, count_text, threads) = (self.netns(), count.to_string(), threads.to_string());
-        let (workload, truth) = Workload::run(
-            &["connect", "--addr", address, "--count", &count_text, "--threads", &threads, "--netns", &netns],
-            &cgroup,
-        );
+        let arguments =
+            ["connect", "--addr", address, "--count", &count_text, "--threads", &threads, "--netns", &netns];
+        let (workload, truth) = Workload::run(&[&arguments, more].concat(), &cgroup);
         assert_eq!(truth["results"][expected.errno.to_string()], count, "{address}: {truth}");
 
         let of = [("workload", cgroup.path())];

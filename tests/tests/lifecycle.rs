@@ -137,3 +137,21 @@ fn a_sensor_can_be_switched_off() {
     workload.finish();
     marker.finish();
 }
+
+/// What the agent does itself is none of its business, or it would keep itself busy.
+#[test]
+fn the_agent_does_not_count_its_own_calls() {
+    require_kernel!();
+    let agent = Agent::start(Options::default());
+    let cgroup = Cgroup::new("self");
+    cgroup.add(agent.pid());
+    let filtered = agent.scrape().outcomes("syscalls").filtered;
+    wait_until(PATIENCE, "the agent filters its own calls", || {
+        agent.scrape().outcomes("syscalls").filtered > filtered + 100
+    });
+    sees(&agent);
+    let metrics = agent.scrape();
+    assert!(metrics.series(CALLS, &[("workload", cgroup.path())]).is_empty());
+    // A cgroup that still has the agent in it would take the agent with it when it goes.
+    drop(agent);
+}

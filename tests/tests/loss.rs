@@ -103,6 +103,51 @@ fn a_stalled_reader_loses_events_and_says_how_many() {
     workload.finish();
 }
 
+/// System calls are counted in the kernel: nobody has to read them while they happen. And cgroups that came and
+/// went while nobody looked, their birth and death lost with everything else, are counted all the same: by name,
+/// or together as unknown.
+#[test]
+fn a_stalled_reader_loses_no_calls() {
+    require_kernel!();
+    const CALLS: &str = "podwitness_syscalls_total";
+    const BRIEF: u64 = 40;
+    let _alone = alone();
+    let agent = Agent::start(Options::default().flag("ring-size", "4096").flag("ring-rare-size", "4096"));
+    let cgroup = Cgroup::new("stalled");
+    let mut workload = Workload::prepare(&["syscalls", "--getppid", "50000", "--threads", "4"], &cgroup);
+    let unknown =
+        |metrics: &Metrics| metrics.count(CALLS, &[("workload_kind", "unknown"), ("syscall", "getppid")]);
+    let before = unknown(&agent.scrape());
+
+    kernel::kill(agent.pid(), libc::SIGSTOP).unwrap();
+    wait_until(PATIENCE, "the agent stands still", || kernel::state(agent.pid()) == Some('T'));
+    workload.go();
+    workload.report();
+    let mut paths = Vec::new();
+    for _ in 0..BRIEF {
+        let brief = Cgroup::new("unseen");
+        let mut inside = Workload::born_in(&["syscalls", "--getppid", "1000"], &brief);
+        inside.go();
+        inside.report();
+        inside.finish();
+        brief.remove();
+        paths.push(brief.path().to_owned());
+    }
+    kernel::kill(agent.pid(), libc::SIGCONT).unwrap();
+
+    agent.wait_count(CALLS, &[("workload", cgroup.path()), ("syscall", "getppid")], 50_000);
+    let counted = |metrics: &Metrics| {
+        let named =
+            paths.iter().map(|path| metrics.count(CALLS, &[("workload", path), ("syscall", "getppid")]));
+        named.sum::<u64>() + unknown(metrics) - before
+    };
+    wait_until(PATIENCE * 2, "the calls of the brief cgroups are counted", || {
+        counted(&agent.scrape()) >= BRIEF * 1000
+    });
+    assert_eq!(counted(&agent.scrape()), BRIEF * 1000);
+    workload.finish();
+}
+
 /// One container makes noise, another one whispers: the whisper is heard.
 #[test]
 fn a_noisy_container_is_throttled_and_a_quiet_one_is_not() {

@@ -154,7 +154,14 @@ fn calls_of_short_lived_processes_are_counted_exactly() {
     let cgroup = Cgroup::new("short");
     let (workload, truth) = Workload::run(&["spawn", "--count", "200", "--getppid", "500"], &cgroup);
     assert_eq!(truth["succeeded"], 200);
-    agent.wait_count(CALLS, &[("workload", cgroup.path()), ("syscall", "getppid")], 100_000);
+    let of = |syscall| [("workload", cgroup.path()), ("syscall", syscall)];
+    agent.wait_count(CALLS, &of("getppid"), 100_000);
+    // Calls that return twice, from another program, or never.
+    let metrics = agent.scrape();
+    assert_eq!(metrics.count(CALLS, &of("execve")), 200);
+    assert_eq!(metrics.count(CALLS, &of("exit_group")), 200);
+    let forks = ["fork", "vfork", "clone", "clone3"].map(|fork| metrics.count(CALLS, &of(fork)));
+    assert_eq!(forks.iter().sum::<u64>(), 200, "a fork is one call, although two return from it: {forks:?}");
     workload.finish();
 }
 

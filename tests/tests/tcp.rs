@@ -1,16 +1,17 @@
 //! The `tcp` sensor against a helper that connects, and measures how long that takes.
 
 use integration_tests::{
-    Cgroup, Workload,
+    Agent, Cgroup, NetNs, Options, Workload, kernel,
     netns::{
         BLACK_HOLE_V4, BLACK_HOLE_V6, CLOSED_MAPPED, CLOSED_V4, CLOSED_V6, NO_ROUTE_V4, NO_ROUTE_V6,
-        UNREACHABLE_V4, UNREACHABLE_V6,
+        SILENT_V4, SILENT_V6, UNREACHABLE_V4, UNREACHABLE_V6,
     },
     require_kernel,
     tcp::{
         ACCEPTS, CLOSES, CONNECTS, ESTABLISHED, FAILURES, HOST_UNREACHABLE, NET_UNREACHABLE, REFUSED, Scene,
         TIMED_OUT,
     },
+    wait::{PATIENCE, wait_until},
 };
 
 /// 1,000 connections to a listener in another cgroup: all four ends are counted where they belong.
@@ -101,6 +102,30 @@ fn connects_into_a_black_hole_time_out() {
     scene.connect(BLACK_HOLE_V6, 5, 5, TIMED_OUT);
 }
 
+/// In non-blocking mode nobody sits in connect(2) when the outcome comes: it has to be the caller's all the same.
+#[test]
+fn connects_in_nonblocking_mode_belong_to_their_caller() {
+    require_kernel!();
+    let scene = Scene::new();
+    let nonblocking = ["--nonblocking", "true"];
+    scene.connect_with(&nonblocking, CLOSED_V4, 50, 1, REFUSED);
+    scene.connect_with(&nonblocking, CLOSED_V6, 50, 1, REFUSED);
+    scene.connect_with(&nonblocking, NO_ROUTE_V4, 5, 1, NET_UNREACHABLE);
+    scene.connect_with(&nonblocking, BLACK_HOLE_V4, 5, 5, TIMED_OUT);
+    scene.connect_with(&nonblocking, BLACK_HOLE_V6, 5, 5, TIMED_OUT);
+}
+
+/// Nobody has the address: the kernel finds out while the attempt is under way.
+#[test]
+fn connects_to_a_silent_neighbour_are_unreachable() {
+    require_kernel!();
+    let scene = Scene::new();
+    for address in [SILENT_V4, SILENT_V6] {
+        scene.connect(address, 5, 5, HOST_UNREACHABLE);
+        scene.connect_with(&["--nonblocking", "true"], address, 5, 5, HOST_UNREACHABLE);
+    }
+}
+
 #[test]
 fn connects_without_a_way_are_counted_by_reason() {
     require_kernel!();
@@ -126,6 +151,93 @@ fn connects_given_up_by_their_caller_are_aborted() {
         scene.agent.wait_count(CONNECTS, &of, 7);
         scene.agent.wait_count(FAILURES, &of, 7);
         assert_eq!(scene.agent.scrape().count(FAILURES, &[of[0], ("reason", "aborted")]), 7);
+        for event in scene.tail.wait_of("tcp.connect", cgroup.path(), 7) {
+            assert_eq!(
+                (&event["reason"], &event["pid"]),
+                (&"aborted".into(), &workload.pid().into()),
+                "{event}"
+            );
+        }
         workload.finish();
     }
+}
+
+/// A process that is killed in connect(2), with three threads there.
+#[test]
+fn connects_cut_short_by_death_are_aborted() {
+    require_kernel!();
+    let scene = Scene::new();
+    let cgroup = Cgroup::new("killed");
+    let (netns, count) = (scene.netns(), "3");
+    let arguments =
+        ["connect", "--addr", BLACK_HOLE_V4, "--count", count, "--threads", count, "--netns", &netns];
+    let mut workload = Workload::prepare(&arguments, &cgroup);
+    workload.go();
+    let pid = workload.pid();
+    wait_until(PATIENCE, "three threads are in connect(2)", || {
+        let tids = kernel::threads(pid);
+        tids.iter().filter(|tid| kernel::blocked_in(pid, **tid) == Some(libc::SYS_connect)).count() == 3
+    });
+    workload.kill();
+    let of = [("workload", cgroup.path())];
+    scene.agent.wait_count(CONNECTS, &of, 3);
+    scene.agent.wait_count(FAILURES, &[of[0], ("reason", "aborted")], 3);
+    for event in scene.tail.wait_of("tcp.connect", cgroup.path(), 3) {
+        assert_eq!((&event["pid"], &event["comm"]), (&pid.into(), &"pw-connect".into()), "{event}");
+    }
+}
+
+/// Connections that nobody closes but the end of their process.
+#[test]
+fn connections_of_a_killed_process_are_closed() {
+    require_kernel!();
+    let scene = Scene::new();
+    let cgroup = Cgroup::new("hold");
+    let netns = scene.netns();
+    let (workload, _) = Workload::run(&["hold", "--count", "100", "--netns", &netns], &cgroup);
+    let of = [("workload", cgroup.path())];
+    scene.agent.wait_count(CONNECTS, &of, 100);
+    assert_eq!(scene.agent.scrape().count(CLOSES, &of), 0);
+    workload.kill();
+    scene.agent.wait_count(CLOSES, &of, 200);
+}
+
+/// What began before the agent ends under its eyes: closes are counted, and no beginning is made up.
+#[test]
+fn connections_older_than_the_agent_are_only_seen_to_close() {
+    require_kernel!();
+    let netns = NetNs::new();
+    let cgroup = Cgroup::new("older");
+    let path = netns.path().display().to_string();
+    let (mut workload, _) = Workload::run(&["hold", "--count", "20", "--netns", &path], &cgroup);
+    let agent = Agent::start(Options::default());
+    let tail = agent.tail("");
+    workload.go();
+    assert_eq!(workload.report()["closed"], 20);
+    let of = [("workload", cgroup.path())];
+    agent.wait_count(CLOSES, &of, 40);
+    for event in tail.wait_of("tcp.close", cgroup.path(), 40) {
+        assert!(event["duration"].is_null(), "its beginning was not seen: {event}");
+    }
+    let metrics = agent.scrape();
+    assert_eq!((metrics.count(CONNECTS, &of), metrics.count(ACCEPTS, &of)), (0, 0));
+    workload.finish();
+}
+
+/// More sockets than can be remembered: details may be missing, but counts stay what they are.
+#[test]
+fn counts_are_exact_when_the_table_of_sockets_is_full() {
+    require_kernel!();
+    let agent = Agent::start(Options::default().flag("limits-sockets", "16"));
+    let netns = NetNs::new();
+    let cgroup = Cgroup::new("many");
+    let path = netns.path().display().to_string();
+    let (mut workload, _) = Workload::run(&["hold", "--count", "100", "--netns", &path], &cgroup);
+    let of = [("workload", cgroup.path())];
+    agent.wait_count(ACCEPTS, &of, 100);
+    agent.wait_count(CONNECTS, &of, 100);
+    workload.go();
+    assert_eq!(workload.report()["closed"], 100);
+    agent.wait_count(CLOSES, &of, 200);
+    workload.finish();
 }

@@ -16,8 +16,8 @@ const fn field(global: &'static str, path: &'static str, width: u32) -> Field {
     Field { global, path, width }
 }
 
-/// All fields of all programs. A field that a kernel lacks leaves its global at `u64::MAX`, and the programs
-/// that load through it are refused by the verifier.
+/// All fields of all programs. A field that a kernel lacks leaves its global at `u64::MAX`: the verifier refuses
+/// programs that load through it directly, the agent those that copy through it ([`COPIED`]).
 pub const FIELDS: &[Field] = &[
     field("TASK_TGID", "task_struct.tgid", 4),
     field("TASK_PID", "task_struct.pid", 4),
@@ -74,6 +74,52 @@ pub const FIELDS: &[Field] = &[
 /// Computed from more than one field: `css_set.subsys[memory_cgrp_id]`, and the resident-page counters of
 /// `mm_struct.rss_stat` (an array of per-CPU counters since 6.2, of plain ones before).
 pub const COMPUTED: &[&str] = &["CSS_SET_MEMORY", "MM_ANON_PAGES", "MM_FILE_PAGES", "MM_SHMEM_PAGES"];
+
+/// Globals by program through which it copies with `bpf_probe_read_kernel`, which the verifier can't check: the
+/// agent itself refuses the program where one of them was not found.
+pub const COPIED: &[(&str, &[&str])] = &[
+    (
+        "sys_exit",
+        &[
+            "CGROUP_KN",
+            "FDTABLE_FD",
+            "FDTABLE_MAX_FDS",
+            "FILES_FDT",
+            "FILE_PRIVATE_DATA",
+            "KERNFS_NODE_ID",
+            "NET_INUM",
+            "SOCKET_SK",
+            "SOCK_CGROUP",
+            "SOCK_DADDR",
+            "SOCK_DPORT",
+            "SOCK_FAMILY",
+            "SOCK_NET",
+            "SOCK_PROTOCOL",
+            "TASK_COMM",
+            "TASK_FILES",
+        ],
+    ),
+    (
+        "inet_sock_set_state",
+        &["INET_SOCK_SPORT", "NET_INUM", "SOCK_NET", "SOCK_V6_DADDR", "SOCK_V6_RCV_SADDR"],
+    ),
+    (
+        "mark_victim",
+        &[
+            "MM_ANON_PAGES",
+            "MM_FILE_PAGES",
+            "MM_PGTABLES_BYTES",
+            "MM_SHMEM_PAGES",
+            "MM_TOTAL_VM",
+            "SIGNAL_OOM_SCORE_ADJ",
+            "TASK_COMM",
+        ],
+    ),
+    ("sched_process_exec", &["TASK_COMM"]),
+    ("sched_process_exit", &["SIGNAL_LIVE", "TASK_COMM"]),
+    ("cgroup_mkdir", &["TASK_COMM"]),
+    ("cgroup_rmdir", &["TASK_COMM"]),
+];
 
 /// The number of the call in `pt_regs`, and its first arguments. The programs are loaded on the architecture
 /// that the agent was built for.

@@ -7,10 +7,14 @@
 /// The slot of everything that has none of its own, because all were taken.
 pub const OVERFLOW: u32 = 0;
 
+/// The slot of cgroups that nobody wants to observe: no counters lie behind it.
+pub const EXCLUDED: u32 = SLOTS_MAX - 1;
+
 /// Cells of the cache; a power of two.
 pub const CACHE_CELLS: u32 = 4096;
 
-/// Most slots that can be configured, so that a slot fits into the low bits of a cache cell.
+/// One more than the highest slot, so that any fits into the low bits of a cache cell; the highest is
+/// [`EXCLUDED`].
 pub const SLOTS_MAX: u32 = 1 << SLOT_BITS;
 
 const SLOT_BITS: u32 = 16;

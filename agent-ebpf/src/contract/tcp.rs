@@ -24,7 +24,7 @@ pub struct TcpEvent {
     pub family: u16,
     /// Why a connect failed, as errno (`sk->sk_err`, or what connect(2) returned); 0 if it was established.
     pub errno: u16,
-    /// Bits: [`DURATION_KNOWN`], [`ABORTED`], [`ACTIVE`].
+    /// Bits: [`DURATION_KNOWN`], [`ABORTED`], [`ACTIVE`], [`SIDE_UNKNOWN`].
     pub flags: u32,
     /// Inode number of the socket's network namespace.
     pub netns: u32,
@@ -36,8 +36,10 @@ const _: () = assert!(size_of::<TcpEvent>() == 104);
 pub const DURATION_KNOWN: u32 = 1;
 /// The caller closed the socket before the attempt had an outcome.
 pub const ABORTED: u32 = 2;
-/// This end called connect(2); otherwise it listened.
+/// This end called connect(2); otherwise it listened, unless [`SIDE_UNKNOWN`].
 pub const ACTIVE: u32 = 4;
+/// The connection is older than the agent, or its beginning found no room.
+pub const SIDE_UNKNOWN: u32 = 8;
 
 /// What the kernel half remembers of a socket between its first transition and its last.
 #[repr(C)]

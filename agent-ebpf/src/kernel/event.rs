@@ -3,6 +3,7 @@
 use agent_ebpf::contract::{
     control::refill,
     event::{EventKind, Header},
+    slot::EXCLUDED,
     stats::{SENSORS_MAX, SensorId, SensorStats},
 };
 use aya_ebpf::{
@@ -24,11 +25,15 @@ pub(crate) enum Ring {
     Rare,
 }
 
-/// Whether a container's token bucket applies.
+/// Whether the container has a say.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Limit {
-    PerContainer,
-    None,
+pub(crate) enum Admission {
+    /// Nobody may want to observe it, and its token bucket may be empty.
+    Throttled,
+    /// Nobody may want to observe it; too precious to be throttled.
+    Observed,
+    /// What identity learns from.
+    Always,
 }
 
 /// The counters of a sensor on this CPU.
@@ -85,15 +90,23 @@ pub(crate) fn reserve<T: 'static>(
     sensor: SensorId,
     cgroup_id: u64,
     ring: Ring,
-    limit: Limit,
+    admission: Admission,
 ) -> Option<RingBufEntry<T>> {
     let stats = stats(sensor)?;
     // SAFETY: counters in our map.
     unsafe { bump(&raw mut (*stats).seen) };
-    if limit == Limit::PerContainer && !admitted(cgroup_id) {
-        // SAFETY: as above.
-        unsafe { bump(&raw mut (*stats).throttled) };
-        return None;
+    if admission != Admission::Always {
+        let slot = slot::of(cgroup_id);
+        if slot == EXCLUDED {
+            // SAFETY: as above.
+            unsafe { bump(&raw mut (*stats).filtered) };
+            return None;
+        }
+        if admission == Admission::Throttled && !has_token(slot) {
+            // SAFETY: as above.
+            unsafe { bump(&raw mut (*stats).throttled) };
+            return None;
+        }
     }
     let entry = ring.map().reserve::<T>(0);
     if entry.is_none() {
@@ -131,14 +144,14 @@ impl Ring {
 
 /// Takes a token from the container's bucket. Two CPUs may take the same one: the limit is a fence, not a count.
 #[inline(always)]
-fn admitted(cgroup_id: u64) -> bool {
+fn has_token(slot: u32) -> bool {
     let Some(control) = CONTROL.get_ptr(0) else { return true };
     // SAFETY: a cell of our own array map.
     let (rate, burst) = unsafe { ((*control).rate, (*control).burst) };
     if rate == 0 {
         return true;
     }
-    let Some(bucket) = BUCKETS.get_ptr_mut(slot::of(cgroup_id)) else { return true };
+    let Some(bucket) = BUCKETS.get_ptr_mut(slot) else { return true };
     // SAFETY: a cell of our own array map; a torn update only bends the limit.
     unsafe {
         let now = bpf_ktime_get_boot_ns();

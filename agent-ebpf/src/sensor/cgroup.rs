@@ -8,7 +8,7 @@ use agent_ebpf::contract::{
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 
 use crate::kernel::{
-    event::{Limit, Ring, fill_header, reserve, submit},
+    event::{Admission, Ring, fill_header, reserve, submit},
     load::{KernelPtr, field, string_to},
     log::trace_event,
     offset, task,
@@ -41,7 +41,8 @@ fn report(ctx: &BtfTracePointContext, kind: EventKind) -> i32 {
     if hierarchy != DEFAULT_HIERARCHY {
         return 0;
     }
-    let Some(mut entry) = reserve::<CgroupEvent>(SensorId::Cgroup, cgroup_id, Ring::Rare, Limit::None) else {
+    let Some(mut entry) = reserve::<CgroupEvent>(SensorId::Cgroup, cgroup_id, Ring::Rare, Admission::Always)
+    else {
         return 0;
     };
     let event = entry.as_mut_ptr();

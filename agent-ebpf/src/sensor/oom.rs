@@ -11,7 +11,7 @@ use aya_ebpf::{
 };
 
 use crate::kernel::{
-    event::{Limit, Ring, fill_header, reserve, submit},
+    event::{Admission, Ring, fill_header, reserve, submit},
     load::{KernelPtr, at, copied, field},
     log::trace_event,
     maps::VICTIMS,
@@ -37,7 +37,8 @@ fn mark_victim(ctx: BtfTracePointContext) -> i32 {
     }
     // SAFETY: as above.
     let cgroup_id = unsafe { task::cgroup_id(victim) };
-    let Some(mut entry) = reserve::<OomEvent>(SensorId::Oom, cgroup_id, Ring::Rare, Limit::None) else {
+    let Some(mut entry) = reserve::<OomEvent>(SensorId::Oom, cgroup_id, Ring::Rare, Admission::Observed)
+    else {
         return 0;
     };
     let event = entry.as_mut_ptr();

@@ -11,7 +11,7 @@ use aya_ebpf::{
 };
 
 use crate::kernel::{
-    event::{Limit, Ring, fill_header, filtered, reserve, submit},
+    event::{Admission, Ring, fill_header, filtered, reserve, submit},
     load::{KernelPtr, copied, field, string_to},
     log::trace_event,
     maps::ENDED,
@@ -36,7 +36,8 @@ fn sched_process_exec(ctx: BtfTracePointContext) -> i32 {
         filtered(SensorId::Process);
         return 0;
     }
-    let Some(mut entry) = reserve::<ExecEvent>(SensorId::Process, cgroup_id, Ring::Bulk, Limit::PerContainer)
+    let Some(mut entry) =
+        reserve::<ExecEvent>(SensorId::Process, cgroup_id, Ring::Bulk, Admission::Throttled)
     else {
         return 0;
     };
@@ -78,7 +79,8 @@ fn sched_process_exit(ctx: BtfTracePointContext) -> i32 {
         filtered(SensorId::Process);
         return 0;
     }
-    let Some(mut entry) = reserve::<ExitEvent>(SensorId::Process, cgroup_id, Ring::Rare, Limit::PerContainer)
+    let Some(mut entry) =
+        reserve::<ExitEvent>(SensorId::Process, cgroup_id, Ring::Rare, Admission::Throttled)
     else {
         return 0;
     };

@@ -5,6 +5,7 @@
 //! while the task stays on its CPU, and moves into task storage when the task is switched out.
 
 use agent_ebpf::contract::{
+    slot::EXCLUDED,
     stats::SensorId,
     syscalls::{
         BUCKETS, Bank, CLASSES, ERRNO_MAX, ERROR_BUCKETS, ERROR_WAYS, ErrorBucket, bucket, error_bucket,
@@ -143,17 +144,18 @@ enum Timing {
 /// Books a call that has ended.
 #[inline(always)]
 fn ended(task: KernelPtr, number: u64, result: i64, timing: Timing) {
-    // SAFETY: the current task.
-    let pid: u32 = unsafe { field(task, &offset::TASK_TGID) };
-    if task::is_self(pid) {
+    // SAFETY: the current task; the helper takes nothing.
+    let (pid, slot, cpu) = unsafe {
+        let pid: u32 = field(task, &offset::TASK_TGID);
+        (pid, slot::of(task::cgroup_id(task)), bpf_get_smp_processor_id())
+    };
+    if slot == EXCLUDED || task::is_self(pid) {
         if let Some(stats) = stats(SensorId::Syscalls) {
             // SAFETY: this CPU's counter, which only this hook adds to.
             unsafe { (*stats).filtered += 1 };
         }
         return;
     }
-    // SAFETY: the current task; the helper takes nothing.
-    let (slot, cpu) = unsafe { (slot::of(task::cgroup_id(task)), bpf_get_smp_processor_id()) };
     let index = number_index(number);
     let Some(bank) = BANKS.get_ptr_mut(cpu * SLOTS.load() + slot) else { return };
     // SAFETY: this CPU's bank, which only this program writes to; all indexes are masked.

@@ -7,7 +7,10 @@
 use agent_ebpf::contract::{
     event::EventKind,
     stats::SensorId,
-    tcp::{ABORTED, ACTIVE, DURATION_KNOWN, SOCKET_CONNECTING, SOCKET_ESTABLISHED, Socket, TcpEvent},
+    tcp::{
+        ABORTED, ACTIVE, DURATION_KNOWN, SIDE_UNKNOWN, SOCKET_CONNECTING, SOCKET_ESTABLISHED, Socket,
+        TcpEvent,
+    },
 };
 use aya_ebpf::{
     Global,
@@ -21,7 +24,7 @@ use aya_ebpf::{
 };
 
 use crate::kernel::{
-    event::{Limit, Ring, fill_header, filtered, reserve, submit, untracked},
+    event::{Admission, Ring, fill_header, filtered, reserve, submit, untracked},
     load::{KernelPtr, at, copied, copy_to, field},
     log::trace_event,
     maps::SOCKETS,
@@ -59,7 +62,7 @@ fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
     trace_event!(&ctx, "tcp: state {} -> {}", old, new);
     match (old, new) {
         (_, TCP_SYN_SENT) => attempt(sk),
-        (TCP_SYN_SENT | TCP_SYN_RECV, TCP_ESTABLISHED) => established(sk),
+        (TCP_SYN_SENT | TCP_SYN_RECV, TCP_ESTABLISHED) => established(sk, old),
         (TCP_SYN_SENT, TCP_CLOSE) => failed(sk),
         // A simultaneous open that failed is an attempt; a listener's child that was never established is not.
         (TCP_SYN_RECV, TCP_CLOSE) if SOCKETS.get_ptr(sk as u64).is_some() => failed(sk),
@@ -113,33 +116,30 @@ fn in_connect() -> bool {
 }
 
 #[inline(always)]
-fn established(sk: KernelPtr) {
+fn established(sk: KernelPtr, old: u32) {
     // SAFETY: the helper takes nothing.
     let now = unsafe { bpf_ktime_get_ns() };
-    match SOCKETS.get_ptr_mut(sk as u64) {
-        Some(socket) => {
-            // SAFETY: the entry lives until this socket's last transition, and transitions of one socket are
-            // serialized by its lock.
-            let since_ns = unsafe {
-                let since_ns = (*socket).since_ns;
-                (*socket).since_ns = now;
-                (*socket).phase = SOCKET_ESTABLISHED;
-                since_ns
-            };
-            let outcome = Outcome { duration_ns: Some(now.wrapping_sub(since_ns)), errno: 0, flags: ACTIVE };
-            report(EventKind::TcpConnect, sk, Some(socket), outcome, Ring::Bulk);
-        }
-        None => {
-            // Nobody was seen to call: a listener's child, whose handshake ends in a softirq.
-            let socket =
-                Socket { since_ns: now, pid: 0, tid: 0, comm: [0; 16], flags: 0, phase: SOCKET_ESTABLISHED };
-            if SOCKETS.insert(sk as u64, socket, BPF_ANY as u64).is_err() {
-                untracked(SensorId::Tcp);
-            }
-            let outcome = Outcome { duration_ns: None, errno: 0, flags: 0 };
-            report(EventKind::TcpAccept, sk, None, outcome, Ring::Bulk);
-        }
+    if let Some(socket) = SOCKETS.get_ptr_mut(sk as u64) {
+        // SAFETY: the entry lives until this socket's last transition, and transitions of one socket are
+        // serialized by its lock.
+        let since_ns = unsafe {
+            let since_ns = (*socket).since_ns;
+            (*socket).since_ns = now;
+            (*socket).phase = SOCKET_ESTABLISHED;
+            since_ns
+        };
+        let outcome = Outcome { duration_ns: Some(now.wrapping_sub(since_ns)), errno: 0, flags: ACTIVE };
+        return report(EventKind::TcpConnect, sk, Some(socket), outcome, Ring::Bulk);
     }
+    // Nobody was seen to call. A listener's child, whose handshake ends in a softirq; or an attempt older than
+    // the agent, or one that found no room.
+    let (kind, flags) =
+        if old == TCP_SYN_SENT { (EventKind::TcpConnect, ACTIVE) } else { (EventKind::TcpAccept, 0) };
+    let socket = Socket { since_ns: now, pid: 0, tid: 0, comm: [0; 16], flags, phase: SOCKET_ESTABLISHED };
+    if SOCKETS.insert(sk as u64, socket, BPF_ANY as u64).is_err() {
+        untracked(SensorId::Tcp);
+    }
+    report(kind, sk, None, Outcome { duration_ns: None, errno: 0, flags }, Ring::Bulk);
 }
 
 /// An attempt came to nothing. The kernel has said why in `sk_err`, unless somebody closed the socket, or
@@ -182,7 +182,7 @@ fn closed(sk: KernelPtr) {
             let duration_ns = bpf_ktime_get_ns().wrapping_sub((*socket).since_ns);
             Outcome { duration_ns: Some(duration_ns), errno: 0, flags: (*socket).flags }
         },
-        None => Outcome { duration_ns: None, errno: 0, flags: 0 },
+        None => Outcome { duration_ns: None, errno: 0, flags: SIDE_UNKNOWN },
     };
     report(EventKind::TcpClose, sk, socket, outcome, Ring::Bulk);
     forget(sk);
@@ -209,7 +209,7 @@ fn report(kind: EventKind, sk: KernelPtr, socket: Option<*mut Socket>, outcome: 
     }
     // SAFETY: `sk` is the hook's typed argument.
     let cgroup_id = unsafe { task::cgroup_of(field(sk, &offset::SOCK_CGROUP)) };
-    let Some(mut entry) = reserve::<TcpEvent>(SensorId::Tcp, cgroup_id, ring, Limit::PerContainer) else {
+    let Some(mut entry) = reserve::<TcpEvent>(SensorId::Tcp, cgroup_id, ring, Admission::Throttled) else {
         return;
     };
     let event = entry.as_mut_ptr();
@@ -288,7 +288,7 @@ fn connect_returned(regs: KernelPtr, task: KernelPtr, result: i64, since_ns: Opt
     let cgroup = copied::<u64>(sk, &offset::SOCK_CGROUP) as KernelPtr;
     let node = copied::<u64>(cgroup, &offset::CGROUP_KN) as KernelPtr;
     let cgroup_id = copied::<u64>(node, &offset::KERNFS_NODE_ID);
-    let Some(mut entry) = reserve::<TcpEvent>(SensorId::Tcp, cgroup_id, Ring::Rare, Limit::PerContainer)
+    let Some(mut entry) = reserve::<TcpEvent>(SensorId::Tcp, cgroup_id, Ring::Rare, Admission::Throttled)
     else {
         return;
     };

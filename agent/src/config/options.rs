@@ -110,14 +110,14 @@ pub const OPTIONS: &[OptionSpec] = &[
     OptionSpec {
         key: "ring.poll_min",
         default: "1ms",
-        doc: "Shortest time between two looks at the ring buffers, while many events arrive.",
+        doc: "Time between two looks at the ring buffers while somebody reads the live stream.",
         kind: &Span { min: POLL_MIN, max: POLL_MAX, field: |config| &mut config.ring.poll_min },
     },
     OptionSpec {
         key: "ring.poll_max",
         default: "50ms",
-        doc: "Longest time between two looks at the ring buffers, while hardly any event arrives. Not below \
-              ring.poll_min.",
+        doc: "Time between two looks at the ring buffers while nobody reads the live stream. The kernel wakes \
+              the agent before they are full. Not below ring.poll_min.",
         kind: &Span { min: POLL_MIN, max: POLL_MAX, field: |config| &mut config.ring.poll_max },
     },
     OptionSpec {
@@ -125,7 +125,7 @@ pub const OPTIONS: &[OptionSpec] = &[
         default: "256",
         doc: "Containers whose system calls are told apart at the same time. Those beyond it are counted \
               together.",
-        kind: &Number { min: 2, max: 65536, field: |config| &mut config.limits.slots },
+        kind: &Number { min: 2, max: 65535, field: |config| &mut config.limits.slots },
     },
     OptionSpec {
         key: "limits.map_memory",

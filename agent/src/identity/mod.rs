@@ -1,10 +1,12 @@
 //! Who an event belongs to: cgroup id → container → pod → workload.
 //!
 //! The kernel names a cgroup by a number. [`Tree`] knows which directory of the cgroup v2 hierarchy that is,
-//! [`Placement`] what the directory's path says, and [`Registry`] keeps both for as long as somebody may ask.
+//! [`Placement`] what the directory's path says, [`names::Names`] what the cluster and the runtimes call it, and
+//! [`Registry`] keeps all of it for as long as somebody may ask.
 
 mod cgroup_path;
 mod labels;
+pub mod names;
 mod registry;
 #[cfg(test)]
 mod testing;

@@ -1,5 +1,7 @@
 //! Plain questions to the operating system.
 
+use std::fs;
+
 /// Nanoseconds to add to `CLOCK_BOOTTIME`, by which events are stamped, to get the time since 1970.
 pub fn boot_to_unix_ns() -> i64 {
     now_ns(libc::CLOCK_REALTIME).wrapping_sub(now_ns(libc::CLOCK_BOOTTIME))
@@ -23,6 +25,20 @@ pub fn clock_ticks() -> u64 {
 pub fn is_root() -> bool {
     // SAFETY: takes nothing, returns a plain number, cannot fail.
     unsafe { libc::geteuid() == 0 }
+}
+
+/// Bytes of kernel memory behind all maps that this process has open, as the kernel accounts them (`memlock` in
+/// their fdinfo, `bpf_map_show_fdinfo`, kernel/bpf/syscall.c).
+pub fn map_memory() -> u64 {
+    let Ok(entries) = fs::read_dir("/proc/self/fdinfo") else { return 0 };
+    entries
+        .flatten()
+        .filter_map(|entry| fs::read_to_string(entry.path()).ok())
+        .filter(|text| text.contains("map_type:"))
+        .filter_map(|text| {
+            text.lines().find_map(|line| line.strip_prefix("memlock:")?.trim().parse::<u64>().ok())
+        })
+        .sum()
 }
 
 /// Returns freed memory to the kernel, which glibc keeps otherwise.

@@ -28,6 +28,8 @@ use crate::sensor::{Hook, SENSORS, Sensor, State};
 pub struct Settings {
     /// Container slots, the overflow slot included.
     pub slots: u32,
+    /// Cgroups that may be excluded at once.
+    pub excluded: u32,
     /// TCP sockets tracked at once.
     pub sockets: u32,
     /// Bytes of the bulk ring and of the rare ring; powers of two, multiples of the page size.
@@ -68,7 +70,15 @@ pub enum LoadError {
 /// A loaded kernel half, of which nothing runs yet.
 pub struct Kernel {
     ebpf: Ebpf,
-    btf: (Btf, aya::Btf),
+    types: Types,
+}
+
+/// What is known of this kernel's types.
+pub(super) struct Types {
+    pub(super) btf: Btf,
+    pub(super) offsets: Offsets,
+    /// The same types once more, as aya wants them.
+    pub(super) system: aya::Btf,
 }
 
 /// A kernel half that runs. Dropping it detaches everything.
@@ -162,23 +172,23 @@ impl Kernel {
             banks: table(&mut ebpf, "BANKS", sizes.of_map("BANKS"))?,
             errors: table(&mut ebpf, "ERRORS", sizes.of_map("ERRORS"))?,
             cpus,
-            kernel: Self { ebpf, btf: (btf, system) }.knowing_itself()?,
+            kernel: Self { ebpf, types: Types { btf, offsets, system } }.knowing_itself()?,
         })
     }
 
     /// Attaches the programs of every sensor that is wanted, in the order of its hooks, and says how each does.
     /// The kernel's types, tens of megabytes, are needed no more afterwards.
     pub fn attach(self, wanted: impl Fn(SensorId) -> bool) -> (Running, Vec<(SensorId, State)>) {
-        let Self { ebpf, btf } = self;
+        let Self { ebpf, types } = self;
         let mut running = Running { ebpf, attached: BTreeMap::new() };
         let states = SENSORS
             .iter()
             .map(|sensor| {
-                let state = if wanted(sensor.id) { running.attach(sensor, &btf) } else { State::Disabled };
+                let state = if wanted(sensor.id) { running.attach(sensor, &types) } else { State::Disabled };
                 (sensor.id, state)
             })
             .collect();
-        drop(btf);
+        drop(types);
         host::give_memory_back();
         (running, states)
     }
@@ -207,12 +217,12 @@ impl Running {
         }
     }
 
-    fn attach(&mut self, sensor: &Sensor, btf: &(Btf, aya::Btf)) -> State {
+    fn attach(&mut self, sensor: &Sensor, types: &Types) -> State {
         let before: Vec<&str> = self.attached.keys().copied().collect();
         let mut hooks = Vec::new();
         let mut lacking = Vec::new();
         for hook in sensor.hooks {
-            match self.attach_hook(hook, btf) {
+            match self.attach_hook(hook, types) {
                 Ok(()) => hooks.push(hook.name),
                 Err(reason) if hook.required => {
                     // What was attached for this sensor alone would cost for nothing.
@@ -231,10 +241,10 @@ impl Running {
         }
     }
 
-    fn attach_hook(&mut self, hook: &'static Hook, btf: &(Btf, aya::Btf)) -> Result<(), String> {
+    fn attach_hook(&mut self, hook: &'static Hook, types: &Types) -> Result<(), String> {
         // Two sensors may need the same hook, which runs one program for both.
         if !self.attached.contains_key(hook.name) {
-            self.attached.insert(hook.name, program::attach(&mut self.ebpf, hook, btf)?);
+            self.attached.insert(hook.name, program::attach(&mut self.ebpf, hook, types)?);
         }
         Ok(())
     }
@@ -245,14 +255,14 @@ struct Sizes([(&'static str, u32); 11]);
 
 impl Sizes {
     fn of(settings: &Settings, cpus: u32, syscalls: bool) -> Self {
-        let Settings { slots, sockets, ring_bytes, rare_ring_bytes, .. } = *settings;
+        let Settings { slots, excluded, sockets, ring_bytes, rare_ring_bytes, .. } = *settings;
         // A sensor that is off needs no tables.
         let (banks, errors) = if syscalls { (cpus * slots, cpus * ERROR_BUCKETS) } else { (1, 1) };
         Self([
             ("EVENTS", ring_bytes),
             ("RARE", rare_ring_bytes),
             ("STATS", cpus * SENSORS_MAX),
-            ("CGROUP_SLOTS", slots),
+            ("CGROUP_SLOTS", slots.saturating_add(excluded)),
             ("SLOT_OWNERS", slots),
             ("FREE_SLOTS", slots),
             ("BUCKETS", slots),

@@ -1,6 +1,6 @@
 //! The globals that tell the programs where the kernel's fields lie.
 
-use agent_ebpf::contract::offsets::{COMPUTED, FIELDS};
+use agent_ebpf::contract::offsets::{COMPUTED, COPIED, FIELDS};
 
 use super::btf::{Btf, BtfError};
 
@@ -26,6 +26,12 @@ impl Offsets {
     /// Whether the field behind this global was found.
     pub(super) fn has(&self, global: &str) -> bool {
         self.found.iter().any(|(name, _)| *name == global)
+    }
+
+    /// What a program copies through and this kernel lacks.
+    pub(super) fn lacking(&self, program: &str) -> Option<&BtfError> {
+        let copied = COPIED.iter().find(|(name, _)| *name == program).map_or(&[][..], |(_, globals)| globals);
+        self.missing.iter().find(|(global, _)| copied.contains(global)).map(|(_, error)| error)
     }
 
     fn note(&mut self, global: &'static str, offset: Result<u64, BtfError>) {
@@ -80,6 +86,16 @@ mod tests {
         // A kernel may be built without v1 memory cgroups; everything else is there in all that are supported.
         for (global, error) in &offsets.missing {
             assert_eq!(*global, "MEMCG_OOM_LOCK", "{error}");
+        }
+    }
+
+    #[test]
+    fn what_is_copied_is_looked_up() {
+        for (program, globals) in COPIED {
+            for global in *globals {
+                let known = FIELDS.iter().any(|field| field.global == *global) || COMPUTED.contains(global);
+                assert!(known, "{program}: {global}");
+            }
         }
     }
 }

@@ -7,7 +7,7 @@ use aya::{
     programs::{BtfTracePoint, ProgramError},
 };
 
-use super::btf::Btf;
+use super::{btf::Btf, object::Types};
 use crate::sensor::Hook;
 
 /// A program that runs.
@@ -53,18 +53,17 @@ impl ProgramStats {
 }
 
 /// Why a hook can't be used here; the text is for the user.
-pub(super) fn attach(
-    ebpf: &mut Ebpf,
-    hook: &'static Hook,
-    btf: &(Btf, aya::Btf),
-) -> Result<Attached, String> {
-    check_prototype(hook, &btf.0)?;
+pub(super) fn attach(ebpf: &mut Ebpf, hook: &'static Hook, types: &Types) -> Result<Attached, String> {
+    check_prototype(hook, &types.btf)?;
+    if let Some(error) = types.offsets.lacking(hook.name) {
+        return Err(error.to_string());
+    }
     let program: &mut BtfTracePoint = ebpf
         .program_mut(hook.name)
         .ok_or_else(|| format!("the kernel half has no program `{}`", hook.name))?
         .try_into()
         .map_err(|error: ProgramError| error.to_string())?;
-    program.load(hook.name, &btf.1).map_err(|error| refusal(&error))?;
+    program.load(hook.name, &types.system).map_err(|error| refusal(&error))?;
     program.attach().map_err(|error| refusal(&error))?;
     let fd = program.fd().map_err(|error| refusal(&error))?.as_fd_raw();
     Ok(Attached { hook, fd })

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use agent_ebpf::contract::{
     control::Bucket,
-    slot::{CACHE_CELLS, OVERFLOW, cache_hit, cache_index, cache_pack},
+    slot::{CACHE_CELLS, EXCLUDED, OVERFLOW, cache_hit, cache_index},
 };
 use aya::maps::{HashMap, MapData, MapError, Queue};
 
@@ -45,13 +45,37 @@ impl Slots {
     pub fn unbind(&mut self, slot: u32, cgroup_id: u64) {
         // Not there any more: somebody else's business is done already.
         let _ = self.by_cgroup.remove(&cgroup_id);
-        if let (Some(packed), [cell]) =
-            (cache_pack(cgroup_id, slot), self.cache.words(cache_index(cgroup_id)))
-        {
-            // Only if it still is this cgroup's: a program may put another one there at any time.
-            let _ = cell.compare_exchange(packed, 0, Ordering::Relaxed, Ordering::Relaxed);
-        }
+        self.forget_cached(cgroup_id);
         self.owners.store(slot, 0, 0);
+    }
+
+    /// From now on, programs pass over the cgroup. Its slot, if it has one, is to be given back a while later: a
+    /// program under way may still write to it, or put it into the cache once more.
+    pub fn exclude(&mut self, cgroup_id: u64) -> Result<Option<u32>, MapError> {
+        let slot = self.owners().find(|(_, owner)| *owner == cgroup_id).map(|(slot, _)| slot);
+        self.by_cgroup.insert(cgroup_id, EXCLUDED, 0)?;
+        self.forget_cached(cgroup_id);
+        if let Some(slot) = slot {
+            self.owners.store(slot, 0, 0);
+        }
+        Ok(slot)
+    }
+
+    /// Ends [`Self::exclude`], because the cgroup has died or somebody wants to observe it again.
+    pub fn include(&mut self, cgroup_id: u64) {
+        let _ = self.by_cgroup.remove(&cgroup_id);
+        self.forget_cached(cgroup_id);
+    }
+
+    /// Makes programs ask the hash about this cgroup again.
+    pub fn forget_cached(&self, cgroup_id: u64) {
+        if let [cell] = self.cache.words(cache_index(cgroup_id)) {
+            let seen = cell.load(Ordering::Relaxed);
+            if cache_hit(seen, cgroup_id).is_some() {
+                // Only if it still is this cgroup's: a program may put another one there at any time.
+                let _ = cell.compare_exchange(seen, 0, Ordering::Relaxed, Ordering::Relaxed);
+            }
+        }
     }
 
     /// Makes an unbound slot, whose counters were zeroed, free for the next cgroup.

@@ -38,7 +38,7 @@ pub struct Figures {
     pub programs: Vec<Attached>,
     /// Bounds by name.
     pub limits: Vec<(&'static str, f64)>,
-    /// Bytes of kernel memory in the tables and rings.
+    /// Bytes of kernel memory in all maps.
     pub kernel_bytes: u64,
 }
 
@@ -82,11 +82,23 @@ impl Agent {
         process::expose(
             page,
             &bases.iter().map(|(base, account)| (base, &account.process)).collect::<Vec<_>>(),
+        )?;
+        page.counter(
+            "podwitness_events_throttled",
+            "Events of a container that its token bucket has refused (events.rate, events.burst)",
+            &[],
+            bases
+                .iter()
+                .filter(|(_, account)| account.throttled > 0)
+                .map(|(base, account)| (base, vec![], account.throttled)),
         )
     }
 
     fn expose_sensors(&self, page: &mut Page<'_>) -> std::fmt::Result {
-        let calls = lock(&self.ledger).syscalls();
+        let (calls, discarded) = {
+            let ledger = lock(&self.ledger);
+            (ledger.syscalls(), ledger.discarded())
+        };
         let mut outcomes = Vec::new();
         let mut untracked = Vec::new();
         for sensor in SensorId::ALL {
@@ -94,15 +106,18 @@ impl Agent {
             let delivered = self.deliveries.delivered(sensor);
             let kernel = self.kernel.of(sensor);
             // System calls don't travel one by one: what the tables hold is delivered.
-            let (seen, delivered) = match sensor {
-                SensorId::Syscalls => (calls.total() + kernel.filtered, calls.total()),
-                _ => (kernel.seen, delivered),
+            let (seen, delivered, filtered) = match sensor {
+                SensorId::Syscalls => {
+                    let filtered = kernel.filtered + discarded;
+                    (calls.total() + filtered, calls.total(), filtered)
+                }
+                _ => (kernel.seen, delivered, kernel.filtered),
             };
             let name = sensor.name();
             outcomes.extend([
                 ([name, "seen"], seen),
                 ([name, "delivered"], delivered),
-                ([name, "filtered"], kernel.filtered),
+                ([name, "filtered"], filtered),
                 ([name, "throttled"], kernel.throttled),
                 ([name, "lost"], kernel.lost),
             ]);
@@ -167,7 +182,7 @@ impl Agent {
         )?;
         page.own_gauge(
             "podwitness_kernel_memory",
-            "Kernel memory in tables and rings",
+            "Kernel memory in all maps, as the kernel accounts it",
             Some(Unit::Bytes),
             [],
             [([], self.figures.kernel_bytes as f64)],
@@ -237,6 +252,13 @@ impl Agent {
             None,
             [],
             [([], slots.used as f64)],
+        )?;
+        page.own_gauge(
+            "podwitness_excluded_cgroups",
+            "Cgroups that nobody wants to observe",
+            None,
+            [],
+            [([], lock(&self.ledger).excluded() as f64)],
         )?;
         page.own_counter(
             "podwitness_slots_recycled",

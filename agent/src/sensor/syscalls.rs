@@ -27,6 +27,9 @@ pub const SENSOR: Sensor = Sensor {
     ],
 };
 
+/// Failed calls by slot, then by number and errno.
+pub type ErrorsBySlot = BTreeMap<u32, BTreeMap<(u16, u16), u64>>;
+
 /// Where the programs count.
 pub struct Tables {
     pub banks: Table<Bank>,
@@ -63,9 +66,8 @@ impl Tables {
         }
     }
 
-    /// Errors by slot, then by number and errno.
-    pub fn read_errors(&self) -> BTreeMap<u32, BTreeMap<(u16, u16), u64>> {
-        let mut errors: BTreeMap<u32, BTreeMap<(u16, u16), u64>> = BTreeMap::new();
+    pub fn read_errors(&self) -> ErrorsBySlot {
+        let mut errors = ErrorsBySlot::new();
         self.each_error(|key, count| {
             let (slot, number, errno) = error_parts(key.load(Ordering::Relaxed));
             let count = count.load(Ordering::Relaxed);

@@ -9,7 +9,7 @@ pub use agent_ebpf::contract::tcp::TcpEvent;
 use agent_ebpf::contract::{
     event::EventKind,
     stats::SensorId,
-    tcp::{ABORTED, ACTIVE, DURATION_KNOWN},
+    tcp::{ABORTED, ACTIVE, DURATION_KNOWN, SIDE_UNKNOWN},
 };
 
 use super::{Hook, Sensor, syscalls::errno_name};
@@ -129,8 +129,16 @@ pub(super) fn detail(kind: EventKind, event: &TcpEvent) -> observation::Tcp {
         duration: duration(event),
         reason: if kind == EventKind::TcpConnect { failure(event) } else { None },
         errno: if event.errno == 0 { None } else { errno_name(event.errno.into()) },
-        side: if event.flags & ACTIVE == 0 { "server" } else { "client" },
+        side: side(event.flags),
         netns: event.netns,
+    }
+}
+
+fn side(flags: u32) -> Option<&'static str> {
+    match flags {
+        _ if flags & SIDE_UNKNOWN != 0 => None,
+        _ if flags & ACTIVE != 0 => Some("client"),
+        _ => Some("server"),
     }
 }
 

@@ -31,7 +31,7 @@ const SAMPLES: [(&str, [&str; 3]); 23] = [
     ("ring.rare_size", ["4KiB", "64KiB", "1GiB"]),
     ("ring.poll_min", ["2ms", "3ms", "50ms"]),
     ("ring.poll_max", ["1ms", "51ms", "1s"]),
-    ("limits.slots", ["2", "3", "65536"]),
+    ("limits.slots", ["2", "3", "65535"]),
     ("limits.map_memory", ["8MiB", "16GiB", "8388609"]),
     ("limits.containers", ["16", "17", "1000000"]),
     ("limits.sockets", ["16", "17", "16777216"]),

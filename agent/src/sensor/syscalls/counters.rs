@@ -102,7 +102,7 @@ pub fn expose(page: &mut Page<'_>, rows: &[(&[&str; 5], &Counters)]) -> std::fmt
             });
             let folded = (counters.errors_folded > 0)
                 .then(|| (*labels, vec!["other", "other"], counters.errors_folded));
-            merged(told).into_iter().chain(folded)
+            merged(told.chain(folded))
         }),
     )?;
     let bounds = BOUNDS_NS.map(|ns| ns as f64 / 1e9);

@@ -35,6 +35,7 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
         "blocked" => calls::blocked(&arguments)?,
         "connect" => tcp::connect::run(&arguments)?,
         "abort" => tcp::abort(&arguments)?,
+        "hold" => tcp::hold(&arguments)?,
         "listen" => tcp::listen(&arguments)?,
         "loopback" => tcp::loopback(&arguments)?,
         "spawn" => process::spawn(&arguments)?,

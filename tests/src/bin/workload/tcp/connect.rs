@@ -24,18 +24,19 @@ struct Seen {
     latencies: Vec<Duration>,
 }
 
-/// `--addr A --count N [--threads T] [--netns PATH]`: blocking connects, each measured from just before to
-/// just after connect(2), so that the kernel's own measure can't be longer.
+/// `--addr A --count N [--threads T] [--netns PATH] [--nonblocking true]`: connects, each measured from just before
+/// connect(2) until its outcome is known here, so that the kernel's own measure can't be longer.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     enter_netns(arguments)?;
     let address: SocketAddr = arguments.required("addr")?;
     let count: u64 = arguments.required("count")?;
     let threads: u64 = arguments.or("threads", 1)?;
+    let nonblocking = arguments.or("nonblocking", false)?;
     ready()?;
     let workers: Result<Vec<_>, _> = (0..threads)
         .map(|index| {
             let part = share(count, threads, index);
-            thread::Builder::new().name("pw-connect".into()).spawn(move || work(address, part))
+            thread::Builder::new().name("pw-connect".into()).spawn(move || work(address, part, nonblocking))
         })
         .collect();
     let mut tids = Vec::new();
@@ -60,14 +61,17 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
-fn work(address: SocketAddr, count: u64) -> Result<Seen> {
+fn work(address: SocketAddr, count: u64, nonblocking: bool) -> Result<Seen> {
     // SAFETY: gettid takes nothing and can't fail.
     let tid = unsafe { libc::gettid() };
     let mut seen = Seen { tid, ..Seen::default() };
     for _ in 0..count {
-        let socket = Socket::new(address, 0)?;
+        let socket = Socket::new(address, if nonblocking { libc::SOCK_NONBLOCK } else { 0 })?;
         let begin = Instant::now();
-        let result = socket.connect(address);
+        let result = match socket.connect(address) {
+            Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => socket.outcome(),
+            result => result,
+        };
         seen.latencies.push(begin.elapsed());
         let errno = result.err().and_then(|error| error.raw_os_error()).unwrap_or(0);
         *seen.results.entry(errno).or_default() += 1;
@@ -95,6 +99,32 @@ impl Socket {
         match address {
             SocketAddr::V4(address) => self.connect_raw(&raw_v4(address)),
             SocketAddr::V6(address) => self.connect_raw(&raw_v6(address)),
+        }
+    }
+
+    /// Waits for the outcome of an attempt in non-blocking mode.
+    fn outcome(&self) -> io::Result<()> {
+        let mut wait = libc::pollfd { fd: self.0.as_raw_fd(), events: libc::POLLOUT, revents: 0 };
+        // SAFETY: one pollfd, valid for the call.
+        if unsafe { libc::poll(&raw mut wait, 1, -1) } != 1 {
+            return Err(io::Error::last_os_error());
+        }
+        let mut error = 0_i32;
+        let mut length = size_of_val(&error) as libc::socklen_t;
+        // SAFETY: the value and its length are ours and valid for the call.
+        let result = unsafe {
+            libc::getsockopt(
+                self.0.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_ERROR,
+                (&raw mut error).cast(),
+                &raw mut length,
+            )
+        };
+        match (result, error) {
+            (0, 0) => Ok(()),
+            (0, errno) => Err(io::Error::from_raw_os_error(errno)),
+            _ => Err(io::Error::last_os_error()),
         }
     }
 

@@ -84,6 +84,24 @@ fn loopback_part(count: u64) -> Result<()> {
     Ok(())
 }
 
+/// `--count N`: N connections over loopback, both ends here, open until the word to close them.
+pub(crate) fn hold(arguments: &Arguments) -> Result<()> {
+    enter_netns(arguments)?;
+    let count: u64 = arguments.required("count")?;
+    ready()?;
+    let listener = listener(SocketAddr::from(([127, 0, 0, 1], 0)))?;
+    let mut ends = Vec::new();
+    for _ in 0..count {
+        ends.push(TcpStream::connect(listener.local_addr()?)?);
+        ends.push(listener.accept()?.0);
+    }
+    report(&json!({ "held": count }));
+    crate::wait_for_line()?;
+    drop(ends);
+    report(&json!({ "closed": count }));
+    Ok(())
+}
+
 /// Lets close(2) reset the connection, which leaves no TIME_WAIT behind: ports don't run out.
 fn reset_on_close(stream: &TcpStream) -> Result<()> {
     let linger = libc::linger { l_onoff: 1, l_linger: 0 };

@@ -1,0 +1,199 @@
+//! Answers out of several shelves.
+
+use std::sync::atomic::Ordering;
+
+use super::{Container, Names, Pod, Shelves, Source, Workload};
+use crate::identity::{Engine, Labels, Placement};
+
+/// What somebody is called, as far as it is known now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Named {
+    pub labels: Labels,
+    /// Whether there is nothing to wait for: no source that is connected could add a name.
+    pub complete: bool,
+    /// Whether there is nothing to add, whatever source may come yet.
+    pub settled: bool,
+    /// Whether the pod asks to be observed, or not to be.
+    pub observe: Option<bool>,
+    /// Who gave the name of the pod: None where there is no pod, `Some(None)` where nobody knows it.
+    pub pod_source: Option<Option<Source>>,
+    /// The same of the container.
+    pub container_source: Option<Option<Source>>,
+}
+
+impl Named {
+    /// Nobody has to be asked.
+    fn by_path(placement: &Placement) -> Self {
+        Self {
+            labels: placement.labels(),
+            complete: true,
+            settled: true,
+            observe: None,
+            pod_source: None,
+            container_source: None,
+        }
+    }
+}
+
+impl Names {
+    /// What the one at this place is called. For a container that no source knows, the labels are those of the
+    /// path alone.
+    pub fn labels(&self, placement: &Placement) -> Named {
+        let shelves = self.read();
+        match placement {
+            Placement::Pod { uid, container, .. } => {
+                let id = container.as_ref().map(|container| container.id.as_str());
+                self.in_pod(&shelves, placement, uid, id)
+            }
+            Placement::Container { engine, id, .. } => match engine {
+                Engine::Docker => plain(&shelves, placement, id, Source::Docker),
+                Engine::Podman => plain(&shelves, placement, id, Source::Podman),
+                Engine::Namespace(name) if of_kubernetes(name) => self.outside(&shelves, placement, id),
+                Engine::Namespace(_) | Engine::Lxc => Named::by_path(placement),
+            },
+            Placement::Host | Placement::Unit { .. } | Placement::Cgroup { .. } => Named::by_path(placement),
+        }
+    }
+
+    fn in_pod(&self, shelves: &Shelves, placement: &Placement, uid: &str, id: Option<&str>) -> Named {
+        let mut named = Named::by_path(placement);
+        let container = id.and_then(|id| shelves.container(id));
+        let says = container.as_ref().and_then(|(_, container)| container.pod_uid.as_deref());
+        let pod = match (shelves.pod(uid), says) {
+            (None, Some(other)) => shelves.pod(other),
+            (pod, _) => pod,
+        };
+        if let (Some((source, container)), Some(says)) = (&container, says)
+            && !shelves.same_pod(uid, says)
+            && shelves.containers[*source as usize].dispute(&container.id)
+        {
+            // The cgroup's path is right: the kubelet made it.
+            self.contradictions.fetch_add(1, Ordering::Relaxed);
+        }
+        if let Some((_, pod)) = &pod {
+            name_pod(&mut named, pod, shelves.workload(&pod.uid));
+        }
+        if let Some((_, container)) = &container {
+            named.labels.container = container_label(container);
+        }
+        let is_named = pod.is_some() && (id.is_none() || container.is_some());
+        let owner_known = shelves.pods[Source::Kubernetes as usize].get(uid).is_some()
+            || pod.as_ref().is_some_and(|(source, _)| *source == Source::Kubernetes);
+        named.complete = !shelves.may_answer(&missing(is_named, owner_known));
+        named.settled = is_named && owner_known;
+        named.pod_source = Some(pod.map(|(source, _)| source));
+        named.container_source = id.map(|_| container.map(|(source, _)| source));
+        named
+    }
+
+    /// A container of Kubernetes' runtime whose path doesn't name its pod.
+    fn outside(&self, shelves: &Shelves, placement: &Placement, id: &str) -> Named {
+        let found = shelves.container(id);
+        if let Some(uid) = found.as_ref().and_then(|(_, container)| container.pod_uid.as_deref())
+            && shelves.pod(uid).is_some()
+        {
+            return self.in_pod(shelves, placement, uid, Some(id));
+        }
+        let mut named = Named::by_path(placement);
+        named.complete = !shelves.may_answer(&[Source::Cri]);
+        named.settled = false;
+        named.container_source = Some(None);
+        named
+    }
+}
+
+impl Shelves {
+    fn pod(&self, uid: &str) -> Option<(Source, &Pod)> {
+        Source::ALL.into_iter().find_map(|source| Some((source, self.pods[source as usize].get(uid)?)))
+    }
+
+    fn container(&self, id: &str) -> Option<(Source, &Container)> {
+        let mut sources = Source::FOR_CONTAINERS.into_iter();
+        sources.find_map(|source| Some((source, self.containers[source as usize].get(id)?)))
+    }
+
+    fn workload(&self, uid: &str) -> Option<&Workload> {
+        self.pods.iter().find_map(|shelf| shelf.get(uid)?.workload.as_ref())
+    }
+
+    /// Whether both are names of one pod.
+    fn same_pod(&self, one: &str, other: &str) -> bool {
+        let same = |pod: &Pod| {
+            let is = |name: &str| pod.uid == name || pod.aliases.iter().any(|alias| alias == name);
+            is(one) && is(other)
+        };
+        one == other || self.pods.iter().filter_map(|shelf| shelf.get(one)).any(same)
+    }
+
+    fn may_answer(&self, sources: &[Source]) -> bool {
+        sources.iter().any(|source| self.states[*source as usize].may_answer())
+    }
+}
+
+/// Who could still add something to a container of a pod. Owners are Kubernetes' knowledge.
+fn missing(is_named: bool, owner_known: bool) -> Vec<Source> {
+    match (is_named, owner_known) {
+        (true, true) => Vec::new(),
+        (true, false) => vec![Source::Kubernetes],
+        (false, _) => vec![Source::Kubernetes, Source::Cri],
+    }
+}
+
+fn plain(shelves: &Shelves, placement: &Placement, id: &str, source: Source) -> Named {
+    let mut named = Named::by_path(placement);
+    let container = shelves.containers[source as usize].get(id);
+    if let Some(container) = container {
+        named.labels.workload.clone_from(&container.name);
+        named.labels.container.clone_from(&container.name);
+    }
+    named.complete = container.is_some() || !shelves.may_answer(&[source]);
+    named.settled = container.is_some();
+    named.container_source = Some(container.map(|_| source));
+    named
+}
+
+fn name_pod(named: &mut Named, pod: &Pod, workload: Option<&Workload>) {
+    let (kind, name) = workload.map_or(("Pod", pod.name.as_str()), |owner| (&owner.kind, &owner.name));
+    named.labels.namespace.clone_from(&pod.namespace);
+    named.labels.pod.clone_from(&pod.name);
+    kind.clone_into(&mut named.labels.workload_kind);
+    name.clone_into(&mut named.labels.workload);
+    named.observe = pod.observe;
+}
+
+/// A sandbox that only waits has no name. One that holds the containers themselves says so; a container can't
+/// be called like that.
+fn container_label(container: &Container) -> String {
+    match (&container.sandbox_runtime, container.is_sandbox) {
+        (Some(runtime), true) => format!("sandbox:{runtime}"),
+        (None, true) => String::new(),
+        (_, false) => container.name.clone(),
+    }
+}
+
+/// Whether the containers of this containerd namespace, or with this prefix, are the kubelet's.
+fn of_kubernetes(namespace: &str) -> bool {
+    matches!(namespace, "k8s.io" | "cri-containerd" | "containerd" | "crio" | "kata")
+}
+
+/// How many of the facts that the source has just brought are at odds with another source's.
+pub(super) fn contradictions(shelves: &mut Shelves, source: Source) -> u64 {
+    let pods = shelves.pods[source as usize].take_fresh();
+    let containers = shelves.containers[source as usize].take_fresh();
+    let mut found = 0;
+    for other in Source::ALL.into_iter().filter(|other| *other != source) {
+        for uid in &pods {
+            let both = (shelves.pods[source as usize].get(uid), shelves.pods[other as usize].get(uid));
+            if let (Some(one), Some(two)) = both {
+                found += u64::from((&one.namespace, &one.name) != (&two.namespace, &two.name));
+            }
+        }
+        for id in &containers {
+            let uid_of = |source: Source| shelves.containers[source as usize].get(id)?.pod_uid.as_deref();
+            if let (Some(one), Some(two)) = (uid_of(source), uid_of(other)) {
+                found += u64::from(!shelves.same_pod(one, two));
+            }
+        }
+    }
+    found
+}

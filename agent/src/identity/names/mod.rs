@@ -1,0 +1,195 @@
+//! Names: what the cluster and the runtimes call those that the kernel knows by cgroup.
+//!
+//! Sources fill the store, each its own shelf, in their own time; the registry asks it. What one source lacks
+//! another fills. Where two disagree, the cgroup's own uid decides, then the order of [`Source`], and it is counted.
+//! Facts about what is gone stay for a grace, because its events and counters arrive late. No function here reads
+//! a clock.
+
+mod answer;
+mod fact;
+mod shelf;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    sync::{
+        PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use self::shelf::Shelf;
+pub use self::{
+    answer::Named,
+    fact::{Container, Pod, Source, SourceState, Workload},
+};
+
+/// How much is kept, and for how long.
+#[derive(Clone, Copy, Debug)]
+pub struct NameBounds {
+    /// Most pods, and most containers, of each source, dead ones included (`limits.containers`).
+    pub containers: usize,
+    /// How long facts outlive what they are about.
+    pub grace: Duration,
+}
+
+/// Thread-safe; questions take a shared lock only, and no lock is held beyond a call.
+#[derive(Debug)]
+pub struct Names {
+    shelves: RwLock<Shelves>,
+    generation: AtomicU64,
+    contradictions: AtomicU64,
+    /// Facts by the place from which they were used: those of pods, then those of containers.
+    used: [[AtomicU64; Source::ALL.len() + 1]; 2],
+}
+
+#[derive(Debug)]
+struct Shelves {
+    pods: [Shelf<Pod>; Source::ALL.len()],
+    containers: [Shelf<Container>; Source::ALL.len()],
+    states: [SourceState; Source::ALL.len()],
+}
+
+/// Numbers about the store.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NameStats {
+    /// Containers and pods that were named, by the source of the pod's name and by the one of the container's;
+    /// in the order of [`Source::ALL`], and last those that no source has named.
+    pub pods_named: [u64; Source::ALL.len() + 1],
+    pub containers_named: [u64; Source::ALL.len() + 1],
+    pub contradictions: u64,
+    /// Facts turned away because a shelf was full of the living.
+    pub refused: u64,
+    /// Facts that are held now, about the living and the dead.
+    pub facts: usize,
+}
+
+impl Names {
+    /// Knows nothing, and no source is there.
+    pub fn new(bounds: NameBounds) -> Self {
+        let shelves = Shelves {
+            pods: std::array::from_fn(|_| Shelf::new(bounds)),
+            containers: std::array::from_fn(|_| Shelf::new(bounds)),
+            states: [SourceState::Absent; Source::ALL.len()],
+        };
+        Self {
+            shelves: RwLock::new(shelves),
+            generation: AtomicU64::new(0),
+            contradictions: AtomicU64::new(0),
+            used: Default::default(),
+        }
+    }
+
+    /// A pod is there, or has changed.
+    pub fn put_pod(&self, source: Source, pod: Pod, now: Instant) {
+        let mut shelves = self.write();
+        if shelves.pods[source as usize].put(pod, now) {
+            self.changed(&mut shelves, source);
+        }
+    }
+
+    /// A pod is gone: by its uid, not by an alias.
+    pub fn forget_pod(&self, source: Source, uid: &str, now: Instant) {
+        self.write().pods[source as usize].bury(uid, now);
+    }
+
+    /// A container or a sandbox is there, or has changed.
+    pub fn put_container(&self, source: Source, container: Container, now: Instant) {
+        let mut shelves = self.write();
+        if shelves.containers[source as usize].put(container, now) {
+            self.changed(&mut shelves, source);
+        }
+    }
+
+    /// A container or a sandbox is gone.
+    pub fn forget_container(&self, source: Source, id: &str, now: Instant) {
+        self.write().containers[source as usize].bury(id, now);
+    }
+
+    /// All that the source knows, after a list: what isn't in it is gone.
+    pub fn replace(&self, source: Source, pods: Vec<Pod>, containers: Vec<Container>, now: Instant) {
+        let mut shelves = self.write();
+        let changed = shelves.pods[source as usize].replace(pods, now);
+        if shelves.containers[source as usize].replace(containers, now) || changed {
+            self.changed(&mut shelves, source);
+        }
+    }
+
+    /// Whether the source can be asked.
+    pub fn set_state(&self, source: Source, state: SourceState) {
+        let mut shelves = self.write();
+        if std::mem::replace(&mut shelves.states[source as usize], state) != state {
+            self.generation.fetch_add(1, Ordering::Release);
+        }
+    }
+
+    /// The state of every source, in the order of [`Source::ALL`].
+    pub fn states(&self) -> [(Source, SourceState); Source::ALL.len()] {
+        let shelves = self.read();
+        Source::ALL.map(|source| (source, shelves.states[source as usize]))
+    }
+
+    /// Changes whenever an answer may have changed: a fact came, or a source's state.
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// How often two sources, or a source and the kernel, have disagreed; once for each pair of facts.
+    pub fn contradictions(&self) -> u64 {
+        self.contradictions.load(Ordering::Relaxed)
+    }
+
+    /// The answer has been put to use: counts where its parts came from.
+    pub fn used(&self, named: &Named) {
+        let place = |source: Option<Source>| source.map_or(Source::ALL.len(), |source| source as usize);
+        for (counts, source) in self.used.iter().zip([named.pod_source, named.container_source]) {
+            if let Some(source) = source {
+                counts[place(source)].fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Forgets who has been gone for the grace. Call it every few seconds.
+    pub fn expire(&self, now: Instant) {
+        let mut shelves = self.write();
+        for shelf in &mut shelves.pods {
+            shelf.expire(now);
+        }
+        for shelf in &mut shelves.containers {
+            shelf.expire(now);
+        }
+    }
+
+    pub fn stats(&self) -> NameStats {
+        let shelves = self.read();
+        let [pods_named, containers_named] =
+            [0, 1].map(|of: usize| self.used[of].each_ref().map(|count| count.load(Ordering::Relaxed)));
+        let sizes = shelves.pods.iter().map(Shelf::len).chain(shelves.containers.iter().map(Shelf::len));
+        let refused =
+            shelves.pods.iter().map(Shelf::refused).chain(shelves.containers.iter().map(Shelf::refused));
+        NameStats {
+            pods_named,
+            containers_named,
+            contradictions: self.contradictions(),
+            refused: refused.sum(),
+            facts: sizes.sum(),
+        }
+    }
+
+    /// Something new is on the shelves of the source: compares it with the others'.
+    fn changed(&self, shelves: &mut Shelves, source: Source) {
+        let found = answer::contradictions(shelves, source);
+        self.contradictions.fetch_add(found, Ordering::Relaxed);
+        self.generation.fetch_add(1, Ordering::Release);
+    }
+
+    // A panic elsewhere leaves no half-done change behind that matters more than going on.
+    fn read(&self) -> RwLockReadGuard<'_, Shelves> {
+        self.shelves.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Shelves> {
+        self.shelves.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}

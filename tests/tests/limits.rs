@@ -1,0 +1,66 @@
+//! Bounds: what happens when there is more of something than there is room for.
+
+use integration_tests::{
+    Agent, Cgroup, Metrics, Options, Workload, require_kernel,
+    wait::{PATIENCE, wait_until},
+};
+
+const CALLS: &str = "podwitness_syscalls_total";
+
+/// More cgroups come and go than there are slots in the kernel's tables: each is counted for itself.
+#[test]
+fn slots_of_dead_cgroups_are_used_again() {
+    require_kernel!();
+    let agent = Agent::start(Options::default().flag("limits-slots", "64"));
+    let mut cgroups = Vec::new();
+    for index in 0..200 {
+        let cgroup = Cgroup::new("churn");
+        let calls = (1000 + index).to_string();
+        let mut workload = Workload::born_in(&["syscalls", "--getppid", &calls], &cgroup);
+        workload.go();
+        workload.report();
+        workload.finish();
+        cgroup.remove();
+        cgroups.push(cgroup);
+    }
+    wait_until(PATIENCE, "every one of them is counted for itself", || {
+        let metrics = agent.scrape();
+        cgroups.iter().zip(1000..).all(|(cgroup, calls)| {
+            let count = metrics.count(CALLS, &[("workload", cgroup.path()), ("syscall", "getppid")]);
+            assert!(count <= calls, "{}: {count}, but {calls} were made", cgroup.path());
+            count == calls
+        })
+    });
+}
+
+/// More cgroups at once than there are slots: what has no slot of its own is counted together, not lost.
+#[test]
+fn calls_without_a_slot_are_counted_together() {
+    require_kernel!();
+    let agent = Agent::start(Options::default().flag("limits-slots", "4"));
+    let of_others = |metrics: &Metrics| {
+        let unknown = metrics.series(CALLS, &[("syscall", "getppid"), ("workload_kind", "unknown")]);
+        unknown.iter().map(|series| series.value).sum::<f64>()
+    };
+    let before = of_others(&agent.scrape());
+    let mut alive = Vec::new();
+    for _ in 0..16 {
+        let cgroup = Cgroup::new("crowd");
+        let (workload, _) = Workload::run(&["syscalls", "--getppid", "1000"], &cgroup);
+        alive.push((workload, cgroup));
+    }
+    let own = |metrics: &Metrics, cgroup: &Cgroup| {
+        metrics.sum(CALLS, &[("workload", cgroup.path()), ("syscall", "getppid")])
+    };
+    wait_until(PATIENCE, "all calls are counted somewhere", || {
+        let metrics = agent.scrape();
+        let of_ours: f64 = alive.iter().map(|(_, cgroup)| own(&metrics, cgroup)).sum();
+        of_ours + of_others(&metrics) - before >= 16_000.0
+    });
+    let metrics = agent.scrape();
+    assert!(of_others(&metrics) - before >= 12_000.0, "four slots can't hold more than four cgroups");
+    for (_, cgroup) in &alive {
+        let own = own(&metrics, cgroup);
+        assert!(own == 0.0 || own == 1000.0, "{}: {own}: a cgroup has a slot or it has none", cgroup.path());
+    }
+}
