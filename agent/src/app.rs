@@ -26,7 +26,7 @@ use crate::{
     config::{Config, Effective},
     doctor::Table,
     http::{self, Health, Listener, Scrapes},
-    identity::{Bounds, Registry, Tree},
+    identity::{Bounds, Hierarchy, Registry, Tree},
     kernel::{Kernel, Loaded, Settings, map_memory, possible_cpus},
     ledger::Ledger,
     live::Hub,
@@ -62,8 +62,8 @@ pub fn run(config: &Config, effective: &Effective) -> Result<()> {
 }
 
 /// Loads the kernel half for this configuration.
-pub fn load(config: &Config) -> Result<Loaded> {
-    let settings = settings(config)?;
+pub fn load(config: &Config, hierarchy: Hierarchy) -> Result<Loaded> {
+    let settings = settings(config, hierarchy)?;
     Kernel::load(&settings, |sensor| is_enabled(config, sensor))
         .context("cannot load the kernel programs; `podwitness doctor` says what this machine lacks")
 }
@@ -76,8 +76,9 @@ async fn serve(config: &Config) -> Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
 
-    let Loaded { kernel, rings, slots, stats, banks, errors, cpus } = load(config)?;
-    let registry = Arc::new(registry(config)?);
+    let tree = Tree::find(config.identity.hierarchy)?;
+    let Loaded { kernel, rings, slots, stats, banks, errors, cpus } = load(config, tree.hierarchy())?;
+    let registry = Arc::new(registry(config, tree));
     let figures_slots = slots.count();
     let tables =
         config.sensors.syscalls.then(|| syscalls::Tables { banks, errors, cpus, slots: slots.count() });
@@ -175,8 +176,7 @@ fn print_start(metrics: &Listener, debug: &Listener, sensors: &[(SensorId, State
     out.flush().context("cannot write to standard output")
 }
 
-fn registry(config: &Config) -> Result<Registry> {
-    let tree = Tree::find()?;
+fn registry(config: &Config, tree: Tree) -> Registry {
     if !tree.is_whole() {
         tracing::warn!(
             mount = %tree.directory().display(),
@@ -188,7 +188,7 @@ fn registry(config: &Config) -> Result<Registry> {
         hold: config.identity.hold,
         grace: config.metrics.grace,
     };
-    Ok(Registry::new(tree, bounds))
+    Registry::new(tree, bounds)
 }
 
 /// Whether the configuration wants this sensor.
@@ -203,7 +203,7 @@ pub fn is_enabled(config: &Config, sensor: SensorId) -> bool {
     }
 }
 
-fn settings(config: &Config) -> Result<Settings> {
+fn settings(config: &Config, hierarchy: Hierarchy) -> Result<Settings> {
     let cpus = possible_cpus().context("cannot read how many CPUs there can be")?;
     let slots = slots_within(config.limits.map_memory, config.limits.slots, cpus);
     if slots < config.limits.slots {
@@ -215,6 +215,7 @@ fn settings(config: &Config) -> Result<Settings> {
         );
     }
     Ok(Settings {
+        hierarchy,
         slots,
         excluded: u32::try_from(config.limits.containers).unwrap_or(u32::MAX),
         sockets: config.limits.sockets,

@@ -20,7 +20,7 @@ use crate::{
 pub fn run(config: &Config) -> Result<()> {
     let mut out = io::stdout();
     let mut failed = false;
-    for (name, verdict) in machine() {
+    for (name, verdict) in machine(config) {
         failed |= verdict.is_err();
         let (mark, text) = match &verdict {
             Ok(text) => ("ok", text),
@@ -28,7 +28,10 @@ pub fn run(config: &Config) -> Result<()> {
         };
         writeln!(out, "{name:<14} {mark:<12} {text}")?;
     }
-    match app::load(config) {
+    let loaded = Tree::find(config.identity.hierarchy)
+        .map_err(anyhow::Error::from)
+        .and_then(|tree| app::load(config, tree.hierarchy()));
+    match loaded {
         Ok(loaded) => {
             let (_running, states) = loaded.kernel.attach(|sensor| app::is_enabled(config, sensor));
             failed |= states.iter().any(|(_, state)| matches!(state, State::Unsupported { .. }));
@@ -64,8 +67,13 @@ impl fmt::Display for Table<'_> {
 
 type Verdict = Result<String, String>;
 
-fn machine() -> Vec<(&'static str, Verdict)> {
-    vec![("privilege", privilege()), ("kernel types", types()), ("cgroups", cgroups()), ("hooks", hooks())]
+fn machine(config: &Config) -> Vec<(&'static str, Verdict)> {
+    vec![
+        ("privilege", privilege()),
+        ("kernel types", types()),
+        ("cgroups", cgroups(config)),
+        ("hooks", hooks()),
+    ]
 }
 
 fn privilege() -> Verdict {
@@ -92,8 +100,8 @@ fn types() -> Verdict {
     Btf::from_system().map(|_| crate::kernel::SYSTEM_BTF.into()).map_err(|error| error.to_string())
 }
 
-fn cgroups() -> Verdict {
-    match Tree::find() {
+fn cgroups(config: &Config) -> Verdict {
+    match Tree::find(config.identity.hierarchy) {
         Ok(tree) if tree.is_whole() => Ok(tree.directory().display().to_string()),
         Ok(tree) => Err(format!(
             "{} shows a part of the hierarchy only: mount the host's, or run in its cgroup namespace",

@@ -47,6 +47,8 @@ pub const SIDE_UNKNOWN: u32 = 8;
 pub struct Socket {
     /// `CLOCK_MONOTONIC` ns: of connect(2) while connecting, of the handshake's end afterwards.
     pub since_ns: u64,
+    /// Cgroup of the caller; 0 where nobody called.
+    pub cgroup_id: u64,
     pub pid: u32,
     pub tid: u32,
     pub comm: [u8; super::COMM_LEN],

@@ -52,6 +52,8 @@ offsets! {
     SOCK_PROTOCOL,
     SOCK_ERR,
     SOCK_CGROUP,
+    SOCK_MEMCG,
+    MEMCG_CGROUP,
     INET_SOCK_SPORT,
     NET_INUM,
     FILES_FDT,

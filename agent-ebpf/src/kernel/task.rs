@@ -3,6 +3,7 @@
 use core::ptr::{null, null_mut};
 
 use aya_ebpf::{
+    Global,
     bindings::{BPF_F_NO_PREALLOC, BPF_LOCAL_STORAGE_GET_F_CREATE, bpf_map_type::BPF_MAP_TYPE_TASK_STORAGE},
     helpers::generated::{bpf_get_current_task_btf, bpf_task_storage_get},
 };
@@ -83,7 +84,12 @@ unsafe fn storage(task: KernelPtr, flags: u64) -> Option<*mut TaskState> {
     (!state.is_null()).then_some(state.cast())
 }
 
-/// Id of the task's cgroup in the v2 hierarchy: `task->cgroups->dfl_cgrp->kn->id`.
+/// Whether cgroups are those of the v1 memory controller, because the node has no v2 hierarchy.
+#[unsafe(no_mangle)]
+static BY_MEMORY: Global<u8> = Global::new(0);
+
+/// Id of the task's cgroup: `task->cgroups->dfl_cgrp->kn->id`, on a node with v1 alone
+/// `task->cgroups->subsys[memory_cgrp_id]->cgroup->kn->id`.
 ///
 /// # Safety
 ///
@@ -93,8 +99,29 @@ pub(crate) unsafe fn cgroup_id(task: KernelPtr) -> u64 {
     // SAFETY: every pointer of the chain is typed, as its predecessor was.
     unsafe {
         let css_set: KernelPtr = field(task, &offset::TASK_CGROUPS);
-        let cgroup: KernelPtr = field(css_set, &offset::CSS_SET_DFL_CGRP);
-        cgroup_of(cgroup)
+        if BY_MEMORY.load() == 0 {
+            return cgroup_of(field(css_set, &offset::CSS_SET_DFL_CGRP));
+        }
+        let css: KernelPtr = field(css_set, &offset::CSS_SET_MEMORY);
+        cgroup_of(field(css, &offset::CSS_CGROUP))
+    }
+}
+
+/// Id of a socket's cgroup, and on a node with v1 alone of the one its memory is charged to: 0 unless the kernel
+/// charges sockets.
+///
+/// # Safety
+///
+/// `sk` is BTF-typed.
+#[inline(always)]
+pub(crate) unsafe fn cgroup_of_socket(sk: KernelPtr) -> u64 {
+    // SAFETY: as above; loads through a null pointer give 0.
+    unsafe {
+        if BY_MEMORY.load() == 0 {
+            return cgroup_of(field(sk, &offset::SOCK_CGROUP));
+        }
+        let memcg: KernelPtr = field(sk, &offset::SOCK_MEMCG);
+        if memcg.is_null() { 0 } else { cgroup_of(field(memcg, &offset::MEMCG_CGROUP)) }
     }
 }
 

@@ -5,7 +5,7 @@ use agent_ebpf::contract::{
     event::EventKind,
     stats::SensorId,
 };
-use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
+use aya_ebpf::{Global, macros::btf_tracepoint, programs::BtfTracePointContext};
 
 use crate::kernel::{
     event::{Admission, Ring, fill_header, reserve, submit},
@@ -14,8 +14,10 @@ use crate::kernel::{
     offset, task,
 };
 
-/// `cgrp_dfl_root`, the v2 hierarchy, is the first that the kernel sets up (kernel/cgroup/cgroup.c).
-const DEFAULT_HIERARCHY: u32 = 0;
+/// The hierarchy that counts. `cgrp_dfl_root`, the v2 one, is 0 (kernel/cgroup/cgroup.c); the agent sets another
+/// number where there is none.
+#[unsafe(no_mangle)]
+static HIERARCHY: Global<u32> = Global::new(0);
 
 /// match-proto: `void(struct cgroup *cgrp, const char *path)`
 #[btf_tracepoint(function = "cgroup_mkdir")]
@@ -38,7 +40,7 @@ fn report(ctx: &BtfTracePointContext, kind: EventKind) -> i32 {
         let root: KernelPtr = field(cgroup, &offset::CGROUP_ROOT);
         (field::<u32>(root, &offset::CGROUP_ROOT_HIERARCHY_ID), task::cgroup_of(cgroup))
     };
-    if hierarchy != DEFAULT_HIERARCHY {
+    if hierarchy != HIERARCHY.load() {
         return 0;
     }
     let Some(mut entry) = reserve::<CgroupEvent>(SensorId::Cgroup, cgroup_id, Ring::Rare, Admission::Always)

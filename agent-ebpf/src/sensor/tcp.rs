@@ -79,8 +79,9 @@ fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
 fn attempt(sk: KernelPtr) {
     let current = task::current();
     // SAFETY: the current task.
-    let (pid, tid) = unsafe { task::ids(current) };
+    let ((pid, tid), cgroup_id) = unsafe { (task::ids(current), task::cgroup_id(current)) };
     let mut socket = Socket {
+        cgroup_id,
         // SAFETY: the helper takes nothing.
         since_ns: unsafe { bpf_ktime_get_ns() },
         pid,
@@ -135,7 +136,15 @@ fn established(sk: KernelPtr, old: u32) {
     // the agent, or one that found no room.
     let (kind, flags) =
         if old == TCP_SYN_SENT { (EventKind::TcpConnect, ACTIVE) } else { (EventKind::TcpAccept, 0) };
-    let socket = Socket { since_ns: now, pid: 0, tid: 0, comm: [0; 16], flags, phase: SOCKET_ESTABLISHED };
+    let socket = Socket {
+        since_ns: now,
+        cgroup_id: 0,
+        pid: 0,
+        tid: 0,
+        comm: [0; 16],
+        flags,
+        phase: SOCKET_ESTABLISHED,
+    };
     if SOCKETS.insert(sk as u64, socket, BPF_ANY as u64).is_err() {
         untracked(SensorId::Tcp);
     }
@@ -207,8 +216,14 @@ fn report(kind: EventKind, sk: KernelPtr, socket: Option<*mut Socket>, outcome: 
     if ids.0 != 0 && task::is_self(ids.0) {
         return filtered(SensorId::Tcp);
     }
-    // SAFETY: `sk` is the hook's typed argument.
-    let cgroup_id = unsafe { task::cgroup_of(field(sk, &offset::SOCK_CGROUP)) };
+    // SAFETY: `sk` is the hook's typed argument; an entry as above.
+    let cgroup_id = unsafe {
+        match (task::cgroup_of_socket(sk), socket) {
+            // The socket doesn't tell on a node with v1 alone: the caller's, then.
+            (0, Some(socket)) => (*socket).cgroup_id,
+            (cgroup_id, _) => cgroup_id,
+        }
+    };
     let Some(mut entry) = reserve::<TcpEvent>(SensorId::Tcp, cgroup_id, ring, Admission::Throttled) else {
         return;
     };
@@ -285,9 +300,9 @@ fn connect_returned(regs: KernelPtr, task: KernelPtr, result: i64, since_ns: Opt
     if task::is_self(ids.0) {
         return filtered(SensorId::Tcp);
     }
-    let cgroup = copied::<u64>(sk, &offset::SOCK_CGROUP) as KernelPtr;
-    let node = copied::<u64>(cgroup, &offset::CGROUP_KN) as KernelPtr;
-    let cgroup_id = copied::<u64>(node, &offset::KERNFS_NODE_ID);
+    // The socket is the caller's own.
+    // SAFETY: the current task.
+    let cgroup_id = unsafe { task::cgroup_id(task) };
     let Some(mut entry) = reserve::<TcpEvent>(SensorId::Tcp, cgroup_id, Ring::Rare, Admission::Throttled)
     else {
         return;

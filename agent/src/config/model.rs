@@ -10,6 +10,7 @@ use std::time::Duration;
 use tracing::Level;
 
 use super::options::OPTIONS;
+use crate::identity::Wanted;
 
 /// The whole configuration, validated.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,8 +104,10 @@ pub struct LimitsConfig {
 }
 
 /// Section `identity`.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IdentityConfig {
+    /// Whose cgroups tell containers apart.
+    pub hierarchy: Wanted,
     /// How long an unknown control group is tried before it counts as unknown.
     pub hold: Duration,
     /// Time between two walks over the control group tree.
@@ -140,7 +143,11 @@ impl Config {
             events: EventsConfig::default(),
             ring: RingConfig::default(),
             limits: LimitsConfig::default(),
-            identity: IdentityConfig::default(),
+            identity: IdentityConfig {
+                hierarchy: Wanted::Auto,
+                hold: Duration::ZERO,
+                scan_interval: Duration::ZERO,
+            },
             log: LogConfig { level: Level::INFO },
         }
     }

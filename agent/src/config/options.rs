@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use tracing::Level;
 
+use crate::identity::Wanted;
+
 use super::kind::{Address, Choice, Number, Reach, Size, Span, Switch};
 use super::spec::OptionSpec;
 
@@ -152,6 +154,13 @@ pub const OPTIONS: &[OptionSpec] = &[
         kind: &Number { min: 16, max: 1 << 24, field: |config| &mut config.limits.sockets },
     },
     OptionSpec {
+        key: "identity.hierarchy",
+        default: "auto",
+        doc: "Whose control groups tell containers apart: those of v2, also where v1 has the controllers, or \
+              those of the v1 memory controller. Auto takes v2 where it is mounted.",
+        kind: &Choice { names: HIERARCHIES, field: |config| &mut config.identity.hierarchy },
+    },
+    OptionSpec {
         key: "identity.hold",
         default: "10s",
         doc: "How long the container of an unknown control group is looked for before its events count as \
@@ -183,6 +192,9 @@ pub const OPTIONS: &[OptionSpec] = &[
 
 const POLL_MIN: Duration = Duration::from_millis(1);
 const POLL_MAX: Duration = Duration::from_secs(1);
+const HIERARCHIES: &[(&str, Wanted)] =
+    &[("auto", Wanted::Auto), ("v2", Wanted::V2), ("memory", Wanted::Memory)];
+
 const LEVELS: &[(&str, Level)] = &[
     ("error", Level::ERROR),
     ("warn", Level::WARN),

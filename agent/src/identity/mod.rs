@@ -15,4 +15,4 @@ mod tree;
 pub use cgroup_path::{Engine, LimitScope, Placement, PodContainer};
 pub use labels::Labels;
 pub use registry::{Bounds, Container, Listed, Registry, Resolution, ScanReport, Stats};
-pub use tree::{Tree, TreeError, Walk};
+pub use tree::{Hierarchy, Tree, TreeError, Walk, Wanted};

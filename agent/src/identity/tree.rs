@@ -1,25 +1,45 @@
 //! The cgroup v2 hierarchy as a directory tree: which id is which path.
 //!
-//! A cgroup's id is the inode number of its directory (64-bit kernels from 5.5 on), and the root's is 1.
+//! On a node without v2 it is the v1 memory controller's hierarchy. A cgroup's id is the inode number of its directory (64-bit kernels from 5.5 on), and the root's is 1.
+
+mod mounts;
 
 use std::{
     fs, io,
     ops::ControlFlow,
-    os::unix::{
-        ffi::OsStringExt,
-        fs::{DirEntryExt, MetadataExt},
-    },
+    os::unix::fs::{DirEntryExt, MetadataExt},
     path::{Path, PathBuf},
 };
 
 use thiserror::Error;
 
+use self::mounts::{cgroup2_mounts, memory_hierarchy, memory_mounts};
+
 /// Inode number, and so cgroup id, of the hierarchy's root.
 const ROOT_ID: u64 = 1;
 
-/// A mounted cgroup v2 hierarchy.
+/// Whose cgroups tell containers apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hierarchy {
+    /// Those of cgroup v2, also where v1 has all the controllers (hybrid).
+    V2,
+    /// Those of the v1 memory controller; `id` is the hierarchy's number in `/proc/self/cgroup`.
+    Memory { id: u32 },
+}
+
+/// Which hierarchy is to be taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// v2 if it is mounted, else the v1 memory controller's.
+    Auto,
+    V2,
+    Memory,
+}
+
+/// A mounted cgroup hierarchy.
 #[derive(Clone, Debug)]
 pub struct Tree {
+    hierarchy: Hierarchy,
     directory: PathBuf,
     /// What the mounted directory is called in the hierarchy: `/`, unless only a part of it is mounted.
     root: PathBuf,
@@ -35,6 +55,11 @@ pub enum TreeError {
          in a container, mount the node's /sys/fs/cgroup read-only"
     )]
     NotMounted,
+    #[error(
+        "the v1 memory controller is not mounted (no `cgroup` with `memory` in /proc/self/mountinfo): set \
+         identity.hierarchy to v2 or auto"
+    )]
+    NoMemory,
     #[error("can't read the mounts in /proc/self/mountinfo (is /proc mounted?)")]
     MountInfo(#[source] io::Error),
     #[error("can't read the cgroup hierarchy at {directory}: the agent's user must be allowed to list it")]
@@ -60,33 +85,57 @@ impl Walk {
 }
 
 impl Tree {
-    /// Finds the hierarchy among the mounts of this process: `/sys/fs/cgroup` on a pure v2 node,
-    /// `/sys/fs/cgroup/unified` on a hybrid one, anywhere else if need be. In a cgroup namespace of its own a
-    /// process may see a mount of its own corner besides one of the whole: the whole is taken.
-    pub fn find() -> Result<Self, TreeError> {
+    /// Finds the hierarchy that is wanted among the mounts of this process.
+    pub fn find(wanted: Wanted) -> Result<Self, TreeError> {
         let mounts = fs::read("/proc/self/mountinfo").map_err(TreeError::MountInfo)?;
+        let v2 = || {
+            let found = Self::whole_of(cgroup2_mounts(&mounts), Hierarchy::V2);
+            found.unwrap_or(Err(TreeError::NotMounted))
+        };
+        let memory = || {
+            let hierarchy = Hierarchy::Memory { id: memory_hierarchy().ok_or(TreeError::NoMemory)? };
+            Self::whole_of(memory_mounts(&mounts), hierarchy).unwrap_or(Err(TreeError::NoMemory))
+        };
+        match wanted {
+            Wanted::V2 => v2(),
+            Wanted::Memory => memory(),
+            // The error of v2 is the one that says what to do.
+            Wanted::Auto => v2().or_else(|error| memory().map_err(|_| error)),
+        }
+    }
+
+    /// In a cgroup namespace of its own a process may see a mount of its own corner besides one of the whole: the
+    /// whole is taken.
+    fn whole_of(
+        mounts: impl Iterator<Item = (PathBuf, PathBuf)>,
+        hierarchy: Hierarchy,
+    ) -> Option<Result<Self, TreeError>> {
         let mut first: Option<Result<Self, TreeError>> = None;
-        for (root, directory) in cgroup2_mounts(&mounts) {
-            match Self::open(directory, root) {
-                Ok(tree) if tree.is_whole() => return Ok(tree),
+        for (root, directory) in mounts {
+            match Self::open(directory, root, hierarchy) {
+                Ok(tree) if tree.is_whole() => return Some(Ok(tree)),
                 Ok(tree) if !matches!(first, Some(Ok(_))) => first = Some(Ok(tree)),
                 Err(error) if first.is_none() => first = Some(Err(error)),
                 _ => {}
             }
         }
-        first.unwrap_or(Err(TreeError::NotMounted))
+        first
     }
 
     /// Takes `directory` for the root of the hierarchy.
     pub fn at(directory: impl Into<PathBuf>) -> Result<Self, TreeError> {
-        Self::open(directory.into(), PathBuf::from("/"))
+        Self::open(directory.into(), PathBuf::from("/"), Hierarchy::V2)
     }
 
-    fn open(directory: PathBuf, root: PathBuf) -> Result<Self, TreeError> {
+    fn open(directory: PathBuf, root: PathBuf, hierarchy: Hierarchy) -> Result<Self, TreeError> {
         match fs::metadata(&directory).and_then(|meta| fs::read_dir(&directory).map(|_| meta.ino())) {
-            Ok(root_id) => Ok(Self { directory, root, root_id }),
+            Ok(root_id) => Ok(Self { hierarchy, directory, root, root_id }),
             Err(source) => Err(TreeError::Unreadable { directory, source }),
         }
+    }
+
+    pub fn hierarchy(&self) -> Hierarchy {
+        self.hierarchy
     }
 
     /// Where it is mounted.
@@ -194,40 +243,6 @@ fn subdirectories(directory: &Path) -> io::Result<Vec<fs::DirEntry>> {
 /// A cgroup removed under a reader answers ENOENT to lookups and ENODEV to what was open.
 fn is_gone(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ENODEV)
-}
-
-/// Root within the hierarchy and mount point of each cgroup2 mount in the text of `/proc/PID/mountinfo`:
-/// `31 23 0:28 ROOT MOUNT-POINT OPTIONS [OPTIONAL…] - TYPE SOURCE OPTIONS`.
-fn cgroup2_mounts(mountinfo: &[u8]) -> impl Iterator<Item = (PathBuf, PathBuf)> {
-    mountinfo.split(|b| *b == b'\n').filter_map(|line| {
-        let mut fields = line.split(|b| *b == b' ');
-        let root = unescape(fields.nth(3)?);
-        let directory = unescape(fields.next()?);
-        fields.find(|field| *field == b"-")?;
-        // A root outside of this process's cgroup namespace reads `/..`: where that is can't be told.
-        let root = if root.starts_with(b"/..") { b"/".to_vec() } else { root };
-        (fields.next()? == b"cgroup2").then(|| (to_path(root), to_path(directory)))
-    })
-}
-
-/// Resolves the octal escapes (`\040` for a space) that the kernel writes into mountinfo.
-fn unescape(field: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(field.len());
-    let mut rest = field;
-    while let [first, tail @ ..] = rest {
-        if let [b'\\', a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', tail @ ..] = rest {
-            out.push((a - b'0') << 6 | (b - b'0') << 3 | (c - b'0'));
-            rest = tail;
-        } else {
-            out.push(*first);
-            rest = tail;
-        }
-    }
-    out
-}
-
-fn to_path(bytes: Vec<u8>) -> PathBuf {
-    std::ffi::OsString::from_vec(bytes).into()
 }
 
 #[cfg(test)]

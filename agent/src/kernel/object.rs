@@ -21,11 +21,16 @@ use super::{
     offsets::Offsets,
     program::{self, Attached},
 };
-use crate::sensor::{Hook, SENSORS, Sensor, State};
+use crate::{
+    identity::Hierarchy,
+    sensor::{Hook, SENSORS, Sensor, State},
+};
 
 /// What the programs and their maps are made for.
 #[derive(Clone, Debug)]
 pub struct Settings {
+    /// Whose cgroups count.
+    pub hierarchy: Hierarchy,
     /// Container slots, the overflow slot included.
     pub slots: u32,
     /// Cgroups that may be excluded at once.
@@ -117,6 +122,7 @@ impl Kernel {
         let flags = [
             ("SYSCALLS", enabled(SensorId::Syscalls)),
             ("TCP", enabled(SensorId::Tcp)),
+            ("BY_MEMORY", matches!(settings.hierarchy, Hierarchy::Memory { .. })),
             ("MEMCG_TELLS", memory_cgroups_tell(&btf, &offsets)),
             (
                 "EXIT_TELLS_LAST",
@@ -124,6 +130,10 @@ impl Kernel {
             ),
         ]
         .map(|(global, on)| (global, u8::from(on)));
+        let hierarchy = match settings.hierarchy {
+            Hierarchy::V2 => 0,
+            Hierarchy::Memory { id } => id,
+        };
         let marks = [settings.ring_bytes, settings.rare_ring_bytes].map(|bytes| bytes as u64 / 2);
 
         let mut loader = EbpfLoader::new();
@@ -139,6 +149,7 @@ impl Kernel {
         }
         loader
             .override_global("CPUS", &cpus, true)
+            .override_global("HIERARCHY", &hierarchy, true)
             .override_global("SLOTS", &settings.slots, true)
             .override_global("EVENTS_MARK", &marks[0], true)
             .override_global("RARE_MARK", &marks[1], true);

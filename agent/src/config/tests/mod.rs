@@ -14,7 +14,7 @@ use super::{Config, ConfigErrors, Effective, EffectiveValue, Flags, OPTIONS, Opt
 type Loaded = Result<(Config, Effective), ConfigErrors>;
 
 /// For every option three values other than the default, in their usual notation (booleans have only two).
-const SAMPLES: [(&str, [&str; 3]); 23] = [
+const SAMPLES: [(&str, [&str; 3]); 24] = [
     ("metrics.listen", ["[::]:9481", "127.0.0.1:0", "10.0.0.1:80"]),
     ("metrics.grace", ["0s", "1h30m", "24h"]),
     ("debug.listen", ["[::1]:9482", "127.0.0.2:1", "127.0.0.1:0"]),
@@ -35,6 +35,7 @@ const SAMPLES: [(&str, [&str; 3]); 23] = [
     ("limits.map_memory", ["8MiB", "16GiB", "8388609"]),
     ("limits.containers", ["16", "17", "1000000"]),
     ("limits.sockets", ["16", "17", "16777216"]),
+    ("identity.hierarchy", ["memory", "v2", "auto"]),
     ("identity.hold", ["0s", "1s", "5m"]),
     ("identity.scan_interval", ["1s", "1m", "1h"]),
     ("log.level", ["error", "debug", "trace"]),

@@ -20,6 +20,8 @@ fn the_mount_is_found_on_hybrid_and_pure_nodes_and_with_odd_names() {
         ("/kubepods/pod 1", "/mnt/a b\\c\\777"),
     ];
     assert_eq!(found, expected.map(|(root, directory)| (root.into(), directory.into())));
+    let memory: Vec<_> = memory_mounts(mounts).collect();
+    assert_eq!(memory, [("/".into(), "/sys/fs/cgroup/memory".into())]);
 }
 
 #[test]
@@ -65,7 +67,7 @@ fn a_walk_stops_at_its_limit_and_says_so() {
 fn the_part_of_a_hierarchy_that_is_mounted_keeps_its_full_paths() {
     let scratch = Scratch::new("part");
     fs::create_dir(scratch.path().join("inner")).unwrap();
-    let tree = Tree::open(scratch.path().to_owned(), "/outer/slice".into()).unwrap();
+    let tree = Tree::open(scratch.path().to_owned(), "/outer/slice".into(), Hierarchy::V2).unwrap();
     assert!(!tree.is_whole());
     let paths: Vec<_> = tree.walk(9).unwrap().found.into_iter().map(|(_, path)| path).collect();
     assert_eq!(paths, [Path::new("/outer/slice"), Path::new("/outer/slice/inner")]);
@@ -114,7 +116,7 @@ fn thousands_of_directories_take_a_moment() {
 
 #[test]
 fn the_real_hierarchy_if_there_is_one() {
-    let tree = match Tree::find() {
+    let tree = match Tree::find(Wanted::V2) {
         Ok(tree) => tree,
         Err(error) => return eprintln!("skipped: {error}"),
     };
