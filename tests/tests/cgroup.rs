@@ -1,7 +1,11 @@
 //! The `cgroup` sensor and what hangs on it: who a cgroup is, from its birth until after its death.
 
+use std::fs;
+
 use integration_tests::{
-    Agent, Cgroup, Options, Workload, require_kernel,
+    Agent, Cgroup, Options, Workload,
+    cgroup::hierarchies,
+    require_kernel,
     wait::{PATIENCE, unique, wait_until},
 };
 
@@ -38,6 +42,33 @@ fn a_cgroup_that_hardly_lived_is_attributed_by_name() {
         for kind in ["process.exec", "process.exit"] {
             assert_eq!(tail.wait_of(kind, &path, 1).len(), 1, "{kind} of {path}");
         }
+    }
+}
+
+/// On a node without v2 the cgroups of the memory controller tell containers apart; a hybrid one can be told so.
+#[test]
+fn cgroups_of_the_v1_memory_controller_tell_containers_apart() {
+    require_kernel!();
+    let [v2, _memory] = &hierarchies()[..] else {
+        return println!("not run: this machine has no v1 memory controller");
+    };
+    let agent = Agent::start(Options::default().flag("identity-hierarchy", "memory"));
+    let cgroup = Cgroup::new("memory-v1");
+    for (arguments, metric, expected) in [
+        (["syscalls", "--getppid", "700"], CALLS, 700),
+        (["loopback", "--count", "5"], "podwitness_tcp_connects_total", 5),
+    ] {
+        let mut workload = Workload::prepare(&arguments, &cgroup);
+        // In the v2 hierarchy it is at home in the root, which must not matter.
+        fs::write(v2.join("cgroup.procs"), workload.pid().to_string()).unwrap();
+        workload.go();
+        workload.report();
+        let mut labels = vec![("workload", cgroup.path())];
+        if metric == CALLS {
+            labels.push(("syscall", "getppid"));
+        }
+        agent.wait_count(metric, &labels, expected);
+        workload.finish();
     }
 }
 
