@@ -82,7 +82,8 @@ async fn serve(config: &Config) -> Result<()> {
     let figures_slots = slots.count();
     let tables =
         config.sensors.syscalls.then(|| syscalls::Tables { banks, errors, cpus, slots: slots.count() });
-    let ledger = Arc::new(Mutex::new(Ledger::new(Arc::clone(&registry), slots, tables)));
+    let ledger =
+        Arc::new(Mutex::new(Ledger::new(Arc::clone(&registry), slots, tables, config.limits.containers)));
     let hub = Arc::new(Hub::new(config.debug.buffer, config.debug.clients));
     let kernel_stats = Arc::new(KernelStats::new(stats));
     let deliveries = Arc::new(Deliveries::default());

@@ -84,12 +84,21 @@ pub struct Ledger {
     quarantine: Vec<(u32, u64, Instant)>,
     /// System calls that were counted for cgroups before they were excluded.
     discarded: u64,
+    carried_limit: usize,
+    /// Carried accounts that were dropped because of the limit.
+    dropped: u64,
     victims: VecDeque<u32>,
     recycled: u64,
 }
 
 impl Ledger {
-    pub fn new(registry: Arc<Registry>, slots: Slots, tables: Option<syscalls::Tables>) -> Self {
+    /// `carried_limit` bounds the closed accounts whose workload lives on.
+    pub fn new(
+        registry: Arc<Registry>,
+        slots: Slots,
+        tables: Option<syscalls::Tables>,
+        carried_limit: usize,
+    ) -> Self {
         Self {
             registry,
             slots,
@@ -99,6 +108,8 @@ impl Ledger {
             excluded: HashSet::new(),
             quarantine: Vec::new(),
             discarded: 0,
+            carried_limit,
+            dropped: 0,
             victims: VecDeque::new(),
             recycled: 0,
         }
@@ -205,27 +216,10 @@ impl Ledger {
                 self.carried.entry(labels).or_default().add(&account);
             }
         }
-        self.let_go();
-    }
-
-    /// Drops what nobody's labels, or nobody's workload, go on with.
-    fn let_go(&mut self) {
-        let listed = self.registry.list();
-        let living: HashSet<Arc<Labels>> =
-            listed.iter().map(|listed| Arc::clone(&listed.container.labels)).collect();
-        let workloads: HashSet<[&str; 3]> = living.iter().map(|labels| workload(labels)).collect();
-        let for_good = [Labels::unknown(), Labels::other()];
-        self.carried.retain(|labels, account| {
-            if living.contains(labels) || for_good.contains(labels) {
-                return true;
-            }
-            *account = Account {
-                oom: std::mem::take(&mut account.oom),
-                process: std::mem::take(&mut account.process),
-                ..Account::default()
-            };
-            workloads.contains(&workload(labels))
-        });
+        let living =
+            self.registry.list().into_iter().map(|listed| Arc::clone(&listed.container.labels)).collect();
+        let_go(&mut self.carried, &living);
+        self.dropped += bound(&mut self.carried, self.carried_limit, &living);
     }
 
     fn release_quarantine(&mut self, now: Instant) {
@@ -282,6 +276,11 @@ impl Ledger {
             }
         }
         sum
+    }
+
+    /// Closed accounts that were dropped, although their workload lives on, because there were too many.
+    pub fn dropped(&self) -> u64 {
+        self.dropped
     }
 
     pub fn slot_use(&self) -> SlotUse {
@@ -343,6 +342,35 @@ fn labels_of(resolution: &Resolution) -> Arc<Labels> {
     }
 }
 
+/// Drops what neither the same labels nor the same workload go on with. Of those whose workload goes on, OOM kills
+/// and exits stay.
+fn let_go(carried: &mut HashMap<Arc<Labels>, Account>, living: &HashSet<Arc<Labels>>) {
+    let workloads: HashSet<[&str; 3]> = living.iter().map(|labels| workload(labels)).collect();
+    let for_good = [Labels::unknown(), Labels::other()];
+    carried.retain(|labels, account| {
+        if living.contains(labels) || for_good.contains(labels) {
+            return true;
+        }
+        *account = Account {
+            oom: std::mem::take(&mut account.oom),
+            process: std::mem::take(&mut account.process).exits(),
+            ..Account::default()
+        };
+        workloads.contains(&workload(labels))
+    });
+}
+
+/// Drops carried accounts beyond `limit`, those first whose labels are gone; returns how many.
+fn bound(carried: &mut HashMap<Arc<Labels>, Account>, limit: usize, living: &HashSet<Arc<Labels>>) -> u64 {
+    let excess = carried.len().saturating_sub(limit);
+    let mut candidates: Vec<Arc<Labels>> = carried.keys().cloned().collect();
+    candidates.sort_by_key(|labels| living.contains(labels));
+    for labels in candidates.iter().take(excess) {
+        carried.remove(labels);
+    }
+    excess as u64
+}
+
 fn workload(labels: &Labels) -> [&str; 3] {
     [&labels.namespace, &labels.workload_kind, &labels.workload]
 }
@@ -369,5 +397,60 @@ pub fn learn(registry: &Registry, record: &Record, now: Instant) {
         (EventKind::CgroupMkdir, Some(path)) => registry.born(id, path, now),
         (EventKind::CgroupRmdir, path) => registry.died(id, path, now),
         _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pod(name: &str) -> Arc<Labels> {
+        Arc::new(Labels {
+            namespace: "shop".into(),
+            workload_kind: "Deployment".into(),
+            workload: "web".into(),
+            pod: name.into(),
+            container: "app".into(),
+        })
+    }
+
+    fn account() -> Account {
+        let mut account = Account { throttled: 1, ..Account::default() };
+        account.oom.record("container");
+        account.process.record_exec();
+        account.process.record_exit(process::OOM_KILLED);
+        account
+    }
+
+    #[test]
+    fn kills_and_exits_stay_with_the_workload() {
+        let mut carried = HashMap::from([(pod("web-1"), account())]);
+        let_go(&mut carried, &HashSet::from([pod("web-2")]));
+        let left = &carried[&pod("web-1")];
+        assert!(!left.oom.is_empty());
+        assert_eq!(left.process, account().process.exits());
+        assert_ne!(left.process, account().process);
+        assert_eq!(left.throttled, 0);
+
+        let_go(&mut carried, &HashSet::new());
+        assert!(carried.is_empty());
+    }
+
+    #[test]
+    fn the_living_are_dropped_last() {
+        let mut carried = HashMap::from(["web-1", "web-2", "web-3"].map(|name| (pod(name), account())));
+        let living = HashSet::from([pod("web-2")]);
+        assert_eq!(bound(&mut carried, 1, &living), 2);
+        assert_eq!(carried.keys().collect::<Vec<_>>(), [&pod("web-2")]);
+        assert_eq!(bound(&mut carried, 1, &living), 0);
+    }
+
+    #[test]
+    fn everything_stays_with_labels_that_live_on() {
+        let mut carried =
+            HashMap::from([(pod("web-1"), account()), (Arc::new(Labels::unknown()), account())]);
+        let_go(&mut carried, &HashSet::from([pod("web-1")]));
+        assert_eq!(carried.len(), 2);
+        assert!(carried.values().all(|account| account.throttled == 1));
     }
 }

@@ -253,6 +253,12 @@ impl Agent {
             [],
             [([], slots.used as f64)],
         )?;
+        page.own_counter(
+            "podwitness_accounts_dropped",
+            "Counters of dead containers dropped because limits.containers was reached, although their workload lives",
+            [],
+            [([], lock(&self.ledger).dropped())],
+        )?;
         page.own_gauge(
             "podwitness_excluded_cgroups",
             "Cgroups that nobody wants to observe",

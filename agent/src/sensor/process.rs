@@ -37,6 +37,11 @@ impl Counters {
         *self.exits.entry(reason).or_default() += 1;
     }
 
+    /// Without the starts.
+    pub fn exits(self) -> Self {
+        Self { started: 0, ..self }
+    }
+
     pub fn add(&mut self, other: &Self) {
         self.started += other.started;
         for (reason, exits) in &other.exits {
