@@ -30,8 +30,8 @@ pub use error::{ConfigError, ConfigErrors, Origin, Problem};
 pub use load::Flags;
 pub use markdown::markdown;
 pub use model::{
-    Config, DebugConfig, EventsConfig, IdentityConfig, LimitsConfig, LogConfig, MetricsConfig, RingConfig,
-    SensorsConfig,
+    Config, DebugConfig, EventsConfig, IdentityConfig, LimitsConfig, LogConfig, MetricsConfig, ObserveConfig,
+    RingConfig, SensorsConfig,
 };
 pub use options::OPTIONS;
 pub use spec::OptionSpec;

@@ -21,6 +21,8 @@ pub struct Config {
     pub debug: DebugConfig,
     /// Which sensors run.
     pub sensors: SensorsConfig,
+    /// Whom to observe.
+    pub observe: ObserveConfig,
     /// How many events one container may cause.
     pub events: EventsConfig,
     /// The ring buffers between kernel and agent.
@@ -66,6 +68,15 @@ pub struct SensorsConfig {
     pub process: bool,
     /// Control groups that come and go.
     pub cgroup: bool,
+}
+
+/// Section `observe`: empty lists say nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ObserveConfig {
+    /// Kubernetes namespaces to observe.
+    pub namespaces: Vec<String>,
+    /// Kubernetes namespaces to leave alone.
+    pub exclude_namespaces: Vec<String>,
 }
 
 /// Section `events`: the token bucket that each container has.
@@ -140,6 +151,7 @@ impl Config {
             metrics: MetricsConfig { listen: nowhere, grace: Duration::ZERO },
             debug: DebugConfig { listen: nowhere, buffer: 0, clients: 0 },
             sensors: SensorsConfig::default(),
+            observe: ObserveConfig::default(),
             events: EventsConfig::default(),
             ring: RingConfig::default(),
             limits: LimitsConfig::default(),

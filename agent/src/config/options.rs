@@ -7,7 +7,7 @@ use tracing::Level;
 
 use crate::identity::Wanted;
 
-use super::kind::{Address, Choice, Number, Reach, Size, Span, Switch};
+use super::kind::{Address, Choice, Namespaces, Number, Reach, Size, Span, Switch};
 use super::spec::OptionSpec;
 
 /// Options of one section stand together.
@@ -79,6 +79,20 @@ pub const OPTIONS: &[OptionSpec] = &[
         doc: "Whether control groups are watched as they come and go. Without it a new container is known \
               only after the next scan (identity.scan_interval) or its first event.",
         kind: &Switch { field: |config| &mut config.sensors.cgroup },
+    },
+    OptionSpec {
+        key: "observe.namespaces",
+        default: "all",
+        doc: "Kubernetes namespaces whose pods are observed. What is no pod is observed all the same.",
+        kind: &Namespaces { empty: "all", field: |config| &mut config.observe.namespaces },
+    },
+    OptionSpec {
+        key: "observe.exclude_namespaces",
+        default: "none",
+        doc: "Kubernetes namespaces whose pods are left alone: the kernel programs pass over them, and nothing \
+              of them is shown. A single pod says so itself with the label or annotation \
+              podwitness.dev/observe set to \"false\".",
+        kind: &Namespaces { empty: "none", field: |config| &mut config.observe.exclude_namespaces },
     },
     OptionSpec {
         key: "events.rate",

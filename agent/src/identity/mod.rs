@@ -8,6 +8,7 @@ mod cgroup_path;
 mod labels;
 pub mod names;
 mod registry;
+mod selection;
 #[cfg(test)]
 mod testing;
 mod tree;
@@ -15,4 +16,5 @@ mod tree;
 pub use cgroup_path::{Engine, LimitScope, Placement, PodContainer};
 pub use labels::Labels;
 pub use registry::{Bounds, Container, Listed, Registry, Resolution, ScanReport, Stats};
+pub use selection::Selection;
 pub use tree::{Hierarchy, Tree, TreeError, Walk, Wanted};

@@ -4,10 +4,12 @@
 
 mod address;
 mod duration;
+mod names;
 mod size;
 
 pub(super) use address::{Address, Reach};
 pub(super) use duration::Span;
+pub(super) use names::Namespaces;
 pub(super) use size::Size;
 
 use std::fmt::Display;

@@ -14,7 +14,7 @@ use super::{Config, ConfigErrors, Effective, EffectiveValue, Flags, OPTIONS, Opt
 type Loaded = Result<(Config, Effective), ConfigErrors>;
 
 /// For every option three values other than the default, in their usual notation (booleans have only two).
-const SAMPLES: [(&str, [&str; 3]); 24] = [
+const SAMPLES: [(&str, [&str; 3]); 26] = [
     ("metrics.listen", ["[::]:9481", "127.0.0.1:0", "10.0.0.1:80"]),
     ("metrics.grace", ["0s", "1h30m", "24h"]),
     ("debug.listen", ["[::1]:9482", "127.0.0.2:1", "127.0.0.1:0"]),
@@ -25,6 +25,8 @@ const SAMPLES: [(&str, [&str; 3]); 24] = [
     ("sensors.oom", ["false", "true", "false"]),
     ("sensors.process", ["false", "true", "false"]),
     ("sensors.cgroup", ["false", "true", "false"]),
+    ("observe.namespaces", ["shop", "a,b", "kube-system"]),
+    ("observe.exclude_namespaces", ["shop", "a,b", "kube-system"]),
     ("events.rate", ["0", "1", "10000000"]),
     ("events.burst", ["1", "2", "10000000"]),
     ("ring.size", ["4KiB", "64KiB", "1GiB"]),

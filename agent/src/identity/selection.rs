@@ -1,0 +1,39 @@
+//! Whom to observe.
+
+/// Namespaces that are wanted, or not; what a pod says of itself comes on top.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Selection {
+    /// Only these, unless empty.
+    pub only: Vec<String>,
+    pub excluded: Vec<String>,
+}
+
+impl Selection {
+    /// Whether to observe something in `namespace` (empty outside of Kubernetes), of which `asks` is what its own
+    /// label or annotation `podwitness.dev/observe` says.
+    pub fn wants(&self, namespace: &str, asks: Option<bool>) -> bool {
+        let is = |names: &[String]| names.iter().any(|name| name == namespace);
+        if asks == Some(false) || is(&self.excluded) {
+            return false;
+        }
+        namespace.is_empty() || self.only.is_empty() || is(&self.only)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Selection;
+
+    #[test]
+    fn a_no_is_a_no() {
+        let all = Selection::default();
+        assert!(all.wants("shop", None) && all.wants("", None) && all.wants("shop", Some(true)));
+        assert!(!all.wants("shop", Some(false)) && !all.wants("", Some(false)));
+
+        let some = Selection { only: vec!["shop".into()], excluded: vec!["kube-system".into()] };
+        assert!(some.wants("shop", None));
+        assert!(!some.wants("other", Some(true)) && !some.wants("kube-system", Some(true)));
+        // What is no pod has no namespace that could be meant.
+        assert!(some.wants("", None));
+    }
+}
