@@ -1,5 +1,7 @@
 //! What is exported, read by a real Prometheus.
 
+use std::collections::BTreeSet;
+
 use integration_tests::{
     Agent, Cgroup, NetNs, Options, Prometheus, Workload, http,
     netns::CLOSED_V4,
@@ -72,6 +74,20 @@ fn a_real_prometheus_scrapes_without_error_and_knows_the_exact_counts() {
 }
 
 /// Whoever asks for OpenMetrics gets it, and whoever doesn't gets the text format of old.
+/// The reference and the page name the same metrics.
+#[test]
+fn every_metric_is_documented_and_every_documented_one_is_there() {
+    require_kernel!();
+    let reference = include_str!("../../docs/metrics.md");
+    let in_tables = reference.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
+    let documented: BTreeSet<&str> =
+        in_tables.filter(|name| name.starts_with("podwitness_") || name.starts_with("process_")).collect();
+    let page = Agent::start(Options::default()).scrape_text();
+    let exported: BTreeSet<&str> =
+        page.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
+    assert_eq!(exported, documented);
+}
+
 #[test]
 fn the_format_is_negotiated() {
     require_kernel!();

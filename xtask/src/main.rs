@@ -10,6 +10,7 @@ mod setup;
 mod steps;
 mod test;
 mod tidy;
+mod vm;
 
 use std::env;
 use std::ffi::OsString;
@@ -29,6 +30,7 @@ Usage: cargo xtask COMMAND
   build [--release]                the agent with its kernel half: target/{debug,release}/podwitness
   run [--debug] [-- ARGUMENTS]     build it and run it here, in the foreground
   test [--unprivileged] [FILTER…]  unit tests, then the tests on the live kernel
+  vm [KERNEL…] [--filter TEST…]    the tests on the live kernel in emulated machines: 5.10, 6.1, 6.12, newest
   lint                             rustfmt, clippy on both halves, cargo deny, tidy
   tidy                             the house rules
 
@@ -53,6 +55,7 @@ enum Call {
     Build(Profile),
     Run(Profile, Vec<OsString>),
     Test { unprivileged: bool, filter: Vec<String> },
+    Vm { kernels: Vec<String>, filter: Vec<String> },
     Lint,
     Tidy,
 }
@@ -75,6 +78,10 @@ impl Call {
                 return words.end(Self::Run(profile, passed_on));
             }
             "test" => Self::Test { unprivileged: words.flag("--unprivileged"), filter: words.filters()? },
+            "vm" => {
+                let filter = words.after("--filter");
+                Self::Vm { kernels: words.filters()?, filter }
+            }
             "lint" => Self::Lint,
             "tidy" => Self::Tidy,
             other => bail!("there is no command `{other}`\n\n{USAGE}"),
@@ -92,6 +99,7 @@ impl Call {
             Self::Build(profile) => build::build(profile)?,
             Self::Run(profile, arguments) => match build::run(profile, &arguments)? {},
             Self::Test { unprivileged, filter } => test::run(unprivileged, &filter)?,
+            Self::Vm { kernels, filter } => vm::run(&kernels, &filter)?,
             Self::Lint => lint::run()?,
             Self::Tidy => tidy::run()?,
         }
@@ -116,6 +124,12 @@ impl Words {
         let before = self.0.len();
         self.0.retain(|word| word != name);
         self.0.len() < before
+    }
+
+    /// All that follows `flag`.
+    fn after(&mut self, flag: &str) -> Vec<String> {
+        let at = self.0.iter().position(|word| word == flag);
+        at.map(|at| self.0.split_off(at).split_off(1)).unwrap_or_default()
     }
 
     fn filters(&mut self) -> Result<Vec<String>> {
@@ -164,8 +178,24 @@ mod tests {
     }
 
     #[test]
+    fn kernels_come_before_the_filter() {
+        let call = parse("vm 5.10 6.1 --filter oom tcp").unwrap();
+        let words = |words: &str| words.split(' ').map(String::from).collect();
+        assert_eq!(call, Call::Vm { kernels: words("5.10 6.1"), filter: words("oom tcp") });
+        assert_eq!(parse("vm").unwrap(), Call::Vm { kernels: vec![], filter: vec![] });
+    }
+
+    #[test]
     fn nothing_unknown_is_ignored() {
-        for line in ["bild", "build --relese", "run now", "test --privileged", "lint -- x", "tidy up"] {
+        for line in [
+            "bild",
+            "build --relese",
+            "run now",
+            "test --privileged",
+            "vm --filtre x",
+            "lint -- x",
+            "tidy up",
+        ] {
             assert!(parse(line).is_err(), "{line}");
         }
     }

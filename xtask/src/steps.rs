@@ -16,6 +16,8 @@ const LIVE_WIDTH: usize = 60;
 pub(crate) enum Outcome {
     Done,
     AlreadyThere,
+    /// Done, and what came of it.
+    Ended(String),
     /// Not done, and why that is all right.
     Skipped(String),
 }
@@ -57,6 +59,9 @@ impl Steps {
         let live = Live::new(format!("[{}/{}] {what} …", self.begun, self.total));
         match step(&live) {
             Ok(Outcome::Done) => live.end(&format!("done ({:.1} s)", live.begun.elapsed().as_secs_f32())),
+            Ok(Outcome::Ended(how)) => {
+                live.end(&format!("{how} ({:.1} s)", live.begun.elapsed().as_secs_f32()));
+            }
             Ok(Outcome::AlreadyThere) => live.end("already there"),
             Ok(Outcome::Skipped(why)) => live.end(&format!("skipped: {why}")),
             Err(error) => {

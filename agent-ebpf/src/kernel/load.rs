@@ -62,3 +62,13 @@ pub(crate) unsafe fn string_to(target: *mut u8, len: u32, address: KernelPtr) ->
     let written = unsafe { generated::bpf_probe_read_kernel_str(target.cast(), len, address.cast()) };
     if written > 0 { written as u32 - 1 } else { 0 }
 }
+
+/// `value & MASK` by an instruction that the compiler can't leave out. It may know the value to be small enough
+/// where an older verifier doesn't: for having compared a copy of it, say.
+#[inline(always)]
+pub(crate) fn masked<const MASK: u32>(value: u64) -> usize {
+    let mut masked = value;
+    // SAFETY: one instruction that reads and writes the register it is given.
+    unsafe { core::arch::asm!("{masked} &= {mask}", masked = inout(reg) masked, mask = const MASK) };
+    masked as usize
+}

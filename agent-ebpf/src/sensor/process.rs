@@ -134,10 +134,9 @@ unsafe fn wait_status(leader: KernelPtr) -> u32 {
     unsafe {
         let signal: KernelPtr = field(leader, &offset::TASK_SIGNAL);
         let flags: u32 = field(signal, &offset::SIGNAL_FLAGS);
-        if flags & SIGNAL_GROUP_EXIT != 0 {
-            field(signal, &offset::SIGNAL_GROUP_EXIT_CODE)
-        } else {
-            field(leader, &offset::TASK_EXIT_CODE)
-        }
+        // Both are loaded: of a choice between two pointers, older verifiers lose track of the types.
+        let of_group: u32 = field(signal, &offset::SIGNAL_GROUP_EXIT_CODE);
+        let of_leader: u32 = field(leader, &offset::TASK_EXIT_CODE);
+        if flags & SIGNAL_GROUP_EXIT != 0 { of_group } else { of_leader }
     }
 }

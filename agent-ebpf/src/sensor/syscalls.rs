@@ -8,8 +8,8 @@ use agent_ebpf::contract::{
     slot::EXCLUDED,
     stats::SensorId,
     syscalls::{
-        BUCKETS, Bank, CLASSES, ERRNO_MAX, ERROR_BUCKETS, ERROR_WAYS, ErrorBucket, bucket, error_bucket,
-        error_key, number_index,
+        BUCKETS, Bank, CLASSES, ERRNO_MAX, ERROR_BUCKETS, ERROR_WAYS, ErrorBucket, NUMBERS, bucket,
+        error_bucket, error_key, number_index,
     },
 };
 use aya_ebpf::{
@@ -22,7 +22,7 @@ use aya_ebpf::{
 use super::tcp;
 use crate::kernel::{
     event::stats,
-    load::{KernelPtr, field},
+    load::{KernelPtr, field, masked},
     maps::{BANKS, CLASS_OF, ERRORS, IN_CALL, InCall, SLOTS},
     offset, slot, task,
 };
@@ -160,7 +160,7 @@ fn ended(task: KernelPtr, number: u64, result: i64, timing: Timing) {
     let Some(bank) = BANKS.get_ptr_mut(cpu * SLOTS.load() + slot) else { return };
     // SAFETY: this CPU's bank, which only this program writes to; all indexes are masked.
     unsafe {
-        *(&raw mut (*bank).calls).cast::<u64>().add(index as usize) += 1;
+        *(&raw mut (*bank).calls).cast::<u64>().add(masked::<{ NUMBERS as u32 - 1 }>(index.into())) += 1;
         match timing {
             Timing::Took(duration_ns) => record_duration(bank, index, duration_ns),
             Timing::Unknown => (*bank).untimed += 1,

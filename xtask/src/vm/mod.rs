@@ -1,0 +1,186 @@
+//! `cargo xtask vm`: the proof on the kernels that people run, each booted in an emulated machine.
+
+mod console;
+mod cpio;
+mod kernel;
+mod packages;
+mod payload;
+mod qemu;
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::build::{self, Profile};
+use crate::process::target_directory;
+use crate::setup::{self, Purpose};
+use crate::steps::{Live, Outcome, Steps};
+use console::Findings;
+use kernel::{Kernel, Wanted};
+use payload::Payload;
+use qemu::{End, Qemu};
+
+/// Lines of failed tests that are shown per kernel; the whole console is kept in a file.
+const SHOWN: usize = 120;
+
+pub(crate) fn run(kernels: &[String], filter: &[String]) -> Result<()> {
+    let mut wanted: Vec<Wanted> = kernels.iter().map(|word| Wanted::parse(word)).collect::<Result<_>>()?;
+    if wanted.is_empty() {
+        wanted = kernel::DEFAULT.iter().map(|name| Wanted::parse(name)).collect::<Result<_>>()?;
+    }
+    if std::env::consts::ARCH != "x86_64" {
+        bail!("the test machines are x86_64 only so far, and so has to be what runs in them");
+    }
+    setup::run(Purpose::Build)?;
+    let agent = build::agent(Profile::Release)?;
+
+    let mut steps = Steps::new(wanted.len() + 2);
+    let (mut qemu, mut busybox) = (None, None);
+    steps.run("QEMU", |live| Ok(keep(&mut qemu, Qemu::ensure(live)?)))?;
+    steps.run("busybox", |live| Ok(keep(&mut busybox, payload::ensure_busybox(live)?)))?;
+    let mut found = Vec::new();
+    for wanted in &wanted {
+        let mut kernel = None;
+        steps
+            .run(&format!("kernel {}", wanted.name()), |live| Ok(keep(&mut kernel, wanted.ensure(live)?)))?;
+        found.push(kernel.context("no kernel")?);
+    }
+    let (qemu, busybox) = (qemu.context("no QEMU")?, busybox.context("no busybox")?);
+    let payload = Payload::collect(&agent, &busybox, filter)?;
+    eprintln!("\ntest programs: {}", payload.tests.join(", "));
+
+    let mut steps = Steps::new(found.len());
+    let mut reports = Vec::new();
+    for kernel in found {
+        steps.run(&format!("tests on {}", kernel.version), |live| {
+            let report = Report::make(&qemu, kernel, &payload, live)?;
+            let outcome = Outcome::Ended(report.summary());
+            reports.push(report);
+            Ok(outcome)
+        })?;
+    }
+    reports.iter().for_each(|report| print!("{}", report.details()));
+    print!("{}", table(&reports));
+    if reports.iter().any(|report| !report.is_good()) {
+        bail!("not every kernel passed");
+    }
+    Ok(())
+}
+
+fn keep<T>(slot: &mut Option<T>, (found, outcome): (T, Outcome)) -> Outcome {
+    *slot = Some(found);
+    outcome
+}
+
+/// How the tests went on one kernel.
+struct Report {
+    kernel: Kernel,
+    findings: Findings,
+    took: Duration,
+    /// Why the machine did not get to the end of the plan.
+    trouble: Option<String>,
+    /// The first machine died and a second one had to be started.
+    retried: bool,
+    log: PathBuf,
+}
+
+impl Report {
+    fn make(qemu: &Qemu, kernel: Kernel, payload: &Payload, live: &Live) -> Result<Self> {
+        let directory = target_directory().join("vm-console");
+        fs::create_dir_all(&directory).with_context(|| format!("cannot create {}", directory.display()))?;
+        let initramfs = directory.join(format!("{}-{}.cpio", kernel.version, std::process::id()));
+        fs::write(&initramfs, payload.with_modules_of(&kernel)?).context("cannot write the initramfs")?;
+        let log = directory.join(format!("{}.log", kernel.version));
+        let begun = Instant::now();
+        let mut retried = false;
+        let attempt = loop {
+            let mut findings = Findings::default();
+            let end = qemu.boot(&kernel, &initramfs, live, |bytes| {
+                findings.hear(bytes);
+                live.line(&findings.progress());
+            });
+            let _ = fs::write(&log, &findings.log);
+            let crashed = matches!(end, Ok(End::Exited(_))) && !findings.done;
+            if !crashed || retried {
+                break end.map(|end| (findings, end));
+            }
+            // Emulators crash, too; a kernel that does so will do it again.
+            retried = true;
+        };
+        let _ = fs::remove_file(&initramfs);
+        let (findings, end) = attempt?;
+        let trouble = match end {
+            End::Late(why) => Some(format!("the machine was stopped: {why}")),
+            End::Exited(status) if !findings.done => Some(format!("the machine ended too early ({status})")),
+            End::Exited(_) if findings.passed.is_empty() && findings.failed.is_empty() => {
+                Some("no test ran".into())
+            }
+            End::Exited(_) => None,
+        };
+        Ok(Self { kernel, findings, took: begun.elapsed(), trouble, retried, log })
+    }
+
+    fn is_good(&self) -> bool {
+        self.trouble.is_none() && self.findings.failed.is_empty()
+    }
+
+    fn summary(&self) -> String {
+        let Findings { passed, failed, skipped, .. } = &self.findings;
+        let mut text = format!("{} passed, {} failed, {} skipped", passed.len(), failed.len(), skipped.len());
+        if let Some(trouble) = &self.trouble {
+            let _ = write!(text, "; {trouble}");
+        }
+        if self.retried {
+            text.push_str("; at the second attempt");
+        }
+        text
+    }
+
+    /// The sensors' states, what was skipped and why, what failed and how.
+    fn details(&self) -> String {
+        let Findings { sensors, skipped, failed, failures, log, .. } = &self.findings;
+        let mut text = format!("\n=== {}\n", self.kernel.version);
+        sensors.iter().for_each(|line| line_of(&mut text, line));
+        if !skipped.is_empty() {
+            text.push_str("\nnot run:\n");
+        }
+        for (test, why) in skipped {
+            line_of(&mut text, &format!("  {test}: {why}"));
+        }
+        if !failed.is_empty() {
+            text.push_str("\nfailed:\n");
+        }
+        failed.iter().for_each(|test| line_of(&mut text, &format!("  {test}")));
+        failures.iter().take(SHOWN).for_each(|line| line_of(&mut text, &format!("  | {line}")));
+        if let Some(trouble) = &self.trouble {
+            line_of(&mut text, &format!("\n{trouble}; the console's last lines:"));
+            let last: Vec<_> = log.lines().rev().take(25).collect();
+            last.iter().rev().for_each(|line| line_of(&mut text, &format!("  | {line}")));
+        }
+        if !self.is_good() {
+            line_of(&mut text, &format!("the whole console: {}", self.log.display()));
+        }
+        text
+    }
+}
+
+fn line_of(text: &mut String, line: &str) {
+    text.push_str(line);
+    text.push('\n');
+}
+
+fn table(reports: &[Report]) -> String {
+    let mut text =
+        format!("\n{:<20} {:>6} {:>6} {:>7} {:>7}\n", "KERNEL", "PASSED", "FAILED", "SKIPPED", "SECONDS");
+    for Report { kernel, findings, took, trouble, .. } in reports {
+        let Findings { passed, failed, skipped, .. } = findings;
+        let (passed, failed, skipped, seconds) = (passed.len(), failed.len(), skipped.len(), took.as_secs());
+        let _ = write!(text, "{:<20} {passed:>6} {failed:>6} {skipped:>7} {seconds:>7}", kernel.version);
+        text.push_str(&trouble.as_ref().map(|trouble| format!("  {trouble}")).unwrap_or_default());
+        text.push('\n');
+    }
+    text
+}
