@@ -164,7 +164,7 @@ impl Ledger {
             match self.slots.exclude(cgroup_id) {
                 Ok(slot) => self.quarantine.extend(slot.map(|slot| (slot, cgroup_id, now))),
                 Err(error) => {
-                    tracing::warn!(%error, "a container can't be excluded in the kernel, only in the output")
+                    tracing::warn!(%error, "a container can't be excluded in the kernel, only in the output");
                 }
             }
             self.accounts.remove(&cgroup_id);

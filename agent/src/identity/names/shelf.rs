@@ -100,7 +100,7 @@ impl<T: Fact> Shelf<T> {
         for key in gone {
             self.bury(&key, now);
         }
-        facts.into_iter().fold(false, |news, fact| self.put(fact, now) || news)
+        facts.into_iter().map(|fact| self.put(fact, now)).filter(|is_news| *is_news).count() > 0
     }
 
     /// Forgets who has been dead for the grace.
