@@ -12,7 +12,7 @@ use std::{
 };
 
 use crate::{
-    Metrics, Tail, http,
+    Cgroup, Metrics, Tail, http,
     kernel::kill,
     wait::{PATIENCE, wait_for, wait_until},
 };
@@ -152,7 +152,9 @@ impl Agent {
             let count = metrics.count(name, labels);
             if count >= expected || begin.elapsed() > PATIENCE {
                 let series = metrics.series(name, labels);
-                assert_eq!(count, expected, "{name}{labels:?}: {series:#?}");
+                let events = metrics.series("podwitness_sensor_events_total", &[]);
+                let events: Vec<_> = events.iter().map(|of| (of.labels.values(), of.value)).collect();
+                assert_eq!(count, expected, "{name}{labels:?}: {series:#?}, of all events {events:?}");
                 return;
             }
             thread::sleep(Duration::from_millis(50));
@@ -163,6 +165,12 @@ impl Agent {
     #[track_caller]
     pub fn tail(&self, query: &str) -> Tail {
         Tail::open(self.debug, &format!("/v1/events{query}")).expect("/v1/events")
+    }
+
+    /// The live events of one cgroup: however much others do, this reader is not too slow for them.
+    #[track_caller]
+    pub fn tail_of(&self, cgroup: &Cgroup) -> Tail {
+        self.tail(&format!("?workload={}", http::encode(cgroup.path())))
     }
 
     /// Sends SIGTERM and waits for the end, which has to come in time.

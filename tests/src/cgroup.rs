@@ -6,6 +6,7 @@ use std::{
     fs, io,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
+    time::Instant,
 };
 
 use crate::{
@@ -52,7 +53,14 @@ impl Cgroup {
     pub fn at(path: &str) -> Self {
         let cgroup = Self { path: path.to_owned(), made: RefCell::default() };
         for root in hierarchies() {
-            cgroup.make(&root, path).unwrap_or_else(|error| panic!("{}{path}: {error}", root.display()));
+            wait_until(PATIENCE, &format!("{}{path} is made", root.display()), || {
+                match cgroup.make(&root, path) {
+                    // An ancestor was there, and went with another test that had made it.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => false,
+                    Err(error) => panic!("{}{path}: {error}", root.display()),
+                    Ok(()) => true,
+                }
+            });
         }
         cgroup
     }
@@ -123,14 +131,17 @@ impl Cgroup {
     #[track_caller]
     pub fn remove(&self) {
         for directory in self.made.take().into_iter().rev() {
+            let begin = Instant::now();
             wait_until(PATIENCE, &format!("{} is gone", directory.display()), || {
                 for pid in members(&directory) {
                     let _ = kill(pid, libc::SIGKILL);
                 }
                 match fs::remove_dir(&directory) {
                     Ok(()) => true,
-                    // An ancestor that another test has put its own cgroup into in the meantime is now its own.
-                    Err(error) if error.raw_os_error() == Some(libc::EBUSY) => has_children(&directory),
+                    // Another test has put its own cgroup into this ancestor: let it finish, but not for ever.
+                    Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
+                        has_children(&directory) && begin.elapsed() > PATIENCE / 2
+                    }
                     Err(error) => error.kind() == io::ErrorKind::NotFound,
                 }
             });

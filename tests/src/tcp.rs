@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde_json::Value;
 
-use crate::{Agent, Cgroup, Metrics, NetNs, Options, Tail, Workload};
+use crate::{Agent, Cgroup, Metrics, NetNs, Options, Workload};
 
 pub const CONNECTS: &str = "podwitness_tcp_connects_total";
 pub const FAILURES: &str = "podwitness_tcp_connect_failures_total";
@@ -16,16 +16,13 @@ pub const CLOSES: &str = "podwitness_tcp_closes_total";
 pub struct Scene {
     pub agent: Agent,
     pub netns: NetNs,
-    pub tail: Tail,
 }
 
 impl Scene {
     #[track_caller]
     #[expect(clippy::new_without_default, reason = "it starts an agent, which no default should")]
     pub fn new() -> Self {
-        let agent = Agent::start(Options::default());
-        let tail = agent.tail("");
-        Self { agent, netns: NetNs::new(), tail }
+        Self { agent: Agent::start(Options::default()), netns: NetNs::new() }
     }
 
     /// The namespace as the helper takes it.
@@ -43,6 +40,7 @@ impl Scene {
     #[track_caller]
     pub fn connect_with(&self, more: &[&str], address: &str, count: u64, threads: u64, expected: Expected) {
         let cgroup = Cgroup::new("client");
+        let tail = self.agent.tail_of(&cgroup);
         let (netns, count_text, threads) = (self.netns(), count.to_string(), threads.to_string());
         let arguments =
             ["connect", "--addr", address, "--count", &count_text, "--threads", &threads, "--netns", &netns];
@@ -51,7 +49,7 @@ impl Scene {
 
         let of = [("workload", cgroup.path())];
         self.agent.wait_count(CONNECTS, &of, count);
-        let events = self.tail.wait_of("tcp.connect", cgroup.path(), count as usize);
+        let events = tail.wait_of("tcp.connect", cgroup.path(), count as usize);
         let metrics = self.agent.scrape();
         let failed = if expected.reason.is_empty() { 0 } else { count };
         assert_eq!(metrics.count(FAILURES, &of), failed, "{address}");

@@ -25,7 +25,7 @@ fn one_process(cgroup: &Cgroup, calls: &str) {
 fn a_cgroup_that_hardly_lived_is_attributed_by_name() {
     require_kernel!();
     let agent = Agent::start(Options::default());
-    let tail = agent.tail("");
+    let tail = agent.tail("?kind=process");
     let mut paths = Vec::new();
     for _ in 0..10 {
         let cgroup = Cgroup::new("brief");

@@ -14,7 +14,7 @@ const CONNECTS: &str = "podwitness_tcp_connects_total";
 #[test]
 fn events_are_filtered_by_kind_and_container() {
     require_kernel!();
-    let agent = Agent::start(Options::default());
+    let agent = Agent::start(Options::default().flag("debug-buffer", "1000000"));
     let (mine, other) = (Cgroup::new("mine"), Cgroup::new("other"));
     let all = agent.tail("");
     let connects = agent.tail(&format!("?kind=tcp.connect&workload={}", http::encode(mine.path())));

@@ -154,8 +154,8 @@ fn a_noisy_container_is_throttled_and_a_quiet_one_is_not() {
     require_kernel!();
     let _alone = alone();
     let agent = Agent::start(Options::default().flag("events-rate", "100").flag("events-burst", "100"));
-    let tail = agent.tail("");
     let (noisy, quiet) = (Cgroup::new("noisy"), Cgroup::new("quiet"));
+    let (tail, noisy_tail) = (agent.tail_of(&quiet), agent.tail_of(&noisy));
     let before = settled(&agent, 0).outcomes("tcp");
     let mut noise = Workload::prepare(&["loopback", "--count", "20000"], &noisy);
     let mut whisper = Workload::prepare(&["loopback", "--count", "10"], &quiet);
@@ -171,7 +171,7 @@ fn a_noisy_container_is_throttled_and_a_quiet_one_is_not() {
         assert_eq!(tail.wait_of(kind, quiet.path(), 10).len(), 10, "{kind} of the quiet one");
     }
     assert_eq!(tail.wait_of("tcp.close", quiet.path(), 20).len(), 20);
-    let of_noisy = tail.events(|event| event["workload"] == noisy.path());
+    let of_noisy = noisy_tail.events(|event| event["workload"] == noisy.path());
     assert!(!of_noisy.is_empty(), "the noisy one keeps its share");
     assert!(of_noisy.len() < 40_000, "{} events of the noisy one", of_noisy.len());
     noise.finish();

@@ -52,7 +52,7 @@ fn check_kill(kill: &Value, victim_mib_at_least: u64, scope: &str, trigger: u32)
 fn a_kill_by_the_own_limit_names_victim_container_and_scope() {
     require_kernel!();
     let agent = Agent::start(Options::default());
-    let tail = agent.tail("");
+    let tail = agent.tail("?kind=oom.kill");
     let cgroup = Cgroup::new("oom");
     cgroup.limit_memory(32);
     let victim = run_into_limit(Workload::prepare(&["hog", "--mib", "64"], &cgroup));
@@ -73,7 +73,7 @@ fn a_kill_by_the_own_limit_names_victim_container_and_scope() {
 fn a_kill_triggered_by_another_process_is_told_apart() {
     require_kernel!();
     let agent = Agent::start(Options::default());
-    let tail = agent.tail("");
+    let tail = agent.tail("?kind=oom.kill");
     let cgroup = Cgroup::new("oom");
     cgroup.limit_memory(64);
     let (mut victim, _) = Workload::run(&["hog", "--mib", "44"], &cgroup);
@@ -91,7 +91,7 @@ fn a_kill_triggered_by_another_process_is_told_apart() {
 fn a_kill_by_the_limit_of_an_ancestor_has_its_own_scope() {
     require_kernel!();
     let agent = Agent::start(Options::default());
-    let tail = agent.tail("");
+    let tail = agent.tail("?kind=oom.kill");
     let parent = Cgroup::new("oom-parent");
     parent.limit_memory(32);
     let cgroup = parent.child("inner");
@@ -106,7 +106,7 @@ fn a_kill_by_the_limit_of_an_ancestor_has_its_own_scope() {
 fn a_kill_by_the_limit_of_the_pod_belongs_to_the_container_of_the_victim() {
     require_kernel!();
     let agent = Agent::start(Options::default());
-    let tail = agent.tail("");
+    let tail = agent.tail("?kind=oom.kill");
     let number = format!("{:0>12}", unique().replace('-', ""));
     let uid = format!("5ca1ab1e-0000-4000-8000-{number}");
     let pod = Cgroup::at(&format!("/kubepods/burstable/pod{uid}"));

@@ -9,8 +9,8 @@ const EXITS: &str = "podwitness_process_exits_total";
 fn short_lived_processes_are_counted_exactly() {
     require_kernel!();
     let agent = Agent::start(Options::default());
-    let tail = agent.tail("");
     let cgroup = Cgroup::new("spawn");
+    let tail = agent.tail_of(&cgroup);
     let (workload, truth) = Workload::run(&["spawn", "--count", "200"], &cgroup);
     let parent = workload.pid();
     let of = [("workload", cgroup.path())];
@@ -52,8 +52,8 @@ fn short_lived_processes_are_counted_exactly() {
 fn ends_are_counted_by_reason() {
     require_kernel!();
     let agent = Agent::start(Options::default());
-    let tail = agent.tail("");
     let cgroup = Cgroup::new("ends");
+    let tail = agent.tail_of(&cgroup);
     let of = [("workload", cgroup.path())];
     let (failing, _) = Workload::run(&["spawn", "--count", "5", "--exit", "7"], &cgroup);
     let (killed, _) = Workload::run(&["spawn", "--count", "3", "--signal", "9"], &cgroup);

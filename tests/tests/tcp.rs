@@ -17,6 +17,7 @@ use integration_tests::{
 /// 1,000 connections to a listener in another cgroup: all four ends are counted where they belong.
 fn established(scene: &Scene, listen: &str, to: &str) {
     let server_cgroup = Cgroup::new("server");
+    let tail = scene.agent.tail_of(&server_cgroup);
     let netns = scene.netns();
     let mut server = Workload::prepare(
         &["listen", "--addr", listen, "--count", "1000", "--netns", &netns],
@@ -36,8 +37,8 @@ fn established(scene: &Scene, listen: &str, to: &str) {
     assert_eq!(metrics.count(CONNECTS, &of), 0, "a server connects to nobody");
     server.finish();
 
-    let accepts = scene.tail.wait_of("tcp.accept", server_cgroup.path(), 1_000);
-    let closes = scene.tail.wait_of("tcp.close", server_cgroup.path(), 1_000);
+    let accepts = tail.wait_of("tcp.accept", server_cgroup.path(), 1_000);
+    let closes = tail.wait_of("tcp.close", server_cgroup.path(), 1_000);
     assert_eq!((accepts.len(), closes.len()), (1_000, 1_000));
     for event in accepts.iter().chain(&closes) {
         assert_eq!(event["side"], "server", "{event}");
@@ -72,13 +73,14 @@ fn closes_of_clients_are_counted_where_they_belong() {
     require_kernel!();
     let scene = Scene::new();
     let cgroup = Cgroup::new("both");
+    let tail = scene.agent.tail_of(&cgroup);
     let netns = scene.netns();
     let (workload, _) = Workload::run(&["loopback", "--count", "50", "--netns", &netns], &cgroup);
     let of = [("workload", cgroup.path())];
     scene.agent.wait_count(CONNECTS, &of, 50);
     scene.agent.wait_count(ACCEPTS, &of, 50);
     scene.agent.wait_count(CLOSES, &of, 100);
-    let closes = scene.tail.wait_of("tcp.close", cgroup.path(), 100);
+    let closes = tail.wait_of("tcp.close", cgroup.path(), 100);
     let clients = closes.iter().filter(|event| event["side"] == "client").count();
     assert_eq!((clients, closes.len()), (50, 100), "one close of each end");
     workload.finish();
@@ -144,6 +146,7 @@ fn connects_given_up_by_their_caller_are_aborted() {
     let scene = Scene::new();
     for address in [BLACK_HOLE_V4, BLACK_HOLE_V6] {
         let cgroup = Cgroup::new("abort");
+        let tail = scene.agent.tail_of(&cgroup);
         let netns = scene.netns();
         let (workload, _) =
             Workload::run(&["abort", "--addr", address, "--count", "7", "--netns", &netns], &cgroup);
@@ -151,7 +154,7 @@ fn connects_given_up_by_their_caller_are_aborted() {
         scene.agent.wait_count(CONNECTS, &of, 7);
         scene.agent.wait_count(FAILURES, &of, 7);
         assert_eq!(scene.agent.scrape().count(FAILURES, &[of[0], ("reason", "aborted")]), 7);
-        for event in scene.tail.wait_of("tcp.connect", cgroup.path(), 7) {
+        for event in tail.wait_of("tcp.connect", cgroup.path(), 7) {
             assert_eq!(
                 (&event["reason"], &event["pid"]),
                 (&"aborted".into(), &workload.pid().into()),
@@ -168,6 +171,7 @@ fn connects_cut_short_by_death_are_aborted() {
     require_kernel!();
     let scene = Scene::new();
     let cgroup = Cgroup::new("killed");
+    let tail = scene.agent.tail_of(&cgroup);
     let (netns, count) = (scene.netns(), "3");
     let arguments =
         ["connect", "--addr", BLACK_HOLE_V4, "--count", count, "--threads", count, "--netns", &netns];
@@ -182,7 +186,7 @@ fn connects_cut_short_by_death_are_aborted() {
     let of = [("workload", cgroup.path())];
     scene.agent.wait_count(CONNECTS, &of, 3);
     scene.agent.wait_count(FAILURES, &[of[0], ("reason", "aborted")], 3);
-    for event in scene.tail.wait_of("tcp.connect", cgroup.path(), 3) {
+    for event in tail.wait_of("tcp.connect", cgroup.path(), 3) {
         assert_eq!((&event["pid"], &event["comm"]), (&pid.into(), &"pw-connect".into()), "{event}");
     }
 }
@@ -211,7 +215,7 @@ fn connections_older_than_the_agent_are_only_seen_to_close() {
     let path = netns.path().display().to_string();
     let (mut workload, _) = Workload::run(&["hold", "--count", "20", "--netns", &path], &cgroup);
     let agent = Agent::start(Options::default());
-    let tail = agent.tail("");
+    let tail = agent.tail_of(&cgroup);
     workload.go();
     assert_eq!(workload.report()["closed"], 20);
     let of = [("workload", cgroup.path())];
