@@ -62,8 +62,8 @@ pub fn run(config: &Config, effective: &Effective) -> Result<()> {
 }
 
 /// Loads the kernel half for this configuration.
-pub fn load(config: &Config, hierarchy: Hierarchy) -> Result<Loaded> {
-    let settings = settings(config, hierarchy)?;
+pub fn load(config: &Config, hierarchy: Hierarchy, own_ports: [u16; 2]) -> Result<Loaded> {
+    let settings = settings(config, hierarchy, own_ports)?;
     Kernel::load(&settings, |sensor| is_enabled(config, sensor))
         .context("cannot load the kernel programs; `podwitness doctor` says what this machine lacks")
 }
@@ -76,8 +76,10 @@ async fn serve(config: &Config) -> Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
 
+    let own_ports = [metrics.address().port(), debug.address().port()];
     let tree = Tree::find(config.identity.hierarchy)?;
-    let Loaded { kernel, rings, slots, stats, banks, errors, cpus } = load(config, tree.hierarchy())?;
+    let Loaded { kernel, rings, slots, stats, banks, errors, cpus } =
+        load(config, tree.hierarchy(), own_ports)?;
     let registry = Arc::new(registry(config, tree));
     let figures_slots = slots.count();
     let tables =
@@ -204,7 +206,7 @@ pub fn is_enabled(config: &Config, sensor: SensorId) -> bool {
     }
 }
 
-fn settings(config: &Config, hierarchy: Hierarchy) -> Result<Settings> {
+fn settings(config: &Config, hierarchy: Hierarchy, own_ports: [u16; 2]) -> Result<Settings> {
     let cpus = possible_cpus().context("cannot read how many CPUs there can be")?;
     let slots = slots_within(config.limits.map_memory, config.limits.slots, cpus);
     if slots < config.limits.slots {
@@ -216,6 +218,7 @@ fn settings(config: &Config, hierarchy: Hierarchy) -> Result<Settings> {
         );
     }
     Ok(Settings {
+        own_ports,
         hierarchy,
         slots,
         excluded: u32::try_from(config.limits.containers).unwrap_or(u32::MAX),

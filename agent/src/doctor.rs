@@ -30,7 +30,7 @@ pub fn run(config: &Config) -> Result<()> {
     }
     let loaded = Tree::find(config.identity.hierarchy)
         .map_err(anyhow::Error::from)
-        .and_then(|tree| app::load(config, tree.hierarchy()));
+        .and_then(|tree| app::load(config, tree.hierarchy(), [0; 2]));
     match loaded {
         Ok(loaded) => {
             let (_running, states) = loaded.kernel.attach(|sensor| app::is_enabled(config, sensor));

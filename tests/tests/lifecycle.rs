@@ -155,3 +155,22 @@ fn the_agent_does_not_count_its_own_calls() {
     // A cgroup that still has the agent in it would take the agent with it when it goes.
     drop(agent);
 }
+
+/// Who asks the agent for its metrics shows on the asking side only.
+#[test]
+fn the_agent_does_not_count_connections_to_itself() {
+    require_kernel!();
+    const SCRAPES: usize = 20;
+    let agent = Agent::start(Options::default());
+    let port = u64::from(agent.metrics.port());
+    let tail = agent.tail("?kind=tcp");
+    for _ in 0..SCRAPES {
+        agent.scrape();
+    }
+    let ours = |event: &serde_json::Value| event["kind"] == "tcp.close" && event["remote_port"] == port;
+    tail.wait("the closes of the scrapes, on the side of the one who scraped", |tail| {
+        (tail.events(ours).len() >= SCRAPES).then_some(())
+    });
+    let accepted = tail.events(|event| event["local_port"] == port);
+    assert!(accepted.is_empty(), "{accepted:#?}");
+}

@@ -10,6 +10,17 @@ pub struct Control {
     pub rate: u64,
     /// Events that a container may send at once.
     pub burst: u64,
+    /// The ports that the agent listens on, 16 bits each, and its network namespace (inode number): who connects
+    /// there is none of anybody's business.
+    pub own_ports: u64,
+    pub own_netns: u64,
+}
+
+/// Whether `port` is one of the packed ports.
+#[inline(always)]
+pub fn has_port(packed: u64, port: u16) -> bool {
+    let port = port as u64;
+    port != 0 && (packed & 0xffff == port || packed >> 16 & 0xffff == port)
 }
 
 /// The token bucket of one container slot; shared by all CPUs.
@@ -38,7 +49,14 @@ pub fn refill(millitokens: u64, elapsed_ns: u64, rate: u64, burst: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::refill;
+    use super::{has_port, refill};
+
+    #[test]
+    fn ports_are_found_where_they_are_packed() {
+        let packed = 9481 | 9482 << 16;
+        assert!(has_port(packed, 9481) && has_port(packed, 9482));
+        assert!(!has_port(packed, 0) && !has_port(packed, 80) && !has_port(0, 0));
+    }
 
     #[test]
     fn a_bucket_refills_at_its_rate_and_never_past_its_burst() {

@@ -5,6 +5,7 @@
 //! connect(2) refuses before the first transition (no route) is told by its return value.
 
 use agent_ebpf::contract::{
+    control::has_port,
     event::EventKind,
     stats::SensorId,
     tcp::{
@@ -27,7 +28,7 @@ use crate::kernel::{
     event::{Admission, Ring, fill_header, filtered, reserve, submit, untracked},
     load::{KernelPtr, at, copied, copy_to, field},
     log::trace_event,
-    maps::SOCKETS,
+    maps::{CONTROL, SOCKETS},
     offset, task,
 };
 
@@ -136,6 +137,8 @@ fn established(sk: KernelPtr, old: u32) {
     // the agent, or one that found no room.
     let (kind, flags) =
         if old == TCP_SYN_SENT { (EventKind::TcpConnect, ACTIVE) } else { (EventKind::TcpAccept, 0) };
+    // Who asks the agent for its metrics is the agent's own affair: from here on the socket is known as its own.
+    let pid = if flags == 0 { own_listener(sk) } else { 0 };
     let socket = Socket {
         since_ns: now,
         cgroup_id: 0,
@@ -148,7 +151,28 @@ fn established(sk: KernelPtr, old: u32) {
     if SOCKETS.insert(sk as u64, socket, BPF_ANY as u64).is_err() {
         untracked(SensorId::Tcp);
     }
+    if pid != 0 {
+        return filtered(SensorId::Tcp);
+    }
     report(kind, sk, None, Outcome { duration_ns: None, errno: 0, flags }, Ring::Bulk);
+}
+
+/// The agent's process id, if the socket was accepted by one of its listeners; else 0.
+#[inline(always)]
+fn own_listener(sk: KernelPtr) -> u32 {
+    let Some(control) = CONTROL.get_ptr(0) else { return 0 };
+    // SAFETY: a cell of our own array map; the hook's typed argument.
+    unsafe {
+        if !has_port((*control).own_ports, field(sk, &offset::SOCK_NUM)) {
+            return 0;
+        }
+        let net = copied::<u64>(sk, &offset::SOCK_NET) as KernelPtr;
+        if copied::<u32>(net, &offset::NET_INUM) as u64 == (*control).own_netns {
+            (*control).self_pid as u32
+        } else {
+            0
+        }
+    }
 }
 
 /// An attempt came to nothing. The kernel has said why in `sk_err`, unless somebody closed the socket, or

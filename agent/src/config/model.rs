@@ -10,7 +10,7 @@ use std::time::Duration;
 use tracing::Level;
 
 use super::options::OPTIONS;
-use crate::identity::Wanted;
+use crate::identity::{Wanted, names::kubernetes::Mode};
 
 /// The whole configuration, validated.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -123,6 +123,12 @@ pub struct IdentityConfig {
     pub hold: Duration,
     /// Time between two walks over the control group tree.
     pub scan_interval: Duration,
+    /// Whether the Kubernetes API is asked.
+    pub kubernetes: Mode,
+    /// How to reach it, instead of by the pod's service account: an absolute path.
+    pub kubeconfig: Option<String>,
+    /// What the API calls this node.
+    pub node_name: Option<String>,
 }
 
 /// Section `log`.
@@ -159,6 +165,9 @@ impl Config {
                 hierarchy: Wanted::Auto,
                 hold: Duration::ZERO,
                 scan_interval: Duration::ZERO,
+                kubernetes: Mode::Auto,
+                kubeconfig: None,
+                node_name: None,
             },
             log: LogConfig { level: Level::INFO },
         }

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use tracing::Level;
 
-use crate::identity::Wanted;
+use crate::identity::{Wanted, names::kubernetes::Mode};
 
-use super::kind::{Address, Choice, Namespaces, Number, Reach, Size, Span, Switch};
+use super::kind::{Address, Choice, Form, Given, Namespaces, Number, Reach, Size, Span, Switch};
 use super::spec::OptionSpec;
 
 /// Options of one section stand together.
@@ -96,7 +96,7 @@ pub const OPTIONS: &[OptionSpec] = &[
     },
     OptionSpec {
         key: "events.rate",
-        default: "50000",
+        default: "100000",
         doc: "Events per second and container, on average. What exceeds it is dropped in the kernel and \
               counted as throttled for that container, so that a noisy one can't silence the others. 0 is \
               no limit.",
@@ -104,7 +104,7 @@ pub const OPTIONS: &[OptionSpec] = &[
     },
     OptionSpec {
         key: "events.burst",
-        default: "100000",
+        default: "200000",
         doc: "Events that a container may cause at once after it was quiet, beyond its average \
               (events.rate).",
         kind: &Number { min: 1, max: 10_000_000, field: |config| &mut config.events.burst },
@@ -197,6 +197,34 @@ pub const OPTIONS: &[OptionSpec] = &[
         },
     },
     OptionSpec {
+        key: "identity.kubernetes",
+        default: "auto",
+        doc: "Whether the Kubernetes API is asked for the pods of this node and what they belong to. `auto` \
+              asks if the agent runs in a pod with a service account's token, or identity.kubeconfig is set.",
+        kind: &Choice { names: MODES, field: |config| &mut config.identity.kubernetes },
+    },
+    OptionSpec {
+        key: "identity.kubeconfig",
+        default: "none",
+        doc: "File that tells how to reach the Kubernetes API. Without it the pod's service account does.",
+        kind: &Given {
+            nothing: "none",
+            form: Form::AbsolutePath,
+            field: |config| &mut config.identity.kubeconfig,
+        },
+    },
+    OptionSpec {
+        key: "identity.node_name",
+        default: "auto",
+        doc: "What the Kubernetes API calls this node. `auto` is the environment variable NODE_NAME, which \
+              the pod's template should take from the field spec.nodeName, else the host's name.",
+        kind: &Given {
+            nothing: "auto",
+            form: Form::NodeName,
+            field: |config| &mut config.identity.node_name,
+        },
+    },
+    OptionSpec {
         key: "log.level",
         default: "info",
         doc: "The least severe messages that the agent writes about itself to standard error.",
@@ -209,6 +237,7 @@ const POLL_MAX: Duration = Duration::from_secs(1);
 const HIERARCHIES: &[(&str, Wanted)] =
     &[("auto", Wanted::Auto), ("v2", Wanted::V2), ("memory", Wanted::Memory)];
 
+const MODES: &[(&str, Mode)] = &[("auto", Mode::Auto), ("on", Mode::On), ("off", Mode::Off)];
 const LEVELS: &[(&str, Level)] = &[
     ("error", Level::ERROR),
     ("warn", Level::WARN),

@@ -41,6 +41,12 @@ pub fn map_memory() -> u64 {
         .sum()
 }
 
+/// Inode number of our network namespace; 0, which is nobody's, if it can't be read.
+pub(super) fn network_namespace() -> u64 {
+    use std::os::unix::fs::MetadataExt as _;
+    fs::metadata("/proc/self/ns/net").map_or(0, |namespace| namespace.ino())
+}
+
 /// Returns freed memory to the kernel, which glibc keeps otherwise.
 pub(super) fn give_memory_back() {
     #[cfg(target_env = "gnu")]

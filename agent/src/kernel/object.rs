@@ -29,6 +29,8 @@ use crate::{
 /// What the programs and their maps are made for.
 #[derive(Clone, Debug)]
 pub struct Settings {
+    /// Ports that the agent listens on in its network namespace.
+    pub own_ports: [u16; 2],
     /// Whose cgroups count.
     pub hierarchy: Hierarchy,
     /// Container slots, the overflow slot included.
@@ -176,6 +178,9 @@ impl Kernel {
         let control: Table<Control> = table(&mut ebpf, "CONTROL", 1)?;
         control.store(0, std::mem::offset_of!(Control, rate) / 8, settings.event_rate);
         control.store(0, std::mem::offset_of!(Control, burst) / 8, settings.event_burst);
+        let [first, second] = settings.own_ports.map(u64::from);
+        control.store(0, std::mem::offset_of!(Control, own_ports) / 8, first | second << 16);
+        control.store(0, std::mem::offset_of!(Control, own_netns) / 8, host::network_namespace());
         Ok(Loaded {
             rings,
             slots,

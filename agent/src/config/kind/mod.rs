@@ -4,11 +4,13 @@
 
 mod address;
 mod duration;
+mod given;
 mod names;
 mod size;
 
 pub(super) use address::{Address, Reach};
 pub(super) use duration::Span;
+pub(super) use given::{Form, Given};
 pub(super) use names::Namespaces;
 pub(super) use size::Size;
 

@@ -59,7 +59,7 @@ fn a_file_of_another_shape_is_explained() {
         ("metrics:\n  lisetn: x", &["metrics.lisetn: unknown key, did you mean metrics.listen?", ":2"][..]),
         ("grace: 5m", &["did you mean metrics.grace?"]),
         ("sensor:\n  tcp: true", &["sensor: unknown key, did you mean sensors?"]),
-        ("kubernetes: {a: [b, {c: d}]}", &["kubernetes: unknown key\n"]),
+        ("quarks: {a: [b, {c: d}]}", &["quarks: unknown key\n"]),
         ("log:\n  level: info\n  level: info", &["log.level: given twice, before in line 2", ":3"]),
         ("log: {}\n\nlog: {}", &["log: given twice, before in line 1", ":3"]),
         ("log: {level: info}\nlog.level: warn", &["log.level: given twice"]),

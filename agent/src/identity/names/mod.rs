@@ -7,6 +7,7 @@
 
 mod answer;
 mod fact;
+pub mod kubernetes;
 mod shelf;
 #[cfg(test)]
 mod tests;

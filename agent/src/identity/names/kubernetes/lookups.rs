@@ -1,0 +1,69 @@
+//! Asks what ReplicaSets and Jobs belong to, one after the other, besides the watch.
+
+use std::{convert::Infallible, sync::atomic::Ordering::Relaxed, time::Duration};
+
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::{
+    Shared,
+    api::METADATA,
+    error::ApiError,
+    object::MetaObject,
+    owners::{Lookup, Middle},
+};
+
+/// A server that doesn't know `PartialObjectMetadata` sends the whole object.
+const LARGEST: usize = 4 << 20;
+
+/// Answers every question that the pods raise.
+pub(super) async fn run(shared: &Shared) -> Infallible {
+    let mut backoff = shared.pace.backoff();
+    // By `Middle`: until when it is not worth asking.
+    let mut forbidden = [None::<Instant>; Middle::ALL.len()];
+    loop {
+        let now = Instant::now();
+        let may_ask = |middle| forbidden[middle as usize].is_none_or(|until| until <= now);
+        let next = shared.mirror().owners().next(may_ask);
+        let Some(lookup) = next else {
+            // The first that may be asked again, or something new. Nothing can be waited for a month.
+            let until = forbidden.iter().flatten().copied().filter(|until| *until > now).min();
+            let until = until.unwrap_or_else(|| now + Duration::from_secs(30 * 86400));
+            _ = timeout_at(until, shared.wanted.notified()).await;
+            continue;
+        };
+        match ask(shared, &lookup).await {
+            Ok(found) => {
+                backoff.reset();
+                let workload = lookup.answer(found.as_ref().map(|object| &object.metadata));
+                shared.mirror().learn(&lookup, workload, &shared.names, std::time::Instant::now());
+                shared.figures.lookups.fetch_add(1, Relaxed);
+            }
+            Err(error) => {
+                let wait = backoff.next(error.retry_after());
+                let middle = lookup.middle;
+                shared.mirror().owners().postpone(lookup);
+                shared.figures.lookup_failures.fetch_add(1, Relaxed);
+                if let ApiError::Forbidden(_) = error {
+                    if forbidden[middle as usize].is_none() {
+                        tracing::warn!(%error, "workloads are told by the names of their pods' owners");
+                    }
+                    forbidden[middle as usize] = Some(Instant::now() + shared.pace.forbidden);
+                } else {
+                    tracing::debug!(%error, ?wait, "the owner of a pod could not be asked for");
+                    sleep(wait).await;
+                }
+            }
+        }
+    }
+}
+
+/// None if there is no such object any more.
+async fn ask(shared: &Shared, lookup: &Lookup) -> Result<Option<MetaObject>, ApiError> {
+    match shared.api.get(&lookup.path(), METADATA, lookup.middle.rule(), LARGEST).await {
+        Ok(text) => {
+            serde_json::from_slice(&text).map(Some).map_err(|error| ApiError::Garbage(error.to_string()))
+        }
+        Err(ApiError::NotFound) => Ok(None),
+        Err(error) => Err(error),
+    }
+}

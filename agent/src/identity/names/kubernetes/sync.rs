@@ -1,0 +1,286 @@
+//! List, then watch, for as long as the agent lives:
+//! <https://kubernetes.io/docs/reference/using-api/api-concepts/#efficient-detection-of-changes>.
+//!
+//! Whatever goes wrong, the way back is the same: go on from the last version that was seen; where that doesn't work,
+//! list again. What is in the store stays there meanwhile.
+
+use std::{
+    convert::Infallible,
+    sync::atomic::Ordering::Relaxed,
+    time::{Duration, Instant},
+};
+
+use http::StatusCode;
+use http_body_util::BodyExt as _;
+use tokio::time::{sleep, timeout};
+
+use super::{
+    super::SourceState,
+    Shared,
+    api::{self, JSON, whole},
+    backoff::{Backoff, random},
+    error::{ApiError, Rule},
+    lines::Lines,
+    mirror::Outcome,
+    object::{Event, PodList, PodObject},
+};
+
+const LIST: Rule = Rule { group: "", resource: "pods", verb: "list" };
+const WATCH: Rule = Rule { group: "", resource: "pods", verb: "watch" };
+/// Pods of one page. A list from the server's cache comes in one page whatever is asked for.
+const PAGE: usize = 500;
+/// Bytes of a page: a thousand pods of the largest usual size.
+const LARGEST_PAGE: usize = 64 << 20;
+/// Bytes of an event: etcd refuses objects of more than 1.5 MiB, and JSON is larger than protobuf.
+const LONGEST_LINE: usize = 8 << 20;
+/// Failures in a row, with nothing in between, after which the version may be at fault.
+const TRIES: u32 = 5;
+
+/// How old a list may be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Since {
+    /// As old as the server's cache.
+    Any,
+    /// Not older than what has been seen.
+    Version(String),
+    /// Not older than now: from etcd itself.
+    Now,
+}
+
+impl Since {
+    fn query(&self) -> String {
+        match self {
+            Self::Any => "&resourceVersion=0".into(),
+            Self::Version(version) => {
+                format!("&resourceVersion={version}&resourceVersionMatch=NotOlderThan")
+            }
+            Self::Now => String::new(),
+        }
+    }
+}
+
+/// Keeps the store up to date.
+pub(super) async fn run(shared: &Shared) -> Infallible {
+    let mut backoff = shared.pace.backoff();
+    let mut since = Since::Any;
+    loop {
+        match list(shared, &since).await {
+            Ok(version) => {
+                shared.works();
+                since = watch_from(shared, version, &mut backoff).await;
+            }
+            Err(error) => {
+                if matches!(error, ApiError::Expired) {
+                    since = Since::Now;
+                }
+                fails(shared, &error, &mut backoff).await;
+            }
+        }
+    }
+}
+
+/// One list from the server's cache, for a look at whether that works.
+pub(super) async fn check(shared: &Shared) -> Result<(), ApiError> {
+    list(shared, &Since::Any).await.map(drop)
+}
+
+/// Returns the version of the list.
+async fn list(shared: &Shared, since: &Since) -> Result<String, ApiError> {
+    let mut objects: Vec<PodObject> = Vec::new();
+    let mut rest = since.query();
+    loop {
+        let path = format!("/api/v1/pods?{}&limit={PAGE}{rest}", shared.selector());
+        let page = shared.api.get(&path, JSON, LIST, LARGEST_PAGE).await?;
+        let page: PodList =
+            serde_json::from_slice(&page).map_err(|error| ApiError::Garbage(error.to_string()))?;
+        let version = page.metadata.resource_version.clone();
+        let more = page.metadata.more.clone().filter(|more| !more.is_empty());
+        let (pods, strange) = page.into_pods();
+        shared.figures.garbage.fetch_add(strange as u64, Relaxed);
+        objects.extend(pods);
+        match more {
+            Some(token) if objects.len() < shared.limit => rest = format!("&continue={}", escaped(&token)),
+            _ => {
+                if !is_version(&version) {
+                    return Err(ApiError::Garbage(format!("resourceVersion {version:?}")));
+                }
+                let refused = shared.mirror().replace(objects, &shared.names, Instant::now());
+                shared.figures.refused.fetch_add(refused as u64, Relaxed);
+                if shared.figures.lists.fetch_add(1, Relaxed) == 0 && shared.mirror().len() == 0 {
+                    // The agent's own pod should be among them.
+                    tracing::warn!(
+                        node = shared.node,
+                        "the Kubernetes API has no pod on this node: is identity.node_name (or NODE_NAME) right?"
+                    );
+                }
+                shared.wanted.notify_one();
+                return Ok(version);
+            }
+        }
+    }
+}
+
+/// Watches again and again. Returns when that has come to its end.
+async fn watch_from(shared: &Shared, mut version: String, backoff: &mut Backoff) -> Since {
+    let mut stumbled = false;
+    let mut failures = 0;
+    loop {
+        let started = tokio::time::Instant::now();
+        let before = version.clone();
+        let end = watch(shared, &mut version).await;
+        let has_moved = version != before;
+        stumbled &= !has_moved;
+        if has_moved || started.elapsed() >= shared.pace.longest_wait {
+            backoff.reset();
+            failures = 0;
+        }
+        failures += 1;
+        let Err(error) = end else {
+            // The server ends every watch after some minutes. One that does so at once is left alone for a while.
+            if failures > 1 {
+                sleep(backoff.next(None)).await;
+            }
+            continue;
+        };
+        let is_garbage = matches!(error, ApiError::Garbage(_) | ApiError::TooLarge(_));
+        // What can't be read comes again with the next watch, unless it was damaged on its way.
+        let is_lost = matches!(error, ApiError::Expired) || is_garbage && stumbled || failures >= TRIES;
+        stumbled |= is_garbage;
+        if matches!(error, ApiError::Expired) {
+            // Nothing has failed; but a server may say so every time.
+            sleep(backoff.next(None)).await;
+        } else {
+            fails(shared, &error, backoff).await;
+        }
+        if is_lost {
+            return Since::Version(version);
+        }
+    }
+}
+
+/// Reads one watch to its end and moves `version` along.
+async fn watch(shared: &Shared, version: &mut String) -> Result<(), ApiError> {
+    let path = format!(
+        "/api/v1/pods?{}&watch=1&allowWatchBookmarks=true&resourceVersion={version}&timeoutSeconds={}",
+        shared.selector(),
+        shared.pace.watch.mul_f64(0.5 + random() / 2.0).as_secs().max(1)
+    );
+    let mut body = shared.api.open(&path, JSON, WATCH).await?;
+    shared.figures.watches.fetch_add(1, Relaxed);
+    shared.works();
+    let mut lines = Lines::new(LONGEST_LINE);
+    let silence = shared.pace.silence;
+    while let Some(frame) = timeout(silence, body.frame()).await.map_err(|_| ApiError::Silent(silence))? {
+        let frame = frame.map_err(|error| ApiError::Broken(whole(&error)))?;
+        lines.push(&frame.into_data().unwrap_or_default());
+        while let Some(line) = lines.next() {
+            let event = match line {
+                Ok(line) => Event::parse(line).map_err(|error| ApiError::Garbage(error.to_string())),
+                Err(_) => Err(ApiError::TooLarge(LONGEST_LINE)),
+            };
+            let event = event.inspect_err(|_| {
+                shared.figures.garbage.fetch_add(1, Relaxed);
+            })?;
+            apply(shared, event, version)?;
+        }
+    }
+    Ok(())
+}
+
+fn apply(shared: &Shared, event: Event, version: &mut String) -> Result<(), ApiError> {
+    let now = Instant::now();
+    let figures = &shared.figures;
+    let (outcome, object) = match &event {
+        Event::Put(object) => (shared.mirror().put(object, &shared.names, now), object),
+        Event::Gone(object) => (shared.mirror().remove(object, &shared.names, now), object),
+        Event::Bookmark { version: at } => {
+            advance(version, at);
+            return Ok(());
+        }
+        Event::Error { code, message } => {
+            let status = StatusCode::from_u16(*code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+            return Err(api::refusal(status, message, None, WATCH));
+        }
+        Event::Other => {
+            figures.garbage.fetch_add(1, Relaxed);
+            return Ok(());
+        }
+    };
+    figures.events.fetch_add(1, Relaxed);
+    match outcome {
+        Outcome::Applied => shared.wanted.notify_one(),
+        Outcome::Stale | Outcome::Foreign => _ = figures.stale.fetch_add(1, Relaxed),
+        Outcome::Refused => _ = figures.refused.fetch_add(1, Relaxed),
+    }
+    advance(version, &object.metadata.resource_version);
+    Ok(())
+}
+
+/// Never back: an event that comes late would bring all later ones again.
+fn advance(version: &mut String, at: &str) {
+    let is_older =
+        matches!((at.parse::<u64>(), version.parse::<u64>()), (Ok(at), Ok(version)) if at < version);
+    if is_version(at) && !is_older {
+        at.clone_into(version);
+    }
+}
+
+/// Versions go into a query. They are numbers; others that need no escape are let through.
+fn is_version(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'))
+}
+
+/// Percent-encoded.
+fn escaped(text: &str) -> String {
+    use std::fmt::Write as _;
+    text.bytes().fold(String::new(), |mut out, byte| {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_') {
+            out.push(char::from(byte));
+        } else {
+            // Writing to a string doesn't fail.
+            let _ = write!(out, "%{byte:02X}");
+        }
+        out
+    })
+}
+
+async fn fails(shared: &Shared, error: &ApiError, backoff: &mut Backoff) {
+    let wait = backoff.next(error.retry_after());
+    shared.fails(SourceState::Failed, error, wait);
+    sleep(wait).await;
+}
+
+/// How patient the source is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pace {
+    /// For an answer.
+    pub answer: Duration,
+    /// Without a sign of life in a watch. Servers send a bookmark about once a minute.
+    pub silence: Duration,
+    /// How long the server may keep a watch; half of it at the least.
+    pub watch: Duration,
+    /// Between tries.
+    pub shortest_wait: Duration,
+    pub longest_wait: Duration,
+    /// Until something forbidden is tried again.
+    pub forbidden: Duration,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self {
+            answer: Duration::from_secs(30),
+            silence: Duration::from_secs(200),
+            watch: Duration::from_secs(600),
+            shortest_wait: Duration::from_millis(500),
+            longest_wait: Duration::from_secs(30),
+            forbidden: Duration::from_secs(600),
+        }
+    }
+}
+
+impl Pace {
+    pub(super) fn backoff(&self) -> Backoff {
+        Backoff::new(self.shortest_wait, self.longest_wait)
+    }
+}
