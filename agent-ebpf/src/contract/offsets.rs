@@ -49,7 +49,6 @@ pub const FIELDS: &[Field] = &[
     field("MM_PGTABLES_BYTES", "mm_struct.pgtables_bytes", 8),
     field("BINPRM_FILENAME", "linux_binprm.filename", 8),
     field("SOCK_FAMILY", "sock.__sk_common.skc_family", 2),
-    field("SOCK_NUM", "sock.__sk_common.skc_num", 2),
     field("SOCK_DPORT", "sock.__sk_common.skc_dport", 2),
     field("SOCK_RCV_SADDR", "sock.__sk_common.skc_rcv_saddr", 4),
     field("SOCK_DADDR", "sock.__sk_common.skc_daddr", 4),

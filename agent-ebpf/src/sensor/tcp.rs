@@ -139,15 +139,8 @@ fn established(sk: KernelPtr, old: u32) {
         if old == TCP_SYN_SENT { (EventKind::TcpConnect, ACTIVE) } else { (EventKind::TcpAccept, 0) };
     // Who asks the agent for its metrics is the agent's own affair: from here on the socket is known as its own.
     let pid = if flags == 0 { own_listener(sk) } else { 0 };
-    let socket = Socket {
-        since_ns: now,
-        cgroup_id: 0,
-        pid: 0,
-        tid: 0,
-        comm: [0; 16],
-        flags,
-        phase: SOCKET_ESTABLISHED,
-    };
+    let socket =
+        Socket { since_ns: now, cgroup_id: 0, pid, tid: 0, comm: [0; 16], flags, phase: SOCKET_ESTABLISHED };
     if SOCKETS.insert(sk as u64, socket, BPF_ANY as u64).is_err() {
         untracked(SensorId::Tcp);
     }
@@ -163,7 +156,7 @@ fn own_listener(sk: KernelPtr) -> u32 {
     let Some(control) = CONTROL.get_ptr(0) else { return 0 };
     // SAFETY: a cell of our own array map; the hook's typed argument.
     unsafe {
-        if !has_port((*control).own_ports, field(sk, &offset::SOCK_NUM)) {
+        if !has_port((*control).own_ports, u16::from_be(copied(sk, &offset::INET_SOCK_SPORT))) {
             return 0;
         }
         let net = copied::<u64>(sk, &offset::SOCK_NET) as KernelPtr;
@@ -209,6 +202,9 @@ fn failed(sk: KernelPtr) {
 #[inline(always)]
 fn closed(sk: KernelPtr) {
     let socket = SOCKETS.get_ptr_mut(sk as u64);
+    if socket.is_none() && own_listener(sk) != 0 {
+        return filtered(SensorId::Tcp);
+    }
     let outcome = match socket {
         // SAFETY: the entry lives until `forget`.
         Some(socket) => unsafe {
