@@ -19,6 +19,7 @@ use anyhow::{Context as _, Result, anyhow};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{oneshot, watch},
+    task::JoinSet,
 };
 use tracing_subscriber::EnvFilter;
 
@@ -26,7 +27,14 @@ use crate::{
     config::{Config, Effective},
     doctor::Table,
     http::{self, Health, Listener, Scrapes},
-    identity::{Bounds, Hierarchy, Registry, Tree},
+    identity::{
+        Bounds, Hierarchy, Registry, Tree,
+        names::{
+            NameBounds, Names,
+            cri::Cri,
+            kubernetes::{self, Kubernetes},
+        },
+    },
     kernel::{Kernel, Loaded, Settings, map_memory, possible_cpus},
     ledger::Ledger,
     live::Hub,
@@ -80,7 +88,11 @@ async fn serve(config: &Config) -> Result<()> {
     let tree = Tree::find(config.identity.hierarchy)?;
     let Loaded { kernel, rings, slots, stats, banks, errors, cpus } =
         load(config, tree.hierarchy(), own_ports)?;
-    let registry = Arc::new(registry(config, tree));
+    let names = Arc::new(Names::new(NameBounds {
+        containers: config.limits.containers,
+        grace: config.metrics.grace,
+    }));
+    let registry = Arc::new(registry(config, tree, Arc::clone(&names)));
     let figures_slots = slots.count();
     let tables =
         config.sensors.syscalls.then(|| syscalls::Tables { banks, errors, cpus, slots: slots.count() });
@@ -90,6 +102,8 @@ async fn serve(config: &Config) -> Result<()> {
     let kernel_stats = Arc::new(KernelStats::new(stats));
     let deliveries = Arc::new(Deliveries::default());
     let stop = Arc::new(AtomicBool::new(false));
+    // Before the scan: whose names can be had by now needn't wait for them.
+    let mut sources = sources(config, &names)?;
 
     let kernel_bytes = map_memory();
     let (mut running, sensors) = kernel.attach(|sensor| is_enabled(config, sensor));
@@ -140,7 +154,7 @@ async fn serve(config: &Config) -> Result<()> {
     };
     let exporter = Arc::new(Exporter::new(Arc::new(agent)));
     let (shutdown, stopping) = watch::channel(false);
-    let mut servers = tokio::task::JoinSet::new();
+    let mut servers = JoinSet::new();
     servers.spawn(http::serve_metrics(metrics, exporter, scrapes, health.clone(), stopping.clone()));
     servers.spawn(http::serve_debug(debug, hub, health.clone(), stopping));
     health.set_ready();
@@ -148,6 +162,7 @@ async fn serve(config: &Config) -> Result<()> {
     let early = tokio::select! {
         _ = terminate.recv() => None,
         _ = interrupt.recv() => None,
+        Some(_) = sources.join_next() => Some(anyhow!("a source of names ended by itself")),
         _ = servers.join_next() => Some(anyhow!("a listener ended by itself")),
         result = &mut reader_ended => Some(match result {
             Ok(Err(error)) => anyhow::Error::new(error).context("the reader of the rings failed"),
@@ -179,7 +194,28 @@ fn print_start(metrics: &Listener, debug: &Listener, sensors: &[(SensorId, State
     out.flush().context("cannot write to standard output")
 }
 
-fn registry(config: &Config, tree: Tree) -> Registry {
+/// Starts whatever can tell the names of containers.
+fn sources(config: &Config, names: &Arc<Names>) -> Result<JoinSet<()>> {
+    let mut sources = JoinSet::new();
+    let identity = &config.identity;
+    let settings = kubernetes::Settings {
+        mode: identity.kubernetes,
+        kubeconfig: identity.kubeconfig.as_ref().map(Into::into),
+        node_name: identity.node_name.clone(),
+        pods: config.limits.containers,
+    };
+    let kubernetes =
+        Kubernetes::new(&settings, Arc::clone(names)).context("cannot ask the Kubernetes API")?;
+    if let Some(kubernetes) = kubernetes {
+        sources.spawn(kubernetes.run());
+    }
+    if let Some(cri) = Cri::new(&identity.cri_socket, identity.cri_interval, Arc::clone(names)) {
+        sources.spawn(cri.run());
+    }
+    Ok(sources)
+}
+
+fn registry(config: &Config, tree: Tree, names: Arc<Names>) -> Registry {
     if !tree.is_whole() {
         tracing::warn!(
             mount = %tree.directory().display(),
@@ -191,7 +227,7 @@ fn registry(config: &Config, tree: Tree) -> Registry {
         hold: config.identity.hold,
         grace: config.metrics.grace,
     };
-    Registry::new(tree, bounds)
+    Registry::new(tree, bounds, names)
 }
 
 /// Whether the configuration wants this sensor.

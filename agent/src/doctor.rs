@@ -4,6 +4,8 @@ use std::{
     fmt,
     io::{self, Write as _},
     path::Path,
+    sync::Arc,
+    time::Duration,
 };
 
 use anyhow::{Result, bail};
@@ -11,9 +13,15 @@ use anyhow::{Result, bail};
 use crate::{
     app,
     config::Config,
-    identity::Tree,
+    identity::{
+        Tree,
+        names::{
+            NameBounds, Names,
+            cri::{Cri, CriError},
+        },
+    },
     kernel::{Btf, is_root},
-    sensor::{SENSORS, State},
+    sensor::{Place, SENSORS, State},
 };
 
 /// Checks the machine, loads and attaches every sensor that is on, says what it found, and detaches again.
@@ -73,6 +81,7 @@ fn machine(config: &Config) -> Vec<(&'static str, Verdict)> {
         ("kernel types", types()),
         ("cgroups", cgroups(config)),
         ("hooks", hooks()),
+        ("names", names(config)),
     ]
 }
 
@@ -111,13 +120,29 @@ fn cgroups(config: &Config) -> Verdict {
     }
 }
 
+/// Who tells the names of containers.
+fn names(config: &Config) -> Verdict {
+    let names = Arc::new(Names::new(NameBounds { containers: 0, grace: Duration::ZERO }));
+    let Some(cri) = Cri::new(&config.identity.cri_socket, config.identity.cri_interval, names) else {
+        return Ok("the container runtime isn't asked: identity.cri_socket is off".into());
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    match runtime.map_err(|error| error.to_string())?.block_on(cri.probe()) {
+        Ok(who) => Ok(who),
+        Err(CriError::NoSocket) => {
+            Ok("no container runtime is here: containers go by what their cgroup says".into())
+        }
+        Err(error) => Err(format!("{:#}", anyhow::Error::new(error))),
+    }
+}
+
 fn hooks() -> Verdict {
     let btf = Btf::from_system().map_err(|error| error.to_string())?;
     let mut missing: Vec<&str> = SENSORS
         .iter()
         .flat_map(|sensor| sensor.hooks)
+        .filter(|hook| hook.place == Place::Tracepoint && btf.tracepoint(hook.name).is_err())
         .map(|hook| hook.name)
-        .filter(|hook| btf.tracepoint(hook).is_err())
         .collect();
     missing.dedup();
     if !missing.is_empty() {

@@ -14,7 +14,7 @@ use std::{
 use agent_ebpf::contract::{event::EventKind, oom, slot::OVERFLOW};
 
 use crate::{
-    identity::{Labels, Registry, Resolution},
+    identity::{Labels, Registry, Renamed, Resolution},
     kernel::Slots,
     sensor::{self, Record, process, syscalls, tcp},
 };
@@ -198,6 +198,7 @@ impl Ledger {
             self.observe(id, true, now);
         }
         self.release_quarantine(now);
+        self.rename();
         let forgotten = self.registry.expire(now);
         if forgotten.is_empty() {
             return;
@@ -208,7 +209,7 @@ impl Ledger {
         self.retire(&left);
         let labels: HashMap<u64, Arc<Labels>> = listed
             .into_iter()
-            .map(|listed| (listed.container.cgroup_id, Arc::clone(&listed.container.labels)))
+            .map(|listed| (listed.container.cgroup_id, listed.container.labels()))
             .collect();
         for id in forgotten {
             if let Some(account) = self.accounts.remove(&id) {
@@ -216,8 +217,7 @@ impl Ledger {
                 self.carried.entry(labels).or_default().add(&account);
             }
         }
-        let living =
-            self.registry.list().into_iter().map(|listed| Arc::clone(&listed.container.labels)).collect();
+        let living = self.registry.list().into_iter().map(|listed| listed.container.labels()).collect();
         let_go(&mut self.carried, &living);
         self.dropped += bound(&mut self.carried, self.carried_limit, &living);
     }
@@ -300,6 +300,15 @@ impl Ledger {
         Account { syscalls, throttled: self.slots.throttled(slot), ..Account::default() }
     }
 
+    /// Containers with better labels take along what was carried under the old ones: nobody who is left has them.
+    fn rename(&mut self) {
+        for Renamed { from, to } in self.registry.rename() {
+            if let Some(account) = self.carried.remove(&from) {
+                self.carried.entry(to).or_default().add(&account);
+            }
+        }
+    }
+
     fn retire(&mut self, slots: &[(u32, u64)]) {
         if slots.is_empty() {
             return;
@@ -328,7 +337,7 @@ impl Ledger {
             return Some(Arc::new(Labels::other()));
         }
         match self.registry.resolve(id, now) {
-            Resolution::Pending => None,
+            Resolution::Pending | Resolution::Settling(_) => None,
             resolution => Some(labels_of(&resolution)),
         }
     }
@@ -336,7 +345,7 @@ impl Ledger {
 
 fn labels_of(resolution: &Resolution) -> Arc<Labels> {
     match resolution {
-        Resolution::Known(container) => Arc::clone(&container.labels),
+        Resolution::Known(container) | Resolution::Settling(container) => container.labels(),
         Resolution::Pending | Resolution::Unknown => Arc::new(Labels::unknown()),
         Resolution::Overflow => Arc::new(Labels::other()),
     }
@@ -379,7 +388,7 @@ fn workload(labels: &Labels) -> [&str; 3] {
 fn scope(event: &oom::OomEvent, resolution: &Resolution) -> &'static str {
     match (event.limit_level, resolution) {
         (oom::LIMIT_NODE, _) => "node",
-        (level @ 0.., Resolution::Known(container)) => {
+        (level @ 0.., Resolution::Known(container) | Resolution::Settling(container)) => {
             let depth = u32::try_from(event.memcg_depth).unwrap_or(0);
             container.placement.scope_of(depth, level.unsigned_abs()).as_str()
         }

@@ -96,6 +96,7 @@ impl Reader {
                     tracing::warn!(%error, "the cgroups could not be listed; new ones may stay unknown");
                 }
             }
+            self.registry.settle(now);
             self.release(&mut held, last && !more);
             self.publish_losses(&mut losses);
             if now - tidied >= TIDY_INTERVAL {
@@ -118,7 +119,7 @@ impl Reader {
                 deliveries.by_sensor[record.sensor() as usize].fetch_add(1, Ordering::Relaxed);
                 ledger::learn(registry, &record, now);
                 let resolution = registry.resolve(record.header().cgroup_id, now);
-                if matches!(resolution, Resolution::Pending) && held.len() < HELD {
+                if matches!(resolution, Resolution::Pending | Resolution::Settling(_)) && held.len() < HELD {
                     held.push_back(record);
                 } else {
                     book.enter(&record);
@@ -141,7 +142,7 @@ impl Reader {
         let mut book = Book::open(&self.ledger, &self.hub);
         held.retain(|record| {
             let resolution = self.registry.resolve(record.header().cgroup_id, book.now);
-            let waits = matches!(resolution, Resolution::Pending) && !all;
+            let waits = matches!(resolution, Resolution::Pending | Resolution::Settling(_)) && !all;
             if !waits {
                 book.enter(record);
             }

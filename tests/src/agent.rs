@@ -14,7 +14,8 @@ use std::{
 use crate::{
     Cgroup, Metrics, Tail, http,
     kernel::kill,
-    wait::{PATIENCE, wait_for, wait_until},
+    refused,
+    wait::{PATIENCE, scaled, wait_for, wait_until},
 };
 
 /// Loading all programs takes the verifier about a second; a loaded machine may need many times that.
@@ -76,7 +77,7 @@ pub fn run(arguments: &[&str]) -> Output {
         command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the agent");
     let begin = Instant::now();
     while child.try_wait().expect("wait for the agent").is_none() {
-        if begin.elapsed() > PATIENCE {
+        if begin.elapsed() > scaled(PATIENCE) {
             let _ = child.kill();
             panic!("podwitness {arguments:?} did not end; {:?}", child.wait_with_output());
         }
@@ -150,7 +151,7 @@ impl Agent {
         loop {
             let metrics = self.scrape();
             let count = metrics.count(name, labels);
-            if count >= expected || begin.elapsed() > PATIENCE {
+            if count >= expected || begin.elapsed() > scaled(PATIENCE) {
                 let series = metrics.series(name, labels);
                 let events = metrics.series("podwitness_sensor_events_total", &[]);
                 let events: Vec<_> = events.iter().map(|of| (of.labels.values(), of.value)).collect();
@@ -179,7 +180,7 @@ impl Agent {
         kill(self.pid(), libc::SIGTERM).expect("SIGTERM");
         let begin = Instant::now();
         let status = self.wait();
-        assert!(begin.elapsed() < STOP, "SIGTERM took {:?}", begin.elapsed());
+        assert!(begin.elapsed() < scaled(STOP), "SIGTERM took {:?}", begin.elapsed());
         status
     }
 
@@ -211,7 +212,7 @@ impl Agent {
                 return url.replace("0.0.0.0", "127.0.0.1").parse().expect("an address in the output");
             }
             self.check_alive();
-            assert!(begin.elapsed() < START, "no line `{prefix}http://…` in the output");
+            assert!(begin.elapsed() < scaled(START), "no line `{prefix}http://…` in the output");
             thread::sleep(Duration::from_millis(10));
         }
     }
@@ -225,12 +226,16 @@ impl Agent {
 
 impl Drop for Agent {
     fn drop(&mut self) {
+        if thread::panicking() {
+            refused::note(self.metrics);
+        }
         if self.child.try_wait().is_ok_and(|status| status.is_none()) {
             // A test may have stopped it with SIGSTOP and failed before it let it go on.
             let _ = kill(self.pid(), libc::SIGCONT);
             let _ = kill(self.pid(), libc::SIGTERM);
             let begin = Instant::now();
-            while begin.elapsed() < STOP && self.child.try_wait().is_ok_and(|status| status.is_none()) {
+            while begin.elapsed() < scaled(STOP) && self.child.try_wait().is_ok_and(|status| status.is_none())
+            {
                 thread::sleep(Duration::from_millis(10));
             }
             let _ = self.child.kill();

@@ -105,7 +105,13 @@ impl Cgroup {
     #[track_caller]
     pub fn add(&self, pid: u32) {
         for directory in self.directories() {
-            fs::write(directory.join("cgroup.procs"), pid.to_string())
+            let enter = || fs::write(directory.join("cgroup.procs"), pid.to_string());
+            enter()
+                .or_else(|error| {
+                    // On v2, who hands a controller down can't hold processes.
+                    fs::write(directory.join("cgroup.subtree_control"), "-memory").map_err(|_| error)?;
+                    enter()
+                })
                 .unwrap_or_else(|error| panic!("move {pid} into {}: {error}", directory.display()));
         }
     }

@@ -9,6 +9,8 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 
+use crate::wait::scaled;
+
 /// A silent server is a failure after this long.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -34,9 +36,10 @@ pub fn get_as(address: SocketAddr, path: &str, accept: &str) -> Result<Response>
 
 /// Asks for `path` and reads up to the body: status, content type, and the rest to be read.
 pub fn open(address: SocketAddr, path: &str, accept: &str) -> Result<(u16, String, BufReader<TcpStream>)> {
-    let mut stream = TcpStream::connect_timeout(&address, TIMEOUT).with_context(|| address.to_string())?;
-    stream.set_read_timeout(Some(TIMEOUT))?;
-    stream.set_write_timeout(Some(TIMEOUT))?;
+    let timeout = scaled(TIMEOUT);
+    let mut stream = TcpStream::connect_timeout(&address, timeout).with_context(|| address.to_string())?;
+    stream.set_read_timeout(Some(timeout))?;
+    stream.set_write_timeout(Some(timeout))?;
     write!(stream, "GET {path} HTTP/1.0\r\nHost: {address}\r\nAccept: {accept}\r\n\r\n")?;
 
     let mut reader = BufReader::new(stream);

@@ -16,6 +16,22 @@ macro_rules! require_kernel {
     };
 }
 
+/// Leaves the test with a sentence unless the machine is one of `cargo xtask vm`, made for this test alone.
+#[macro_export]
+macro_rules! require_vm {
+    () => {
+        if !$crate::kernel::is_vm() {
+            eprintln!("not run: it would harm this machine; `cargo xtask vm` has machines for it");
+            return;
+        }
+    };
+}
+
+/// Whether the machine was booted for the tests.
+pub fn is_vm() -> bool {
+    std::env::var_os("PODWITNESS_VM").is_some()
+}
+
 /// Capability numbers of include/uapi/linux/capability.h.
 const CAP_NET_ADMIN: u32 = 12;
 const CAP_SYS_ADMIN: u32 = 21;

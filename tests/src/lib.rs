@@ -5,17 +5,21 @@
 //! condition with a deadline; every name is unique, so that two runs on one machine don't meet.
 //!
 //! Environment: `PODWITNESS_BIN` (the agent, else `target/release/podwitness`), `PODWITNESS_WORKLOAD` (the helper,
-//! else beside the test), `PODWITNESS_PROMETHEUS` and `PODWITNESS_PROMTOOL` (else from `PATH`), `CI` (a test
-//! that can't run fails instead of saying so and passing).
+//! else beside the test), `PODWITNESS_PROMETHEUS` and `PODWITNESS_PROMTOOL` (else from `PATH`),
+//! `PODWITNESS_CONTAINERD` (directories before `PATH`), `CI` (a test that can't run fails instead of saying so and
+//! passing), `PODWITNESS_VM` (the machine is a test's own, without Prometheus: `cargo xtask vm`),
+//! `PODWITNESS_TEST_SCALE` (see [`wait::scale`]).
 
 pub mod agent;
 pub mod bpf;
 pub mod cgroup;
+pub mod containerd;
 pub mod http;
 pub mod kernel;
 pub mod metrics;
 pub mod netns;
 pub mod prometheus;
+pub mod refused;
 pub mod tail;
 pub mod tcp;
 pub mod wait;
@@ -23,6 +27,7 @@ pub mod workload;
 
 pub use agent::{Agent, Options};
 pub use cgroup::Cgroup;
+pub use containerd::Containerd;
 pub use metrics::Metrics;
 pub use netns::NetNs;
 pub use prometheus::Prometheus;

@@ -1,7 +1,10 @@
 //! Waiting for conditions.
 
 use std::{
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        LazyLock,
+        atomic::{AtomicU32, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -11,6 +14,25 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Pause between two looks at a condition.
 const INTERVAL: Duration = Duration::from_millis(20);
+
+/// How many times slower than usual this machine is: 1, unless `PODWITNESS_TEST_SCALE` says so of an emulated one.
+pub fn scale() -> u32 {
+    static SCALE: LazyLock<u32> = LazyLock::new(|| {
+        let text = std::env::var("PODWITNESS_TEST_SCALE").unwrap_or_else(|_| "1".into());
+        text.parse().ok().filter(|scale| *scale > 0).expect("PODWITNESS_TEST_SCALE is a number from 1")
+    });
+    *SCALE
+}
+
+/// What may take `duration` on a usual machine.
+pub fn scaled(duration: Duration) -> Duration {
+    duration * scale()
+}
+
+/// So much of what is to be done `count` times on a usual machine.
+pub fn fewer(count: u64) -> u64 {
+    count / u64::from(scale())
+}
 
 /// Waits until `condition` holds; panics with `what` when it has not after `deadline`.
 #[track_caller]
@@ -22,6 +44,7 @@ pub fn wait_until(deadline: Duration, what: &str, mut condition: impl FnMut() ->
 #[track_caller]
 pub fn wait_for<T>(deadline: Duration, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let begin = Instant::now();
+    let deadline = scaled(deadline);
     loop {
         if let Some(found) = look() {
             return found;

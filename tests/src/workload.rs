@@ -19,7 +19,7 @@ use serde_json::Value;
 
 use crate::{
     Cgroup,
-    wait::{PATIENCE, wait_for},
+    wait::{PATIENCE, scaled, wait_for},
 };
 
 /// What the longest piece of work may take.
@@ -119,7 +119,7 @@ impl Workload {
     /// The next line it reports.
     #[track_caller]
     pub fn report(&mut self) -> Value {
-        let line = match self.lines.recv_timeout(WORK) {
+        let line = match self.lines.recv_timeout(scaled(WORK)) {
             Ok(line) => line,
             Err(RecvTimeoutError::Timeout) => panic!("workload {}: no report in {WORK:?}", self.arguments),
             Err(RecvTimeoutError::Disconnected) => {

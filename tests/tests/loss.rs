@@ -10,7 +10,7 @@ use integration_tests::{
     Agent, Cgroup, Metrics, Options, Workload, kernel,
     metrics::Outcomes,
     require_kernel,
-    wait::{PATIENCE, wait_for, wait_until},
+    wait::{PATIENCE, fewer, wait_for, wait_until},
 };
 
 const SENSORS: [&str; 5] = ["syscalls", "tcp", "oom", "process", "cgroup"];
@@ -51,9 +51,9 @@ fn opened() -> u64 {
 #[test]
 fn a_stalled_reader_loses_events_and_says_how_many() {
     require_kernel!();
-    const CONNECTIONS: u64 = 250_000;
+    let connections = fewer(250_000);
     // A connect and an accept, and a close at either end.
-    const EVENTS: u64 = CONNECTIONS * 4;
+    let events = connections * 4;
     let _alone = alone();
     let agent = Agent::start(
         Options::default()
@@ -64,7 +64,7 @@ fn a_stalled_reader_loses_events_and_says_how_many() {
     );
     let tail = agent.tail("");
     let cgroup = Cgroup::new("flood");
-    let count = CONNECTIONS.to_string();
+    let count = connections.to_string();
     let mut workload = Workload::prepare(&["loopback", "--count", &count, "--threads", "2"], &cgroup);
     let opened_before = opened();
     let before = settled(&agent, 0).outcomes("tcp");
@@ -72,19 +72,19 @@ fn a_stalled_reader_loses_events_and_says_how_many() {
     kernel::kill(agent.pid(), libc::SIGSTOP).unwrap();
     wait_until(PATIENCE, "the agent stands still", || kernel::state(agent.pid()) == Some('T'));
     workload.go();
-    assert_eq!(workload.report()["connections"], CONNECTIONS);
+    assert_eq!(workload.report()["connections"], connections);
     kernel::kill(agent.pid(), libc::SIGCONT).unwrap();
 
-    let after = settled(&agent, before.seen + EVENTS);
+    let after = settled(&agent, before.seen + events);
     let tcp = after.outcomes("tcp");
     let seen = tcp.seen - before.seen;
     // Others on this machine may connect as well. The kernel counts each end that is opened, and it can be seen
     // to open and to close; what happens in other network namespaces is small.
-    let at_most = (opened() - opened_before) * 2 + EVENTS / 4;
-    assert!((EVENTS..at_most).contains(&seen), "{seen} seen, {EVENTS} caused, {at_most} possible");
+    let at_most = (opened() - opened_before) * 2 + events / 4;
+    assert!((events..at_most).contains(&seen), "{seen} seen, {events} caused, {at_most} possible");
     let lost = tcp.lost - before.lost;
     assert!(lost > 0 && lost <= seen, "{lost} lost of {seen}");
-    assert!(lost >= EVENTS - 4096, "a page can't hold more than a few of {EVENTS}: {tcp:?}");
+    assert!(lost >= events - 4096, "a page can't hold more than a few of {events}: {tcp:?}");
 
     // Whoever watches is told, in the stream itself.
     let told = tail.wait("a notice of the loss in the tail", |tail| {

@@ -3,7 +3,9 @@
 use std::time::Instant;
 
 use integration_tests::{
-    Agent, Cgroup, Metrics, Options, Workload, kernel, require_kernel,
+    Agent, Cgroup, Metrics, Options, Workload, kernel,
+    refused::exactly,
+    require_kernel,
     wait::{PATIENCE, wait_until},
 };
 
@@ -14,13 +16,13 @@ const DURATION: &str = "podwitness_syscall_duration_seconds";
 #[test]
 fn one_thread_is_counted_exactly() {
     require_kernel!();
-    exact("1");
+    exactly(|| exact("1"));
 }
 
 #[test]
 fn eight_threads_are_counted_exactly() {
     require_kernel!();
-    exact("8");
+    exactly(|| exact("8"));
 }
 
 /// 100,000 getppid, 1,000 openat that fail and 500 nanosleep, by this many threads.

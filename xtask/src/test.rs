@@ -31,7 +31,7 @@ pub(crate) fn run(unprivileged: bool, filter: &[String]) -> Result<()> {
         tests.args(["test", "--package", LIVE, "--no-fail-fast", "--"]).args(filter);
         // They share one kernel, and each looks at what the others would disturb.
         tests.arg("--test-threads=1").env("PODWITNESS_BIN", &agent);
-        hand_over_prometheus(&ready, &mut tests);
+        hand_over(&ready, &mut tests)?;
         Some(Tally::of(tests)?)
     } else {
         None
@@ -58,11 +58,15 @@ fn reason_to_skip(unprivileged: bool) -> Result<Option<String>> {
     }
 }
 
-fn hand_over_prometheus(ready: &Ready, tests: &mut Command) {
+fn hand_over(ready: &Ready, tests: &mut Command) -> Result<()> {
     if let Some(prometheus) = &ready.prometheus {
         tests.env("PODWITNESS_PROMETHEUS", &prometheus.server);
         tests.env("PODWITNESS_PROMTOOL", &prometheus.promtool);
     }
+    if let Some(containerd) = &ready.containerd {
+        tests.env("PODWITNESS_CONTAINERD", std::env::join_paths(&containerd.directories)?);
+    }
+    Ok(())
 }
 
 /// How a run of `cargo test` ended, added up over its binaries.

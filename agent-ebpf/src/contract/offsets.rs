@@ -45,6 +45,7 @@ pub const FIELDS: &[Field] = &[
     field("CGROUP_ROOT_HIERARCHY_ID", "cgroup_root.hierarchy_id", 4),
     field("KERNFS_NODE_ID", "kernfs_node.id", 8),
     field("MEMCG_OOM_LOCK", "mem_cgroup.oom_lock", 1),
+    field("OOM_CONTROL_MEMCG", "oom_control.memcg", 8),
     field("MM_TOTAL_VM", "mm_struct.total_vm", 8),
     field("MM_PGTABLES_BYTES", "mm_struct.pgtables_bytes", 8),
     field("BINPRM_FILENAME", "linux_binprm.filename", 8),

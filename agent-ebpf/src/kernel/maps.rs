@@ -92,6 +92,19 @@ pub(crate) struct ProcessKey {
     pub(crate) started_ns: u64,
 }
 
+/// The kernel's latest search for an OOM victim.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct OomSearch {
+    /// Address of the task that searches.
+    pub(crate) task: u64,
+    /// Address of the memory cgroup that is short; 0 if the node is.
+    pub(crate) memcg: u64,
+}
+
+#[map]
+pub(crate) static OOM_SEARCH: Array<OomSearch> = Array::with_max_entries(1, 0);
+
 /// OOM victims of late, by process: the kernel marks every dying thread that asks for memory.
 #[map]
 pub(crate) static VICTIMS: LruHashMap<ProcessKey, u8> = LruHashMap::with_max_entries(1024, 0);

@@ -4,12 +4,19 @@ use core::ptr::{null, null_mut};
 
 use aya_ebpf::{
     Global,
-    bindings::{BPF_F_NO_PREALLOC, BPF_LOCAL_STORAGE_GET_F_CREATE, bpf_map_type::BPF_MAP_TYPE_TASK_STORAGE},
-    helpers::generated::{bpf_get_current_task_btf, bpf_task_storage_get},
+    bindings::{
+        BPF_ANY, BPF_F_NO_PREALLOC, BPF_LOCAL_STORAGE_GET_F_CREATE, bpf_map_type::BPF_MAP_TYPE_TASK_STORAGE,
+    },
+    helpers::generated::{
+        bpf_get_current_cgroup_id, bpf_get_current_pid_tgid, bpf_get_current_task, bpf_get_current_task_btf,
+        bpf_task_storage_get,
+    },
+    macros::map,
+    maps::LruHashMap,
 };
 
 use super::{
-    load::{KernelPtr, field},
+    load::{KernelPtr, copied, field},
     maps::{CONTROL, ProcessKey},
     offset,
 };
@@ -46,33 +53,125 @@ unsafe impl Sync for TaskStorage {}
 static TASKS: TaskStorage =
     TaskStorage { r#type: null(), key: null(), value: null(), max_entries: null(), map_flags: null() };
 
-/// The running task.
+/// The same for kernels before 5.11, by thread id; a task leaves nothing behind when its call ends.
+#[map]
+static TASKS_BY_ID: LruHashMap<u32, TaskState> = LruHashMap::with_max_entries(128, 0);
+
+/// Whether the kernel has task storage and tells the type of the current task (since 5.11).
+#[unsafe(no_mangle)]
+static TYPED_TASKS: Global<u8> = Global::new(1);
+
 #[inline(always)]
-pub(crate) fn current() -> KernelPtr {
-    // SAFETY: the helper takes nothing and returns a BTF-typed pointer to the current task.
-    unsafe { bpf_get_current_task_btf() as KernelPtr }
+fn typed() -> bool {
+    TYPED_TASKS.load() != 0
 }
 
-/// The state kept with `task`, if there is any.
+/// The running task: BTF-typed where the kernel can, else a mere number, good for [`current_ids`],
+/// [`current_cgroup_id`], [`state`] and copies.
+#[inline(always)]
+pub(crate) fn current() -> KernelPtr {
+    // SAFETY: the helpers take nothing and return the current task.
+    unsafe {
+        if typed() { bpf_get_current_task_btf() as KernelPtr } else { bpf_get_current_task() as KernelPtr }
+    }
+}
+
+/// Process and thread id of the current task.
+#[inline(always)]
+pub(crate) fn current_ids(current: KernelPtr) -> (u32, u32) {
+    // SAFETY: typed, as said; the helper takes nothing.
+    unsafe {
+        if typed() {
+            return ids(current);
+        }
+        let both = bpf_get_current_pid_tgid();
+        ((both >> 32) as u32, both as u32)
+    }
+}
+
+/// Process id of the current task.
+#[inline(always)]
+pub(crate) fn current_pid(current: KernelPtr) -> u32 {
+    // SAFETY: typed, as said; the helper takes nothing.
+    unsafe {
+        if typed() { field(current, &offset::TASK_TGID) } else { (bpf_get_current_pid_tgid() >> 32) as u32 }
+    }
+}
+
+/// Id of the current task's cgroup: see [`cgroup_id`].
+#[inline(always)]
+pub(crate) fn current_cgroup_id(current: KernelPtr) -> u64 {
+    // SAFETY: typed, as said; the helper takes nothing.
+    unsafe {
+        if typed() {
+            return cgroup_id(current);
+        }
+        if BY_MEMORY.load() == 0 {
+            return bpf_get_current_cgroup_id();
+        }
+    }
+    let css_set = copied::<u64>(current, &offset::TASK_CGROUPS) as KernelPtr;
+    let css = copied::<u64>(css_set, &offset::CSS_SET_MEMORY) as KernelPtr;
+    let cgroup = copied::<u64>(css, &offset::CSS_CGROUP) as KernelPtr;
+    let node = copied::<u64>(cgroup, &offset::CGROUP_KN) as KernelPtr;
+    copied(node, &offset::KERNFS_NODE_ID)
+}
+
+/// The state kept with the current task, if there is any.
 ///
 /// # Safety
 ///
-/// `task` is a BTF-typed pointer: the current task, or a trusted argument of the hook.
+/// `current` is what [`current`] returned.
 #[inline(always)]
-pub(crate) unsafe fn state(task: KernelPtr) -> Option<*mut TaskState> {
-    // SAFETY: the caller's promise, which the verifier checks; the map is ours.
-    unsafe { storage(task, 0) }
+pub(crate) unsafe fn state(current: KernelPtr) -> Option<*mut TaskState> {
+    if typed() {
+        // SAFETY: the caller's promise, which the verifier checks; the map is ours.
+        unsafe { storage(current, 0) }
+    } else {
+        TASKS_BY_ID.get_ptr_mut(current_ids(current).1)
+    }
 }
 
-/// The state kept with `task`, made if there is none; `None` if the kernel has no memory for it.
+/// The state kept with the current task, made if there is none; `None` if the kernel has no memory for it.
 ///
 /// # Safety
 ///
 /// As for [`state`].
 #[inline(always)]
-pub(crate) unsafe fn state_or_new(task: KernelPtr) -> Option<*mut TaskState> {
+pub(crate) unsafe fn state_or_new(current: KernelPtr) -> Option<*mut TaskState> {
+    if typed() {
+        // SAFETY: as above.
+        unsafe { storage(current, BPF_LOCAL_STORAGE_GET_F_CREATE as u64) }
+    } else {
+        by_id(current_ids(current).1)
+    }
+}
+
+/// The same for a task that is not the current one.
+///
+/// # Safety
+///
+/// `task` is a BTF-typed argument of the hook.
+#[inline(always)]
+pub(crate) unsafe fn state_or_new_of(task: KernelPtr) -> Option<*mut TaskState> {
     // SAFETY: as above.
-    unsafe { storage(task, BPF_LOCAL_STORAGE_GET_F_CREATE as u64) }
+    unsafe {
+        if typed() {
+            storage(task, BPF_LOCAL_STORAGE_GET_F_CREATE as u64)
+        } else {
+            by_id(field(task, &offset::TASK_PID))
+        }
+    }
+}
+
+#[inline(always)]
+fn by_id(tid: u32) -> Option<*mut TaskState> {
+    if let Some(state) = TASKS_BY_ID.get_ptr_mut(tid) {
+        return Some(state);
+    }
+    let fresh = TaskState { since_ns: 0, number: 0, connecting: 0, unexplained: 0 };
+    TASKS_BY_ID.insert(tid, fresh, BPF_ANY as u64).ok()?;
+    TASKS_BY_ID.get_ptr_mut(tid)
 }
 
 #[inline(always)]
@@ -93,7 +192,7 @@ static BY_MEMORY: Global<u8> = Global::new(0);
 ///
 /// # Safety
 ///
-/// As for [`state`].
+/// `task` is a BTF-typed argument of the hook, or the current task where tasks are typed.
 #[inline(always)]
 pub(crate) unsafe fn cgroup_id(task: KernelPtr) -> u64 {
     // SAFETY: every pointer of the chain is typed, as its predecessor was.
@@ -143,7 +242,7 @@ pub(crate) unsafe fn cgroup_of(cgroup: KernelPtr) -> u64 {
 ///
 /// # Safety
 ///
-/// As for [`state`].
+/// As for [`cgroup_id`].
 #[inline(always)]
 pub(crate) unsafe fn ids(task: KernelPtr) -> (u32, u32) {
     // SAFETY: the caller's promise.
@@ -154,7 +253,7 @@ pub(crate) unsafe fn ids(task: KernelPtr) -> (u32, u32) {
 ///
 /// # Safety
 ///
-/// As for [`state`].
+/// As for [`cgroup_id`].
 #[inline(always)]
 pub(crate) unsafe fn process(task: KernelPtr) -> ProcessKey {
     // SAFETY: the caller's promise.

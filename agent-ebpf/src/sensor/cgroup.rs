@@ -51,7 +51,7 @@ fn report(ctx: &BtfTracePointContext, kind: EventKind) -> i32 {
     let current = task::current();
     // SAFETY: the reserved record, every field of which is written; typed pointers.
     unsafe {
-        fill_header(&raw mut (*event).header, kind, cgroup_id, task::ids(current), Some(current));
+        fill_header(&raw mut (*event).header, kind, cgroup_id, task::current_ids(current), Some(current));
         (*event).reserved = 0;
         let target = (&raw mut (*event).path).cast::<u8>();
         (*event).path_len = string_to(target, PATH_LEN as u32, path);

@@ -6,21 +6,44 @@ use agent_ebpf::contract::{
     stats::SensorId,
 };
 use aya_ebpf::{
-    Global, bindings::BPF_NOEXIST, helpers::generated::bpf_get_current_comm, macros::btf_tracepoint,
-    programs::BtfTracePointContext,
+    Global,
+    bindings::BPF_NOEXIST,
+    helpers::generated::bpf_get_current_comm,
+    macros::{btf_tracepoint, fentry},
+    programs::{BtfTracePointContext, FEntryContext},
 };
 
 use crate::kernel::{
     event::{Admission, Ring, fill_header, reserve, submit},
     load::{KernelPtr, at, copied, field},
     log::trace_event,
-    maps::VICTIMS,
+    maps::{OOM_SEARCH, VICTIMS},
     offset, task,
 };
 
-/// Whether this kernel has `mem_cgroup.oom_lock`, by which the limit is found.
+/// Whether a task's memory cgroup can be found at all.
+#[unsafe(no_mangle)]
+static MEMCG_KNOWN: Global<u8> = Global::new(0);
+/// Whether this kernel has `mem_cgroup.oom_lock`, by which the limit is found: not so without v1 cgroups, since 6.11.
 #[unsafe(no_mangle)]
 static MEMCG_TELLS: Global<u8> = Global::new(0);
+
+/// Attached where the memory cgroups don't tell.
+///
+/// match-proto: `bool(struct oom_control *oc)`
+#[fentry(function = "out_of_memory")]
+fn out_of_memory(ctx: FEntryContext) -> i32 {
+    let control: KernelPtr = ctx.arg(0);
+    if let Some(search) = OOM_SEARCH.get_ptr_mut(0) {
+        // SAFETY: a cell of our own array map; the kernel searches for one victim at a time, under its global
+        // `oom_lock`. The hook's typed argument.
+        unsafe {
+            (*search).task = task::current() as u64;
+            (*search).memcg = field(control, &offset::OOM_CONTROL_MEMCG);
+        }
+    }
+    0
+}
 
 /// Runs in the task that triggered the kill, or in one that dies already and asks for memory.
 ///
@@ -46,8 +69,8 @@ fn mark_victim(ctx: BtfTracePointContext) -> i32 {
     // SAFETY: the reserved record, every field of which is written; typed pointers.
     unsafe {
         fill_header(&raw mut (*event).header, EventKind::OomKill, cgroup_id, task::ids(victim), Some(victim));
-        (*event).trigger_cgroup_id = task::cgroup_id(current);
-        let (trigger_pid, trigger_tid) = task::ids(current);
+        (*event).trigger_cgroup_id = task::current_cgroup_id(current);
+        let (trigger_pid, trigger_tid) = task::current_ids(current);
         (*event).trigger_pid = trigger_pid;
         (*event).trigger_tid = trigger_tid;
         bpf_get_current_comm((&raw mut (*event).trigger_comm).cast(), 16);
@@ -77,32 +100,52 @@ fn pages(mm: KernelPtr, offset: u64) -> u64 {
 
 /// How far above the victim's memory cgroup the limit lies that was hit, and that cgroup's depth.
 ///
-/// While a victim is sought for a memory cgroup, it and all below it hold their `oom_lock` (mm/memcontrol-v1.c,
-/// `mem_cgroup_oom_trylock`, on v1 and v2 alike): the topmost locked ancestor is the one that was short.
+/// Either the search for a victim was seen to begin: it names the memory cgroup. Or, while a victim is sought for
+/// one, it and all below it hold their `oom_lock` (mm/memcontrol-v1.c, `mem_cgroup_oom_trylock`, on v1 and v2
+/// alike): the topmost locked ancestor is the one that was short.
 ///
 /// # Safety
 ///
 /// `victim` is BTF-typed.
 #[inline(always)]
 unsafe fn limit(victim: KernelPtr) -> (i32, i32) {
-    if MEMCG_TELLS.load() == 0 {
+    if MEMCG_KNOWN.load() == 0 {
         return (LIMIT_UNKNOWN, 0);
     }
+    let sought = sought();
     // SAFETY: the caller's promise. From here on copies: a `mem_cgroup` begins with its `css` (the agent has
     // checked that), which the verifier can't know.
     let css_set: KernelPtr = unsafe { field(victim, &offset::TASK_CGROUPS) };
     let mut css = copied::<u64>(css_set, &offset::CSS_SET_MEMORY) as KernelPtr;
     let cgroup = copied::<u64>(css, &offset::CSS_CGROUP) as KernelPtr;
     let depth = copied::<i32>(cgroup, &offset::CGROUP_LEVEL);
-    let mut topmost = LIMIT_NODE;
+    let mut topmost = match sought {
+        Some(0) => return (LIMIT_NODE, depth),
+        // Not among the victim's ancestors: nothing that could be explained.
+        Some(_) => LIMIT_UNKNOWN,
+        None if MEMCG_TELLS.load() == 0 => return (LIMIT_UNKNOWN, depth),
+        None => LIMIT_NODE,
+    };
     for level in 0..MAX_LEVELS {
         if css.is_null() {
             break;
         }
-        if copied::<u8>(css, &offset::MEMCG_OOM_LOCK) != 0 {
+        let was_short = match sought {
+            Some(memcg) => css as u64 == memcg,
+            None => copied::<u8>(css, &offset::MEMCG_OOM_LOCK) != 0,
+        };
+        if was_short {
             topmost = level;
         }
         css = copied::<u64>(css, &offset::CSS_PARENT) as KernelPtr;
     }
     (topmost, depth)
+}
+
+/// The memory cgroup that the current task seeks a victim for, 0 for the node; `None` if that wasn't seen.
+#[inline(always)]
+fn sought() -> Option<u64> {
+    let search = OOM_SEARCH.get_ptr(0)?;
+    // SAFETY: a cell of our own array map; see `out_of_memory`.
+    unsafe { ((*search).task == task::current() as u64).then_some((*search).memcg) }
 }

@@ -92,7 +92,7 @@ fn sched_switch(ctx: BtfTracePointContext) -> i32 {
         // SAFETY: as in `sys_enter`; `prev` is a trusted argument of the hook.
         unsafe {
             if (*call).task == prev as u64 {
-                if let Some(state) = task::state_or_new(prev) {
+                if let Some(state) = task::state_or_new_of(prev) {
                     (*state).since_ns = (*call).since_ns;
                     (*state).number = (*call).number;
                 } else if let Some(stats) = stats(SensorId::Syscalls) {
@@ -144,12 +144,10 @@ enum Timing {
 /// Books a call that has ended.
 #[inline(always)]
 fn ended(task: KernelPtr, number: u64, result: i64, timing: Timing) {
-    // SAFETY: the current task; the helper takes nothing.
-    let (pid, slot, cpu) = unsafe {
-        let pid: u32 = field(task, &offset::TASK_TGID);
-        (pid, slot::of(task::cgroup_id(task)), bpf_get_smp_processor_id())
-    };
-    if slot == EXCLUDED || task::is_self(pid) {
+    let slot = slot::of(task::current_cgroup_id(task));
+    // SAFETY: the helper takes nothing.
+    let cpu = unsafe { bpf_get_smp_processor_id() };
+    if slot == EXCLUDED || task::is_self(task::current_pid(task)) {
         if let Some(stats) = stats(SensorId::Syscalls) {
             // SAFETY: this CPU's counter, which only this hook adds to.
             unsafe { (*stats).filtered += 1 };

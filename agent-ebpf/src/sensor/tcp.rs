@@ -28,7 +28,7 @@ use crate::kernel::{
     event::{Admission, Ring, fill_header, filtered, reserve, submit, untracked},
     load::{KernelPtr, at, copied, copy_to, field},
     log::trace_event,
-    maps::{CONTROL, SOCKETS},
+    maps::{CONTROL, IN_CALL, SOCKETS},
     offset, task,
 };
 
@@ -38,6 +38,9 @@ static TCP: Global<u8> = Global::new(1);
 /// Number of connect(2).
 #[unsafe(no_mangle)]
 static NR_CONNECT: Global<u64> = Global::new(u64::MAX);
+/// Whether the kernel hands out the registers of the current task (since 5.15).
+#[unsafe(no_mangle)]
+static REGS_TELL: Global<u8> = Global::new(1);
 
 // States of a socket (include/net/tcp_states.h).
 const TCP_ESTABLISHED: u32 = 1;
@@ -79,8 +82,7 @@ fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
 #[inline(always)]
 fn attempt(sk: KernelPtr) {
     let current = task::current();
-    // SAFETY: the current task.
-    let ((pid, tid), cgroup_id) = unsafe { (task::ids(current), task::cgroup_id(current)) };
+    let ((pid, tid), cgroup_id) = (task::current_ids(current), task::current_cgroup_id(current));
     let mut socket = Socket {
         cgroup_id,
         // SAFETY: the helper takes nothing.
@@ -107,9 +109,17 @@ fn attempt(sk: KernelPtr) {
     }
 }
 
-/// Whether the current task is inside of connect(2): not so for TCP Fast Open or io_uring.
+/// Whether the current task is inside of connect(2): not so for TCP Fast Open or io_uring. An older kernel doesn't
+/// tell: there it is taken for granted unless another call is known to have begun.
 #[inline(always)]
 fn in_connect() -> bool {
+    if REGS_TELL.load() == 0 {
+        let noted = IN_CALL.get_ptr(0);
+        // SAFETY: this CPU's cell of our own map; the current task can't leave its CPU in here.
+        return noted.is_none_or(|call| unsafe {
+            (*call).task != task::current() as u64 || (*call).number == NR_CONNECT.load()
+        });
+    }
     // SAFETY: the helpers take the current task, as the verifier knows it; the registers are typed.
     unsafe {
         let regs = bpf_task_pt_regs(bpf_get_current_task_btf()) as KernelPtr;
@@ -315,14 +325,12 @@ fn connect_returned(regs: KernelPtr, task: KernelPtr, result: i64, since_ns: Opt
         return;
     }
     forget(sk);
-    // SAFETY: the current task.
-    let ids = unsafe { task::ids(task) };
+    let ids = task::current_ids(task);
     if task::is_self(ids.0) {
         return filtered(SensorId::Tcp);
     }
     // The socket is the caller's own.
-    // SAFETY: the current task.
-    let cgroup_id = unsafe { task::cgroup_id(task) };
+    let cgroup_id = task::current_cgroup_id(task);
     let Some(mut entry) = reserve::<TcpEvent>(SensorId::Tcp, cgroup_id, Ring::Rare, Admission::Throttled)
     else {
         return;

@@ -5,6 +5,7 @@
 //! notes here only name the unit.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use tracing::Level;
@@ -129,6 +130,21 @@ pub struct IdentityConfig {
     pub kubeconfig: Option<String>,
     /// What the API calls this node.
     pub node_name: Option<String>,
+    /// The container runtime's socket.
+    pub cri_socket: SocketChoice,
+    /// Time between two lists of the container runtime.
+    pub cri_interval: Duration,
+}
+
+/// Which socket a source of names uses.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum SocketChoice {
+    /// The first of the usual ones that answers.
+    #[default]
+    Auto,
+    /// None: the source is not used.
+    Off,
+    Path(PathBuf),
 }
 
 /// Section `log`.
@@ -168,6 +184,8 @@ impl Config {
                 kubernetes: Mode::Auto,
                 kubeconfig: None,
                 node_name: None,
+                cri_socket: SocketChoice::Auto,
+                cri_interval: Duration::ZERO,
             },
             log: LogConfig { level: Level::INFO },
         }

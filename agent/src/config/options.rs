@@ -7,7 +7,7 @@ use tracing::Level;
 
 use crate::identity::{Wanted, names::kubernetes::Mode};
 
-use super::kind::{Address, Choice, Form, Given, Namespaces, Number, Reach, Size, Span, Switch};
+use super::kind::{Address, Choice, Form, Given, Namespaces, Number, Reach, Size, Socket, Span, Switch};
 use super::spec::OptionSpec;
 
 /// Options of one section stand together.
@@ -222,6 +222,25 @@ pub const OPTIONS: &[OptionSpec] = &[
             nothing: "auto",
             form: Form::NodeName,
             field: |config| &mut config.identity.node_name,
+        },
+    },
+    OptionSpec {
+        key: "identity.cri_socket",
+        default: "auto",
+        doc: "Where the container runtime tells the names of pods and containers, which is only read. \
+              `auto` takes the first that answers of containerd, K3s, k0s, MicroK8s, CRI-O and cri-dockerd \
+              at their usual places.",
+        kind: &Socket { field: |config| &mut config.identity.cri_socket },
+    },
+    OptionSpec {
+        key: "identity.cri_interval",
+        default: "10s",
+        doc: "Time between two lists of a container runtime that doesn't report changes; one that does is \
+              listed six times less often. A container that nobody knows yet is looked for at once.",
+        kind: &Span {
+            min: Duration::from_secs(1),
+            max: Duration::from_secs(3600),
+            field: |config| &mut config.identity.cri_interval,
         },
     },
     OptionSpec {

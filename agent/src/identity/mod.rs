@@ -15,6 +15,6 @@ mod tree;
 
 pub use cgroup_path::{Engine, LimitScope, Placement, PodContainer};
 pub use labels::Labels;
-pub use registry::{Bounds, Container, Listed, Registry, Resolution, ScanReport, Stats};
+pub use registry::{Bounds, Container, Listed, Registry, Renamed, Resolution, ScanReport, Stats};
 pub use selection::Selection;
 pub use tree::{Hierarchy, Tree, TreeError, Walk, Wanted};

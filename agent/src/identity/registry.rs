@@ -4,7 +4,13 @@
 //! pending; if nothing has named it within the hold, it is unknown for good, so that what has been counted for it
 //! never moves from one series to another. The dead are remembered for a grace period, because their events and
 //! their counters arrive late. No function here reads a clock.
+//!
+//! Names come from [`Names`], at the time when a cgroup becomes known. Where a source may still add one, the
+//! container settles for up to the hold: nothing of it is shown yet. Then its labels are fixed with what there
+//! is. Only a source that comes back later changes them, by [`Registry::rename`]: the container's counters then
+//! go on under the new labels with all that they had counted, and their old series ends.
 
+mod naming;
 mod open;
 mod state;
 #[cfg(test)]
@@ -17,7 +23,7 @@ use std::{
 };
 
 use self::state::{State, Way};
-use super::{Labels, Placement, Tree, TreeError};
+use super::{Labels, Placement, Tree, TreeError, names::Names};
 
 /// One cgroup: a container, or whatever else lives in a cgroup.
 #[derive(Debug)]
@@ -27,7 +33,7 @@ pub struct Container {
     /// From the root of the hierarchy.
     pub path: PathBuf,
     pub placement: Placement,
-    pub labels: Arc<Labels>,
+    labels: RwLock<Arc<Labels>>,
 }
 
 /// What is known about an id.
@@ -35,6 +41,9 @@ pub struct Container {
 pub enum Resolution {
     /// Alive, or dead for less than the grace.
     Known(Arc<Container>),
+    /// Known by its path, but a source may still name it: its labels are not to be shown. Becomes known within
+    /// the hold.
+    Settling(Arc<Container>),
     /// Not yet known: ask again after a scan. Becomes one of the others within the hold.
     Pending,
     /// Belongs to [`Labels::unknown`], for good.
@@ -48,7 +57,7 @@ pub enum Resolution {
 pub struct Bounds {
     /// Most cgroups that are known at a time; the same again for ids that are not known (`limits.containers`).
     pub containers: usize,
-    /// How long an unknown id may become known (`identity.hold`).
+    /// How long an unknown id may become known, and a known one a name (`identity.hold`).
     pub hold: Duration,
     /// How long the dead are remembered.
     pub grace: Duration,
@@ -96,6 +105,10 @@ pub struct Stats {
     pub pending: usize,
     /// Decided to be unknown or overflow and still remembered, now.
     pub given_up: usize,
+    /// Known and waiting for a name, now.
+    pub settling: usize,
+    /// Containers whose labels were changed for better ones.
+    pub renamed: u64,
 }
 
 /// One line of [`Registry::list`].
@@ -111,13 +124,22 @@ pub struct Listed {
 pub struct Registry {
     tree: Tree,
     bounds: Bounds,
+    names: Arc<Names>,
     state: RwLock<State>,
+}
+
+/// Labels that a container had, and those it has now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Renamed {
+    pub from: Arc<Labels>,
+    pub to: Arc<Labels>,
 }
 
 impl Registry {
     /// Knows nothing yet: begin with a [`scan`](Self::scan).
-    pub fn new(tree: Tree, bounds: Bounds) -> Self {
-        Self { tree, bounds, state: RwLock::new(State::new(bounds)) }
+    pub fn new(tree: Tree, bounds: Bounds, names: Arc<Names>) -> Self {
+        let state = RwLock::new(State::new(bounds, Arc::clone(&names)));
+        Self { tree, bounds, names, state }
     }
 
     /// The kernel made a cgroup. Without the whole path (the event's may be cut) leave it to the next scan.
@@ -172,11 +194,35 @@ impl Registry {
         self.read().wants_scan()
     }
 
+    /// Takes in names that have come for those that wait, and ends the wait of those who have waited for the hold.
+    /// Costs next to nothing while nobody waits; call it after every look at the rings.
+    pub fn settle(&self, now: Instant) {
+        let waits = self.read().settling() > 0;
+        if waits {
+            self.write().settle(now);
+        }
+    }
+
+    /// Gives better labels to those who were fixed without. All change at once, so that series that are sums over
+    /// several containers move as a whole: hold off readers of [`resolve`](Self::resolve) meanwhile, and move what
+    /// is kept by labels. Call it every second or so.
+    pub fn rename(&self) -> Vec<Renamed> {
+        let generation = self.names.generation();
+        let has_news = self.read().has_news(generation);
+        if has_news { self.write().rename(generation) } else { Vec::new() }
+    }
+
+    /// The names that were asked.
+    pub fn names(&self) -> &Arc<Names> {
+        &self.names
+    }
+
     /// Forgets who has been dead for the grace, and gives up on what has been pending for the hold.
     ///
     /// Returns each id that was forgotten since the last call, evicted ones included: whatever is kept elsewhere
     /// under these ids (slots, series) can go. Call it every few seconds.
     pub fn expire(&self, now: Instant) -> Vec<u64> {
+        self.names.expire(now);
         self.write().expire(now)
     }
 
@@ -207,7 +253,17 @@ impl Registry {
 impl Container {
     fn new(cgroup_id: u64, path: &Path) -> Arc<Self> {
         let placement = Placement::parse(path.as_os_str().as_encoded_bytes());
-        let labels = Arc::new(placement.labels());
+        let labels = RwLock::new(Arc::new(placement.labels()));
         Arc::new(Self { cgroup_id, path: path.to_owned(), placement, labels })
+    }
+
+    /// What it is called now.
+    pub fn labels(&self) -> Arc<Labels> {
+        Arc::clone(&self.labels.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Returns the former ones.
+    fn set_labels(&self, labels: Arc<Labels>) -> Arc<Labels> {
+        std::mem::replace(&mut self.labels.write().unwrap_or_else(PoisonError::into_inner), labels)
     }
 }

@@ -3,7 +3,16 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
 };
+
+use super::names::{NameBounds, Names};
+
+/// A store of names that nobody fills.
+pub(super) fn no_names() -> Arc<Names> {
+    Arc::new(Names::new(NameBounds { containers: 16, grace: Duration::from_secs(60) }))
+}
 
 /// A directory that is gone after the test.
 pub(super) struct Scratch(PathBuf);

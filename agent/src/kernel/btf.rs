@@ -24,6 +24,8 @@ pub enum BtfError {
     NoConstant(String),
     #[error("this kernel has no tracepoint `{0}`")]
     NoTracepoint(String),
+    #[error("this kernel has no function `{0}`")]
+    NoFunction(String),
 }
 
 /// The types of one kernel.
@@ -58,6 +60,7 @@ const KIND_TYPEDEF: u32 = 8;
 const KIND_VOLATILE: u32 = 9;
 const KIND_CONST: u32 = 10;
 const KIND_RESTRICT: u32 = 11;
+const KIND_FUNC: u32 = 12;
 const KIND_FUNC_PROTO: u32 = 13;
 const KIND_VAR: u32 = 14;
 const KIND_DATASEC: u32 = 15;
@@ -127,6 +130,15 @@ impl Btf {
         self.constants.get(name).copied().ok_or_else(|| BtfError::NoConstant(name.to_owned()))
     }
 
+    /// What a kernel function takes, in the same way as [`Self::tracepoint`].
+    pub fn function(&self, name: &str) -> Result<Vec<Option<String>>, BtfError> {
+        let no_function = || BtfError::NoFunction(name.to_owned());
+        let is_it = |id: &usize| self.kind(*id) == KIND_FUNC && self.name(self.types[*id]) == Some(name);
+        let id = (1..self.types.len()).find(is_it).ok_or_else(no_function)?;
+        let proto = self.u32(self.types[id] + 8).ok_or_else(no_function)? as usize;
+        self.arguments(proto, 0).ok_or_else(no_function)
+    }
+
     /// What a tracepoint passes: for each argument the structure that it points to, or `None` for anything else.
     pub fn tracepoint(&self, name: &str) -> Result<Vec<Option<String>>, BtfError> {
         let no_tracepoint = || BtfError::NoTracepoint(name.to_owned());
@@ -137,11 +149,22 @@ impl Btf {
             .and_then(|id| self.pointee(*id))
             .filter(|id| self.kind(*id) == KIND_FUNC_PROTO)
             .ok_or_else(no_tracepoint)?;
-        let position = self.types[proto];
-        (1..self.len(proto))
+        self.arguments(proto, 1).ok_or_else(no_tracepoint)
+    }
+
+    /// The structures that the arguments of a prototype point to, from the one of this number on.
+    fn arguments(&self, proto: usize, first: usize) -> Option<Vec<Option<String>>> {
+        let position = *self.types.get(proto)?;
+        (first..self.len(proto))
             .map(|i| self.u32(position + 12 + 8 * i + 4).map(|id| self.struct_pointed_to(id as usize)))
-            .collect::<Option<_>>()
-            .ok_or_else(no_tracepoint)
+            .collect()
+    }
+
+    /// Position in the bytes of the number of elements of the array that a field points to: how an object says the
+    /// type of a map.
+    pub(super) fn length_of_array_at(&self, path: &str) -> Option<usize> {
+        let array = self.pointee(self.field(path).ok()?.type_id)?;
+        (self.kind(array) == KIND_ARRAY).then(|| self.types[array] + 20)
     }
 
     fn index(&mut self) -> Result<(), BtfError> {
@@ -342,6 +365,8 @@ mod tests {
         assert!(matches!(btf.field("nonsense.tgid"), Err(BtfError::NoStruct(_))));
         assert!(matches!(btf.field_of_width("task_struct.tgid", 8), Err(BtfError::Width { .. })));
         assert_eq!(btf.tracepoint("sys_exit").unwrap(), [Some("pt_regs".to_owned()), None]);
+        assert_eq!(btf.function("out_of_memory").unwrap(), [Some("oom_control".to_owned())]);
+        assert!(matches!(btf.function("no_such_function"), Err(BtfError::NoFunction(_))));
         assert!(btf.constant("memory_cgrp_id").unwrap() >= 0);
     }
 }

@@ -4,6 +4,7 @@ mod btf;
 mod host;
 mod object;
 mod offsets;
+mod old;
 mod program;
 mod ring;
 mod slots;

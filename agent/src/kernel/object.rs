@@ -19,6 +19,7 @@ use super::{
     btf::{Btf, BtfError},
     host,
     offsets::Offsets,
+    old,
     program::{self, Attached},
 };
 use crate::{
@@ -121,11 +122,15 @@ impl Kernel {
             tracing::debug!(global, %error, "a field is missing in this kernel");
         }
         let cpus = possible_cpus().map_err(LoadError::Cpus)?;
+        let task_storage = old::has_task_storage();
         let flags = [
             ("SYSCALLS", enabled(SensorId::Syscalls)),
             ("TCP", enabled(SensorId::Tcp)),
             ("BY_MEMORY", matches!(settings.hierarchy, Hierarchy::Memory { .. })),
-            ("MEMCG_TELLS", memory_cgroups_tell(&btf, &offsets)),
+            ("MEMCG_KNOWN", memory_cgroups_known(&btf, &offsets)),
+            ("MEMCG_TELLS", offsets.has("MEMCG_OOM_LOCK")),
+            ("TYPED_TASKS", task_storage),
+            ("REGS_TELL", btf.constant("BPF_FUNC_task_pt_regs").is_ok()),
             (
                 "EXIT_TELLS_LAST",
                 btf.tracepoint("sched_process_exit").is_ok_and(|arguments| arguments.len() > 1),
@@ -159,7 +164,12 @@ impl Kernel {
         for (map, entries) in sizes.0 {
             loader.map_max_entries(map, entries);
         }
-        let mut ebpf = loader.load(OBJECT)?;
+        let mut ebpf = if task_storage {
+            loader.load(OBJECT)?
+        } else {
+            loader.map_max_entries("TASKS_BY_ID", old::TASKS).map_max_entries("TASKS", 1);
+            loader.load(&old::without_task_storage(OBJECT).ok_or(LoadError::Map("TASKS"))?)?
+        };
 
         let rings = Rings::take(&mut ebpf)?;
         let mut slots = Slots {
@@ -238,6 +248,9 @@ impl Running {
         let mut hooks = Vec::new();
         let mut lacking = Vec::new();
         for hook in sensor.hooks {
+            if hook.unless.is_some_and(|global| types.offsets.has(global)) {
+                continue;
+            }
             match self.attach_hook(hook, types) {
                 Ok(()) => hooks.push(hook.name),
                 Err(reason) if hook.required => {
@@ -294,11 +307,9 @@ impl Sizes {
     }
 }
 
-/// Whether `mem_cgroup.oom_lock` is there, and `mem_cgroup` begins with its `css`, as the programs take it.
-fn memory_cgroups_tell(btf: &Btf, offsets: &Offsets) -> bool {
-    offsets.has("MEMCG_OOM_LOCK")
-        && offsets.has("CSS_SET_MEMORY")
-        && btf.field("mem_cgroup.css").is_ok_and(|css| css.offset == 0)
+/// Whether a task's memory cgroup can be found, and begins with its `css`, as the programs take it.
+fn memory_cgroups_known(btf: &Btf, offsets: &Offsets) -> bool {
+    offsets.has("CSS_SET_MEMORY") && btf.field("mem_cgroup.css").is_ok_and(|css| css.offset == 0)
 }
 
 /// One more than the highest CPU that can come up (`/sys/devices/system/cpu/possible`, such as `0-3,8`).

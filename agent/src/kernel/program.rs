@@ -4,11 +4,11 @@ use std::{fs, os::fd::AsRawFd as _};
 
 use aya::{
     Ebpf,
-    programs::{BtfTracePoint, ProgramError},
+    programs::{BtfTracePoint, FEntry, Program, ProgramError},
 };
 
 use super::{btf::Btf, object::Types};
-use crate::sensor::Hook;
+use crate::sensor::{Hook, Place};
 
 /// A program that runs.
 #[derive(Clone, Copy, Debug)]
@@ -58,29 +58,45 @@ pub(super) fn attach(ebpf: &mut Ebpf, hook: &'static Hook, types: &Types) -> Res
     if let Some(error) = types.offsets.lacking(hook.name) {
         return Err(error.to_string());
     }
-    let program: &mut BtfTracePoint = ebpf
+    let program = ebpf
         .program_mut(hook.name)
-        .ok_or_else(|| format!("the kernel half has no program `{}`", hook.name))?
-        .try_into()
-        .map_err(|error: ProgramError| error.to_string())?;
-    program.load(hook.name, &types.system).map_err(|error| refusal(&error))?;
-    program.attach().map_err(|error| refusal(&error))?;
-    let fd = program.fd().map_err(|error| refusal(&error))?.as_fd_raw();
+        .ok_or_else(|| format!("the kernel half has no program `{}`", hook.name))?;
+    let fd = start(program, hook, &types.system).map_err(|error| refusal(&error))?;
     Ok(Attached { hook, fd })
 }
 
-pub(super) fn detach(ebpf: &mut Ebpf, attached: &Attached) {
-    if let Some(Ok(program)) =
-        ebpf.program_mut(attached.hook.name).map(TryInto::<&mut BtfTracePoint>::try_into)
-    {
-        // Drops the links, too.
-        let _ = program.unload();
+fn start(program: &mut Program, hook: &Hook, types: &aya::Btf) -> Result<i32, ProgramError> {
+    match hook.place {
+        Place::Tracepoint => {
+            let program: &mut BtfTracePoint = program.try_into()?;
+            program.load(hook.name, types)?;
+            program.attach()?;
+        }
+        Place::Function => {
+            let program: &mut FEntry = program.try_into()?;
+            program.load(hook.name, types)?;
+            program.attach()?;
+        }
     }
+    program.fd().map(RawFd::as_fd_raw)
+}
+
+pub(super) fn detach(ebpf: &mut Ebpf, attached: &Attached) {
+    // Drops the links, too.
+    let _ = match ebpf.program_mut(attached.hook.name) {
+        Some(Program::BtfTracePoint(program)) => program.unload(),
+        Some(Program::FEntry(program)) => program.unload(),
+        _ => Ok(()),
+    };
 }
 
 /// The arguments that the program will take pointers from must point to what it expects.
 fn check_prototype(hook: &Hook, btf: &Btf) -> Result<(), String> {
-    let arguments = btf.tracepoint(hook.name).map_err(|error| error.to_string())?;
+    let arguments = match hook.place {
+        Place::Tracepoint => btf.tracepoint(hook.name),
+        Place::Function => btf.function(hook.name),
+    };
+    let arguments = arguments.map_err(|error| error.to_string())?;
     for (i, expected) in hook.arguments.iter().enumerate() {
         let Some(expected) = expected else { continue };
         let found = arguments.get(i).cloned().flatten();

@@ -13,7 +13,10 @@ use super::{KernelStats, Page};
 use crate::{
     config::Config,
     http::Scrapes,
-    identity::Registry,
+    identity::{
+        Registry,
+        names::{Source, SourceState},
+    },
     kernel::{Attached, clock_ticks, page_size},
     ledger::Ledger,
     live::Hub,
@@ -243,8 +246,10 @@ impl Agent {
                 (["dead"], stats.dead as f64),
                 (["pending"], stats.pending as f64),
                 (["given_up"], stats.given_up as f64),
+                (["settling"], stats.settling as f64),
             ],
         )?;
+        self.expose_names(page, stats.renamed)?;
         let slots = lock(&self.ledger).slot_use();
         page.own_gauge(
             "podwitness_slots_used",
@@ -271,6 +276,56 @@ impl Agent {
             "Container slots that were taken back from the dead",
             [],
             [([], slots.recycled)],
+        )
+    }
+
+    fn expose_names(&self, page: &mut Page<'_>, renamed: u64) -> std::fmt::Result {
+        let names = self.registry.names();
+        let stats = names.stats();
+        let sources = || Source::ALL.into_iter().map(Source::name).chain(["none"]);
+        let pods = sources().zip(stats.pods_named).map(|(source, count)| (["pod", source], count));
+        let containers =
+            sources().zip(stats.containers_named).map(|(source, count)| (["container", source], count));
+        page.own_counter(
+            "podwitness_identity_names",
+            "Cgroups of pods and containers by the source that named them; none where only the cgroup's path did",
+            ["of", "source"],
+            pods.chain(containers),
+        )?;
+        page.own_counter(
+            "podwitness_identity_renamed",
+            "Containers whose labels were changed because a better name came after identity.hold",
+            [],
+            [([], renamed)],
+        )?;
+        page.own_counter(
+            "podwitness_identity_contradictions",
+            "Disagreements of two sources, or of a source and the kernel, about one pod or container",
+            [],
+            [([], stats.contradictions)],
+        )?;
+        page.own_counter(
+            "podwitness_identity_names_refused",
+            "Names turned away because limits.containers was reached",
+            [],
+            [([], stats.refused)],
+        )?;
+        page.own_gauge(
+            "podwitness_identity_facts",
+            "Names of pods and containers that are remembered, of all sources",
+            None,
+            [],
+            [([], stats.facts as f64)],
+        )?;
+        let states = names.states().into_iter().flat_map(|(source, state)| {
+            SourceState::ALL.map(|one| ([source.name(), one.name()], f64::from(u8::from(one == state))))
+        });
+        page.own_gauge(
+            "podwitness_identity_source_state",
+            "1 for the state that a source of names is in",
+            None,
+            ["source", "state"],
+            states,
         )
     }
 

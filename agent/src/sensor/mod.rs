@@ -25,21 +25,32 @@ pub struct Sensor {
     pub hooks: &'static [Hook],
 }
 
-/// A tracepoint and the program on it, which have one name.
+/// What a hook hangs on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    Tracepoint,
+    /// The entry of a kernel function.
+    Function,
+}
+
+/// A place in the kernel and the program on it, which have one name.
 #[derive(Debug)]
 pub struct Hook {
     pub name: &'static str,
+    pub place: Place,
     /// What each argument must point to; `None` where the program takes a plain value, or nothing.
     pub arguments: &'static [Option<&'static str>],
     /// Without it, the sensor can't work at all.
     pub required: bool,
     /// What is missing without it.
     pub lacking: &'static str,
+    /// Not needed where the kernel has this field, by global.
+    pub unless: Option<&'static str>,
 }
 
 impl Hook {
     const fn required(name: &'static str, arguments: &'static [Option<&'static str>]) -> Self {
-        Self { name, arguments, required: true, lacking: "" }
+        Self { name, place: Place::Tracepoint, arguments, required: true, lacking: "", unless: None }
     }
 }
 

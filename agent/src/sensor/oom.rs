@@ -5,13 +5,23 @@ use std::collections::BTreeMap;
 pub use agent_ebpf::contract::oom::OomEvent;
 use agent_ebpf::contract::stats::SensorId;
 
-use super::{Hook, Sensor, text};
+use super::{Hook, Place, Sensor, text};
 use crate::{metrics::Page, observation};
 
 pub const SENSOR: Sensor = Sensor {
     id: SensorId::Oom,
     // Older kernels pass a process id only, by which the victim's container can't be told.
-    hooks: &[Hook::required("mark_victim", &[Some("task_struct")])],
+    hooks: &[
+        Hook::required("mark_victim", &[Some("task_struct")]),
+        Hook {
+            name: "out_of_memory",
+            place: Place::Function,
+            arguments: &[Some("oom_control")],
+            required: false,
+            lacking: "whose limit was hit is not known (scope is `unknown`)",
+            unless: Some("MEMCG_OOM_LOCK"),
+        },
+    ],
 };
 
 /// Kills by scope.

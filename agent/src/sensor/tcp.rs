@@ -12,7 +12,7 @@ use agent_ebpf::contract::{
     tcp::{ABORTED, ACTIVE, DURATION_KNOWN, SIDE_UNKNOWN},
 };
 
-use super::{Hook, Sensor, syscalls::errno_name};
+use super::{Hook, Place, Sensor, syscalls::errno_name};
 use crate::{metrics::Page, observation};
 
 pub const SENSOR: Sensor = Sensor {
@@ -21,9 +21,11 @@ pub const SENSOR: Sensor = Sensor {
         Hook::required("inet_sock_set_state", &[Some("sock")]),
         Hook {
             name: "sys_exit",
+            place: Place::Tracepoint,
             arguments: &[Some("pt_regs")],
             required: false,
             lacking: "connects that are refused before a SYN is sent (no route) are not seen",
+            unless: None,
         },
     ],
 };

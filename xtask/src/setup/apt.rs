@@ -1,6 +1,7 @@
 //! Debian's package manager, asked as little as possible.
 
 use std::env;
+use std::fs;
 use std::process::Command;
 
 use anyhow::{Context as _, Result};
@@ -52,6 +53,24 @@ impl Apt {
         }
         quietly(Self::apt_get().args(["download", package]).current_dir(directory), live)
             .with_context(|| format!("cannot download the Debian package {package}"))
+    }
+
+    /// Fetches packages and unpacks them into `directory`, which must not exist.
+    pub(crate) fn unpack(
+        &mut self,
+        packages: &[&str],
+        directory: &std::path::Path,
+        live: &Live,
+    ) -> Result<()> {
+        let archives = directory.join("archives");
+        fs::create_dir_all(&archives).with_context(|| format!("cannot create {}", archives.display()))?;
+        for package in packages {
+            self.download(package, &archives, live)?;
+        }
+        for archive in archives.read_dir()?.flatten() {
+            quietly(Command::new("dpkg-deb").arg("--extract").arg(archive.path()).arg(directory), live)?;
+        }
+        fs::remove_dir_all(archives).context("cannot remove the packages")
     }
 
     /// The version that an installation would take.

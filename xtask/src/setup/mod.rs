@@ -1,6 +1,7 @@
 //! Installs what is missing, and nothing twice.
 
 mod apt;
+mod containerd;
 mod linker;
 mod mounts;
 mod test_tools;
@@ -11,6 +12,7 @@ use anyhow::{Context as _, Result};
 use crate::kernel_half::{LINKER_VERSION, Toolchain};
 use crate::steps::Steps;
 use apt::Apt;
+pub(crate) use containerd::Containerd;
 pub(crate) use test_tools::Prometheus;
 
 /// What the setup is for; each use includes `Build`.
@@ -26,17 +28,18 @@ pub(crate) enum Purpose {
 pub(crate) struct Ready {
     pub(crate) toolchain: Toolchain,
     pub(crate) prometheus: Option<Prometheus>,
+    pub(crate) containerd: Option<Containerd>,
 }
 
 pub(crate) fn run(purpose: Purpose) -> Result<Ready> {
     let mut apt = Apt::default();
-    let mut prometheus = None;
+    let (mut prometheus, mut containerd) = (None, None);
     let mut toolchain = None;
 
     let mut steps = Steps::new(match purpose {
         Purpose::Build => 2,
         Purpose::Lint | Purpose::Run => 3,
-        Purpose::Test => 4,
+        Purpose::Test => 5,
     });
     steps.run("toolchain for the kernel half", |live| {
         let (found, outcome) = toolchain::ensure(&mut apt, live)?;
@@ -60,6 +63,11 @@ pub(crate) fn run(purpose: Purpose) -> Result<Ready> {
             prometheus = found;
             Ok(outcome)
         })?;
+        steps.run("a container runtime for the tests", |live| {
+            let (found, outcome) = containerd::ensure(&mut apt, live)?;
+            containerd = found;
+            Ok(outcome)
+        })?;
     }
-    Ok(Ready { toolchain, prometheus })
+    Ok(Ready { toolchain, prometheus, containerd })
 }

@@ -25,7 +25,7 @@ const BUSYBOX_SUITE: &str = "trixie";
 const BUSYBOX: &str = "busybox-static";
 
 /// How many times slower than a usual machine an emulated one is: tests do so much less and wait so much longer.
-const SCALE: u32 = 10;
+const SCALE: u32 = 4;
 
 const INIT: &[u8] = include_bytes!("init.sh");
 
@@ -193,7 +193,7 @@ mod tests {
     #[test]
     fn a_filter_reaches_every_test_program_and_no_shell() {
         let tests = ["oom", "tcp"].map(String::from);
-        assert_eq!(plan(&tests, &["kill".into()]).unwrap(), "SCALE=10\nrun oom kill\nrun tcp kill\n");
+        assert_eq!(plan(&tests, &["kill".into()]).unwrap(), "SCALE=4\nrun oom kill\nrun tcp kill\n");
         assert!(plan(&tests, &["$(reboot)".into()]).is_err());
     }
 }

@@ -7,12 +7,14 @@ mod duration;
 mod given;
 mod names;
 mod size;
+mod socket;
 
 pub(super) use address::{Address, Reach};
 pub(super) use duration::Span;
 pub(super) use given::{Form, Given};
 pub(super) use names::Namespaces;
 pub(super) use size::Size;
+pub(super) use socket::Socket;
 
 use std::fmt::Display;
 

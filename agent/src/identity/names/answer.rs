@@ -15,6 +15,8 @@ pub struct Named {
     pub settled: bool,
     /// Whether the pod asks to be observed, or not to be.
     pub observe: Option<bool>,
+    /// Whether it is known what the pod belongs to.
+    pub owner_known: bool,
     /// Who gave the name of the pod: None where there is no pod, `Some(None)` where nobody knows it.
     pub pod_source: Option<Option<Source>>,
     /// The same of the container.
@@ -29,9 +31,20 @@ impl Named {
             complete: true,
             settled: true,
             observe: None,
+            owner_known: false,
             pod_source: None,
             container_source: None,
         }
+    }
+
+    /// How much is known; only a higher rank is better.
+    pub fn rank(&self) -> u8 {
+        let parts = [
+            self.owner_known,
+            self.pod_source.flatten().is_some(),
+            self.container_source.flatten().is_some(),
+        ];
+        parts.into_iter().map(u8::from).sum()
     }
 }
 
@@ -81,6 +94,7 @@ impl Names {
             || pod.as_ref().is_some_and(|(source, _)| *source == Source::Kubernetes);
         named.complete = !shelves.may_answer(&missing(is_named, owner_known));
         named.settled = is_named && owner_known;
+        named.owner_known = owner_known;
         named.pod_source = Some(pod.map(|(source, _)| source));
         named.container_source = id.map(|_| container.map(|(source, _)| source));
         named

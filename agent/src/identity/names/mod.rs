@@ -6,6 +6,7 @@
 //! a clock.
 
 mod answer;
+pub mod cri;
 mod fact;
 pub mod kubernetes;
 mod shelf;
@@ -20,11 +21,16 @@ use std::{
     time::{Duration, Instant},
 };
 
+use tokio::sync::watch;
+
 use self::shelf::Shelf;
 pub use self::{
     answer::Named,
     fact::{Container, Pod, Source, SourceState, Workload},
 };
+
+/// The annotation by which a pod asks to be observed, or not to be.
+pub const OBSERVE: &str = "podwitness.dev/observe";
 
 /// How much is kept, and for how long.
 #[derive(Clone, Copy, Debug)]
@@ -43,6 +49,8 @@ pub struct Names {
     contradictions: AtomicU64,
     /// Facts by the place from which they were used: those of pods, then those of containers.
     used: [[AtomicU64; Source::ALL.len() + 1]; 2],
+    /// The containers that wait for a name.
+    waiting: watch::Sender<Vec<String>>,
 }
 
 #[derive(Debug)]
@@ -79,6 +87,7 @@ impl Names {
             generation: AtomicU64::new(0),
             contradictions: AtomicU64::new(0),
             used: Default::default(),
+            waiting: watch::Sender::new(Vec::new()),
         }
     }
 
@@ -131,6 +140,10 @@ impl Names {
         Source::ALL.map(|source| (source, shelves.states[source as usize]))
     }
 
+    pub fn state(&self, source: Source) -> SourceState {
+        self.read().states[source as usize]
+    }
+
     /// Changes whenever an answer may have changed: a fact came, or a source's state.
     pub fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
@@ -139,6 +152,25 @@ impl Names {
     /// How often two sources, or a source and the kernel, have disagreed; once for each pair of facts.
     pub fn contradictions(&self) -> u64 {
         self.contradictions.load(Ordering::Relaxed)
+    }
+
+    /// Containers with these ids wait for a name, and sources should look for them now. A few are enough.
+    pub fn want(&self, ids: Vec<String>) {
+        self.waiting.send_replace(ids);
+    }
+
+    /// Nobody waits any more.
+    pub fn satisfied(&self) {
+        self.waiting.send_if_modified(|ids| {
+            ids.clear();
+            false
+        });
+    }
+
+    /// Ids of containers that wait for a name; changes when sources should look for them. A source that isn't told
+    /// of what is new does it then.
+    pub fn wanted(&self) -> watch::Receiver<Vec<String>> {
+        self.waiting.subscribe()
     }
 
     /// The answer has been put to use: counts where its parts came from.

@@ -8,7 +8,8 @@ use std::{
 };
 
 use super::{
-    Bounds, Container, Listed, Resolution, Stats,
+    Bounds, Container, Listed, Names, Renamed, Resolution, Stats,
+    naming::Naming,
     open::{OpenIds, Verdict},
 };
 
@@ -22,6 +23,7 @@ pub(super) struct State {
     /// The dead among the known, longest dead first.
     dead: BTreeSet<(Instant, u64)>,
     open: OpenIds,
+    naming: Naming,
     /// Forgotten since this was last asked for. Never longer than the bound: then nobody is evicted any more.
     forgotten: Vec<u64>,
     /// What is counted here; the rest is filled in when somebody looks.
@@ -50,13 +52,14 @@ struct Death {
 }
 
 impl State {
-    pub(super) fn new(bounds: Bounds) -> Self {
+    pub(super) fn new(bounds: Bounds, names: Arc<Names>) -> Self {
         Self {
             bounds,
             generation: 0,
             known: HashMap::new(),
             dead: BTreeSet::new(),
             open: OpenIds::new(bounds),
+            naming: Naming::new(bounds.hold, names),
             forgotten: Vec::new(),
             stats: Stats::default(),
         }
@@ -65,6 +68,9 @@ impl State {
     /// The answer for an id about which everything is decided.
     pub(super) fn get(&self, id: u64) -> Option<Resolution> {
         match self.known.get(&id) {
+            Some(known) if self.naming.is_settling(id) => {
+                Some(Resolution::Settling(Arc::clone(&known.container)))
+            }
             Some(known) => Some(Resolution::Known(Arc::clone(&known.container))),
             // No cgroup has the id 0: it stands for "none" in the kernel half.
             None if id == 0 => Some(Resolution::Unknown),
@@ -102,6 +108,7 @@ impl State {
             Way::Event => self.stats.kernel_event += 1,
             Way::Scan => self.stats.scan += 1,
         }
+        self.naming.begin(&container, now);
         self.known.insert(id, Known { container, seen: self.generation, died: None });
         if let Some(at) = died {
             self.bury(id, at);
@@ -169,6 +176,24 @@ impl State {
         (added, died, refused)
     }
 
+    /// How many wait for a name.
+    pub(super) fn settling(&self) -> usize {
+        self.naming.settling()
+    }
+
+    pub(super) fn settle(&mut self, now: Instant) {
+        self.naming.settle(now);
+    }
+
+    /// Whether there may be better names than at the last [`State::rename`].
+    pub(super) fn has_news(&self, generation: u64) -> bool {
+        self.naming.has_news(generation)
+    }
+
+    pub(super) fn rename(&mut self, generation: u64) -> Vec<Renamed> {
+        self.naming.rename(generation)
+    }
+
     pub(super) fn wants_scan(&self) -> bool {
         self.open.wants_scan()
     }
@@ -202,6 +227,8 @@ impl State {
             dead: self.dead.len(),
             pending,
             given_up,
+            settling: self.naming.settling(),
+            renamed: self.naming.renamed,
             ..self.stats
         }
     }
@@ -244,6 +271,7 @@ impl State {
     fn forget_longest_dead(&mut self) -> Option<u64> {
         let (_, id) = self.dead.pop_first()?;
         self.known.remove(&id);
+        self.naming.forget(id);
         Some(id)
     }
 }

@@ -1,7 +1,7 @@
 use std::fs;
 
 use super::*;
-use crate::identity::testing::Scratch;
+use crate::identity::testing::{Scratch, no_names};
 
 const BOUNDS: Bounds = Bounds { containers: 8, hold: Duration::from_secs(5), grace: Duration::from_secs(60) };
 
@@ -15,7 +15,7 @@ struct Bench {
 impl Bench {
     fn new(name: &str, bounds: Bounds) -> Self {
         let scratch = Scratch::new(name);
-        let registry = Registry::new(Tree::at(scratch.path()).unwrap(), bounds);
+        let registry = Registry::new(Tree::at(scratch.path()).unwrap(), bounds, no_names());
         Self { scratch, registry, now: Instant::now() }
     }
 
@@ -52,7 +52,7 @@ impl Bench {
     /// The workload label, or the name of what else came of it.
     fn workload(&self, id: u64) -> String {
         match self.resolve(id) {
-            Resolution::Known(container) => container.labels.workload.clone(),
+            Resolution::Known(container) => container.labels().workload.clone(),
             other => format!("{other:?}"),
         }
     }

@@ -1,6 +1,7 @@
 use std::{collections::HashMap, path::Path, time::Duration};
 
 use super::*;
+use crate::identity::testing::no_names;
 
 const BOUNDS: Bounds = Bounds { containers: 8, hold: Duration::from_secs(5), grace: Duration::from_secs(60) };
 
@@ -11,7 +12,7 @@ fn container(id: u64, path: &str) -> Arc<Container> {
 #[test]
 fn a_birth_during_a_walk_is_not_a_death() {
     let now = Instant::now();
-    let mut state = State::new(BOUNDS);
+    let mut state = State::new(BOUNDS, no_names());
     state.learn(container(3, "/before"), Way::Event, now);
     let generation = state.begin_scan();
     state.learn(container(4, "/meanwhile"), Way::Event, now);
@@ -26,7 +27,7 @@ fn a_birth_during_a_walk_is_not_a_death() {
 #[test]
 fn a_death_during_a_walk_is_not_undone_by_it() {
     let now = Instant::now();
-    let mut state = State::new(BOUNDS);
+    let mut state = State::new(BOUNDS, no_names());
     state.learn(container(3, "/x"), Way::Event, now);
     let generation = state.begin_scan();
     state.died(3, None, now);
@@ -42,7 +43,7 @@ fn a_death_during_a_walk_is_not_undone_by_it() {
 #[test]
 fn a_death_before_its_birth_is_remembered() {
     let now = Instant::now();
-    let mut state = State::new(BOUNDS);
+    let mut state = State::new(BOUNDS, no_names());
     state.ask(3, now);
     state.died(3, None, now);
     state.learn(container(3, "/blink"), Way::Event, now);
@@ -53,7 +54,7 @@ fn a_death_before_its_birth_is_remembered() {
 #[test]
 fn a_scan_answers_only_for_what_was_asked_before_it() {
     let now = Instant::now();
-    let mut state = State::new(BOUNDS);
+    let mut state = State::new(BOUNDS, no_names());
     state.ask(3, now);
     let generation = state.begin_scan();
     state.ask(4, now);
@@ -71,7 +72,7 @@ fn what_a_walk_may_have_missed_is_not_gone() {
     let begin = Instant::now();
     let [before_hold, after_hold] = [4, 9].map(|seconds| begin + Duration::from_secs(seconds));
     for is_complete in [false, true] {
-        let mut state = State::new(bounds);
+        let mut state = State::new(bounds, no_names());
         state.ask(3, begin);
         let generation = state.begin_scan();
         state.end_scan(generation, &[], Vec::new(), &[], is_complete, begin);
@@ -86,7 +87,7 @@ fn what_a_walk_may_have_missed_is_not_gone() {
 #[test]
 fn any_order_of_events_keeps_the_promises() {
     for mut seed in 1..=200_u64 {
-        let mut state = State::new(BOUNDS);
+        let mut state = State::new(BOUNDS, no_names());
         let mut now = Instant::now();
         let mut scans: Vec<(u64, Vec<(u64, PathBuf)>)> = Vec::new();
         let mut finals: HashMap<u64, &str> = HashMap::new();
@@ -129,7 +130,7 @@ fn any_order_of_events_keeps_the_promises() {
                 }
                 _ => {
                     let answer = match state.ask(id, now) {
-                        Resolution::Known(_) => "known",
+                        Resolution::Known(_) | Resolution::Settling(_) => "known",
                         Resolution::Unknown => "unknown",
                         Resolution::Overflow => "overflow",
                         Resolution::Pending => "pending",

@@ -1,0 +1,226 @@
+mod server;
+
+use std::{collections::HashMap, future::Future};
+
+use self::server::{Mood, Server, World, container, sandbox};
+use tokio::time::Instant;
+
+use super::*;
+use crate::identity::{Placement, names::NameBounds, testing::Scratch};
+
+const UID: &str = "5ca1ab1e-0000-4000-8000-000000000001";
+const ID: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+
+/// A source that has one pod to find, and a runtime.
+struct Bench {
+    _scratch: Scratch,
+    server: Server,
+    names: Arc<Names>,
+}
+
+fn world(name: &str, version: &str) -> World {
+    World {
+        version: (name.into(), version.into()),
+        sandboxes: vec![sandbox("s1", UID, "web-1")],
+        containers: vec![container(ID, "s1", "nginx")],
+    }
+}
+
+impl Bench {
+    fn new(name: &str, mood: Mood, world: World, has_events: bool) -> (Self, tokio::task::JoinSet<()>) {
+        let scratch = Scratch::new(name);
+        let server = Server::new(scratch.path(), mood, world, has_events);
+        let bounds = NameBounds { containers: 100, grace: Duration::from_secs(60) };
+        let names = Arc::new(Names::new(bounds));
+        let choice = SocketChoice::Path(server.socket.clone());
+        let cri = Cri::new(&choice, Duration::from_secs(600), Arc::clone(&names)).unwrap();
+        let retry = (Duration::from_millis(20), Duration::from_millis(40));
+        let cri = Cri { patience: Duration::from_millis(300), retry, ..cri };
+        let mut tasks = tokio::task::JoinSet::new();
+        tasks.spawn(cri.run());
+        (Self { _scratch: scratch, server, names }, tasks)
+    }
+
+    fn state(&self) -> SourceState {
+        self.names.state(Source::Cri)
+    }
+
+    fn called(&self, id: &str) -> String {
+        let place = Placement::parse(format!("/kubepods/burstable/pod{UID}/{id}"));
+        self.names.labels(&place).labels.values().join(" ")
+    }
+
+    async fn wait_state(&self, state: SourceState) {
+        wait(&format!("{state:?}"), || self.state() == state).await;
+    }
+}
+
+async fn wait(what: &str, mut is_so: impl FnMut() -> bool) {
+    let begin = Instant::now();
+    while !is_so() {
+        assert!(begin.elapsed() < Duration::from_secs(20), "not in time: {what}");
+        sleep(Duration::from_millis(5)).await;
+    }
+}
+
+fn run(test: impl Future<Output = ()>) {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(test);
+}
+
+#[test]
+fn pods_and_containers_are_listed_and_looked_for_when_wanted() {
+    run(async {
+        let (bench, _tasks) = Bench::new("cri-list", Mood::Well, world("containerd", "1.7.24"), true);
+        bench.wait_state(SourceState::Connected).await;
+        assert_eq!(bench.called(ID), "shop Pod web-1 web-1 nginx");
+        assert!(!bench.server.is_listened_to(), "its events are for the kubelet alone");
+        let other = ID.replace('a', "b");
+        bench.server.change(|world| world.containers.push(container(&other, "s1", "sidecar")));
+        // The interval is ten minutes.
+        bench.names.want(vec![other.clone()]);
+        wait("the sidecar", || bench.called(&other) == "shop Pod web-1 web-1 sidecar").await;
+        let before = bench.server.calls();
+        for _ in 0..200 {
+            bench.names.want(vec!["unheard-of".into()]);
+            sleep(Duration::from_millis(1)).await;
+        }
+        let calls = bench.server.calls() - before;
+        assert!((1..200).contains(&calls), "searches are spaced: {calls}");
+    });
+}
+
+#[test]
+fn events_name_who_comes_and_goes() {
+    run(async {
+        let (bench, _tasks) = Bench::new("cri-events", Mood::Well, world("containerd", "2.1.9"), true);
+        bench.wait_state(SourceState::Connected).await;
+        wait("a listener", || bench.server.is_listened_to()).await;
+        let other = ID.replace('a', "b");
+        let of = |id: &str, kind: i32| {
+            let api::Sandbox { id: sandbox, metadata, annotations, runtime_handler } =
+                sandbox("s1", UID, "web-1");
+            let named = Some(api::ContainerMetadata { name: "job".into() });
+            api::Event {
+                container_id: id.into(),
+                kind,
+                sandbox: Some(api::SandboxStatus { id: sandbox, metadata, annotations, runtime_handler }),
+                containers: vec![api::ContainerStatus { id: id.into(), metadata: named }],
+            }
+        };
+        bench.server.send(of(&other, 0)).await;
+        wait("the job", || bench.called(&other) == "shop Pod web-1 web-1 job").await;
+        bench.server.send(of(&other, api::Event::DELETED)).await;
+        bench.server.send(of(ID, 1)).await;
+        wait("a newer name", || bench.called(ID) == "shop Pod web-1 web-1 job").await;
+        assert_eq!(bench.called(&other), "shop Pod web-1 web-1 job", "the dead keep their names");
+        // What no event has told is listed after a moment.
+        let lost = ID.replace('a', "c");
+        bench.server.change(|world| world.containers.push(container(&lost, "s1", "lost")));
+        bench.names.want(vec![lost.clone()]);
+        wait("the lost one", || bench.called(&lost) == "shop Pod web-1 web-1 lost").await;
+    });
+}
+
+#[test]
+fn a_runtime_without_events_is_polled() {
+    run(async {
+        let (bench, _tasks) = Bench::new("cri-no-events", Mood::Well, world("cri-o", "1.31.0"), false);
+        bench.wait_state(SourceState::Connected).await;
+        assert_eq!(bench.called(ID), "shop Pod web-1 web-1 nginx");
+        let other = ID.replace('a', "b");
+        bench.server.change(|world| world.containers.push(container(&other, "s1", "sidecar")));
+        bench.names.want(vec![other.clone()]);
+        wait("the sidecar", || bench.called(&other) == "shop Pod web-1 web-1 sidecar").await;
+    });
+}
+
+#[test]
+fn whatever_is_wrong_fails_and_is_tried_again() {
+    let moods =
+        [Mood::Hangs, Mood::HangsAtLists, Mood::Garbage, Mood::BadMessages, Mood::Huge, Mood::Unimplemented];
+    for mood in moods {
+        for version in ["1.7.0", "2.0.0"] {
+            run(async {
+                let (bench, _tasks) = Bench::new("cri-wrong", mood, world("containerd", version), true);
+                assert_eq!(bench.state(), SourceState::Connecting);
+                wait(&format!("{mood:?} {version}"), || bench.state() == SourceState::Failed).await;
+                bench.server.set(Mood::Well);
+                bench.wait_state(SourceState::Connected).await;
+                wait("its names", || bench.called(ID) == "shop Pod web-1 web-1 nginx").await;
+            });
+        }
+    }
+}
+
+#[test]
+fn a_socket_that_goes_and_comes_back_loses_no_name() {
+    run(async {
+        for version in ["1.7.0", "2.0.0"] {
+            let (mut bench, _tasks) = Bench::new("cri-gone", Mood::Well, world("containerd", version), true);
+            bench.wait_state(SourceState::Connected).await;
+            bench.server.stop().await;
+            // Polling notices at the next list only.
+            bench.names.want(vec![ID.into()]);
+            bench.wait_state(SourceState::Failed).await;
+            assert_eq!(bench.called(ID), "shop Pod web-1 web-1 nginx");
+            let other = ID.replace('a', "b");
+            bench.server.change(|world| world.containers.push(container(&other, "s1", "sidecar")));
+            bench.server.start();
+            bench.wait_state(SourceState::Connected).await;
+            assert_eq!(bench.called(&other), "shop Pod web-1 web-1 sidecar");
+        }
+    });
+}
+
+#[test]
+fn no_socket_is_no_failure_unless_it_was_named() {
+    run(async {
+        let names = crate::identity::testing::no_names();
+        assert!(Cri::new(&SocketChoice::Off, Duration::from_secs(1), Arc::clone(&names)).is_none());
+        let nowhere = SocketChoice::Path("/nonexistent/cri.sock".into());
+        let cri = Cri::new(&nowhere, Duration::from_secs(1), Arc::clone(&names)).unwrap();
+        assert!(matches!(cri.probe().await, Err(CriError::Connect(_))));
+    });
+}
+
+#[test]
+fn odd_words_are_left_out() {
+    let mut view = View::default();
+    let nameless = api::Sandbox { metadata: None, ..sandbox("s0", "u0", "x") };
+    let mut orphan = container("c2", "s9", "late");
+    orphan.labels.insert("io.kubernetes.pod.uid".into(), "u9".into());
+    let kata = api::Sandbox {
+        runtime_handler: "kata-qemu".into(),
+        annotations: HashMap::from([("podwitness.dev/observe".into(), "false".into())]),
+        ..sandbox("s1", "u1", "web-1")
+    };
+    let (pods, containers) = view.list(
+        vec![nameless, sandbox("s2", "", "no-uid"), kata, sandbox("s3", "u1", "web-1")],
+        vec![container("", "s1", "no-id"), container("c1", "s1", ""), orphan],
+    );
+    assert_eq!(pods.len(), 1);
+    let ids: Vec<_> = containers.iter().map(|c| (c.id.as_str(), c.pod_uid.as_deref())).collect();
+    assert_eq!(ids, [("s1", Some("u1")), ("s3", Some("u1")), ("c2", Some("u9"))]);
+    assert_eq!(containers[0].sandbox_runtime.as_deref(), Some("kata"));
+    // One of two sandboxes of a pod goes: the pod stays.
+    let gone = |id: &str| api::Event { container_id: id.into(), kind: 3, ..Default::default() };
+    assert_eq!(view.event(gone("s1")).gone_pod, None);
+    assert_eq!(view.event(gone("s3")).gone_pod.as_deref(), Some("u1"));
+    assert_eq!(view.event(api::Event::default()), view::Change::default());
+}
+
+#[test]
+fn only_runtimes_that_report_to_everyone_are_listened_to() {
+    for (name, version, expected) in [
+        ("containerd", "1.6.20~ds1", false),
+        ("containerd", "v1.7.24", false),
+        ("containerd", "v2.1.9", true),
+        ("containerd", "2.0.0-rc.1", true),
+        ("containerd", "", false),
+        ("cri-o", "1.31.0", true),
+        ("docker", "27.0.1", false),
+    ] {
+        let version = VersionResponse { runtime_name: name.into(), runtime_version: version.into() };
+        assert_eq!(reports_to_everyone(&version), expected, "{version:?}");
+    }
+}

@@ -1,0 +1,35 @@
+//! Kernels before 5.11, which have no task storage: there the programs use a hash map instead.
+
+use aya::{maps::MapType, sys::is_map_supported};
+
+use super::btf::Btf;
+
+/// Tasks that can be inside of a system call off the CPU at once; the longest asleep are forgotten first, and the
+/// duration of their calls with them.
+pub(super) const TASKS: u32 = 16_384;
+
+/// `BPF_MAP_TYPE_HASH` (include/uapi/linux/bpf.h).
+const HASH: u32 = 1;
+
+/// The first bytes of BTF: its magic number and version.
+const BTF_HEAD: [u8; 3] = [0x9f, 0xeb, 1];
+
+/// Tries it out. In case of doubt there is one: whatever else is wrong will be said by the load itself.
+pub(super) fn has_task_storage() -> bool {
+    is_map_supported(MapType::TaskStorage).unwrap_or(true)
+}
+
+/// The object with an ordinary map in the place of the task storage, which the programs then leave alone: every map
+/// has to be created, and aya can be told another size of a map but not another type.
+pub(super) fn without_task_storage(object: &[u8]) -> Option<Vec<u8>> {
+    // An object's types are a section of their own, aligned like this; what else looks like their beginning knows no
+    // such structure.
+    let heads = (0..object.len()).step_by(4).filter(|at| object[*at..].starts_with(&BTF_HEAD));
+    let at = heads.into_iter().find_map(|at| {
+        let types = Btf::parse(object[at..].to_vec()).ok()?;
+        types.length_of_array_at("TaskStorage.type").map(|inside| at + inside)
+    })?;
+    let mut object = object.to_vec();
+    object.get_mut(at..at + 4)?.copy_from_slice(&HASH.to_ne_bytes());
+    Some(object)
+}

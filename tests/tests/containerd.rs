@@ -1,0 +1,189 @@
+//! Names, from a real container runtime: whatever happens in a pod goes by the pod's and the container's name.
+//!
+//! The work is that of a shell: `kill -0 $$` is built in and is one system call.
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+use integration_tests::{
+    Agent, Containerd, Metrics, Options, containerd, require_kernel,
+    wait::{PATIENCE, unique, wait_until},
+};
+
+const CALLS: &str = "podwitness_syscalls_total";
+const STATE: &str = "podwitness_identity_source_state";
+
+/// Leaves the test with a sentence when there is no containerd.
+macro_rules! require_containerd {
+    () => {
+        require_kernel!();
+        if let Some(reason) = containerd::missing() {
+            assert!(std::env::var_os("CI").is_none(), "this test can't run here: {reason}");
+            eprintln!("not run: {reason}");
+            return;
+        }
+    };
+}
+
+fn agent(containerd: &Containerd) -> Agent {
+    let socket = containerd.socket();
+    Agent::start(Options::default().flag("identity-cri-socket", socket.to_str().expect("utf-8")))
+}
+
+/// So many calls of `kill`, then so many seconds of sleep.
+fn script(kills: u32, sleep: &str) -> String {
+    format!("i=0; while [ $i -lt {kills} ]; do kill -0 $$; i=$((i+1)); done; sleep {sleep}")
+}
+
+fn of<'a>(namespace: &'a str, pod: &'a str, container: &'a str) -> [(&'static str, &'a str); 4] {
+    [("namespace", namespace), ("pod", pod), ("container", container), ("syscall", "kill")]
+}
+
+fn is_in_state(metrics: &Metrics, state: &str) -> bool {
+    metrics.count(STATE, &[("source", "cri"), ("state", state)]) == 1
+}
+
+#[test]
+fn every_container_of_a_pod_goes_by_its_name() {
+    require_containerd!();
+    let containerd = Containerd::start();
+    let agent = agent(&containerd);
+    let namespace = format!("shop-{}", unique());
+    let pod = containerd.pod(&namespace, "web-1");
+    let init = pod.run("init", 0, &script(7, "0"));
+    pod.wait(&init);
+    let app = pod.run("app", 0, &script(100, "0.5"));
+    let sidecar = pod.run("sidecar", 0, &script(30, "1000"));
+    pod.wait(&app);
+    // Started again, it is the same series.
+    pod.remove_container(&app);
+    pod.run("app", 1, &script(11, "1000"));
+    for (container, kills) in [("init", 7), ("app", 111), ("sidecar", 30)] {
+        agent.wait_count(CALLS, &of(&namespace, "web-1", container), kills);
+    }
+    let metrics = agent.scrape();
+    for series in metrics.series(CALLS, &[("namespace", &namespace)]) {
+        assert_eq!((series.label("workload_kind"), series.label("workload")), ("Pod", "web-1"), "{series:?}");
+        assert_eq!(series.label("pod"), "web-1");
+        // What has no name is the sandbox, which only waits.
+        assert!(["", "init", "app", "sidecar"].contains(&series.label("container")), "{series:?}");
+    }
+    assert!(!metrics.series(CALLS, &[("namespace", &namespace), ("container", "")]).is_empty());
+    for id in [pod.uid.as_str(), &sidecar[..12]] {
+        let by_id = metrics.samples.iter().filter(|s| s.label("pod") == id || s.label("container") == id);
+        assert_eq!(by_id.count(), 0, "series by id {id}");
+    }
+    assert!(is_in_state(&metrics, "connected"));
+    assert_eq!(metrics.count("podwitness_identity_contradictions_total", &[]), 0);
+    pod.remove();
+}
+
+/// Containers that are gone from the runtime as soon as they have lived for 50 ms.
+#[test]
+fn pods_that_come_and_go_are_attributed_by_name() {
+    require_containerd!();
+    // 200 pods, or as many as fit into the time on a machine that is busy with other things.
+    const WAVES: u64 = 25;
+    const WAVES_AT_LEAST: u64 = 5;
+    const TIME: Duration = Duration::from_secs(75);
+    const PODS: u64 = 8;
+    const KILLS: u32 = 100;
+    let containerd = Containerd::start();
+    let agent = agent(&containerd);
+    let namespace = format!("waves-{}", unique());
+    let begin = Instant::now();
+    let mut waves = 0;
+    while waves < WAVES && (waves < WAVES_AT_LEAST || begin.elapsed() < TIME) {
+        let wave = waves;
+        thread::scope(|scope| {
+            for number in 0..PODS {
+                let (containerd, namespace) = (&containerd, &namespace);
+                scope.spawn(move || {
+                    let pod = containerd.pod(namespace, &format!("job-{wave}-{number}"));
+                    for name in ["first", "second"] {
+                        let id = pod.run(name, 0, &script(KILLS, "0.05"));
+                        pod.wait(&id);
+                        pod.remove_container(&id);
+                    }
+                    pod.remove();
+                });
+            }
+        });
+        waves += 1;
+    }
+    let took = begin.elapsed();
+    let truth = waves * PODS * 2 * u64::from(KILLS);
+    let named = || {
+        let metrics = agent.scrape();
+        let named = (0..waves).flat_map(|wave| (0..PODS).map(move |number| format!("job-{wave}-{number}")));
+        let count = |pod: String| {
+            ["first", "second"]
+                .map(|name| metrics.count(CALLS, &of(&namespace, &pod, name)))
+                .iter()
+                .sum::<u64>()
+        };
+        named.map(count).sum::<u64>()
+    };
+    let begin = Instant::now();
+    while named() < truth && begin.elapsed() < PATIENCE {
+        thread::sleep(Duration::from_millis(100));
+    }
+    let share = named() as f64 / truth as f64;
+    eprintln!(
+        "{}: {} pods, {} containers of 50 ms in {took:.1?}; {} of {truth} calls attributed by name: {:.3} %",
+        containerd.version(),
+        waves * PODS,
+        waves * PODS * 2,
+        named(),
+        share * 100.0
+    );
+    assert!((0.999..=1.0).contains(&share), "{share}; {}", names_of(&agent.scrape()));
+}
+
+/// Lines of the metrics that tell about names.
+fn names_of(metrics: &Metrics) -> String {
+    let about = metrics.samples.iter().filter(|sample| sample.name.starts_with("podwitness_identity"));
+    about.map(|sample| format!("{} {:?} {}\n", sample.name, sample.labels, sample.value)).collect()
+}
+
+#[test]
+fn names_outlive_the_socket_and_come_back_with_it() {
+    require_containerd!();
+    let containerd = Containerd::start();
+    let agent = agent(&containerd);
+    let namespace = format!("gone-{}", unique());
+    let pod = containerd.pod(&namespace, "web-1");
+    pod.run("app", 0, "while :; do kill -0 $$; sleep 0.05; done");
+    let labels = of(&namespace, "web-1", "app");
+    let work = |agent: &Agent| agent.scrape().count(CALLS, &labels);
+    wait_until(PATIENCE, "the work shows", || work(&agent) > 0);
+
+    containerd.pause();
+    // A container that nobody knows makes the agent ask.
+    wait_until(PATIENCE * 2, "the loss shows", || is_in_state(&agent.scrape(), "failed"));
+    let before = work(&agent);
+    wait_until(PATIENCE, "the work goes on by its name", || work(&agent) > before);
+
+    // One that starts now finds nobody to ask, and goes by what the cgroup says.
+    let socket = containerd.socket();
+    let options = Options::default()
+        .flag("identity-cri-socket", socket.to_str().expect("utf-8"))
+        .flag("identity-hold", "1s");
+    let late = Agent::start(options);
+    let by_uid = [("pod", pod.uid.as_str()), ("syscall", "kill")];
+    wait_until(PATIENCE, "the work shows by its uid", || late.scrape().count(CALLS, &by_uid) > 5);
+    let counted = late.scrape().count(CALLS, &by_uid);
+
+    containerd.resume();
+    for agent in [&agent, &late] {
+        wait_until(PATIENCE * 2, "the runtime is back", || is_in_state(&agent.scrape(), "connected"));
+    }
+    wait_until(PATIENCE, "the work goes by its name", || work(&late) > 0);
+    let metrics = late.scrape();
+    assert!(metrics.count(CALLS, &labels) >= counted, "the counter has come along");
+    assert_eq!(metrics.count(CALLS, &by_uid), 0, "the old series has ended");
+    assert!(metrics.count("podwitness_identity_renamed_total", &[]) >= 1);
+    pod.remove();
+}
