@@ -28,7 +28,7 @@ use crate::{
     doctor::Table,
     http::{self, Health, Listener, Scrapes},
     identity::{
-        Bounds, Hierarchy, Registry, Tree,
+        Bounds, Hierarchy, Registry, Selection, Tree,
         names::{
             NameBounds, Names,
             cri::Cri,
@@ -96,8 +96,17 @@ async fn serve(config: &Config) -> Result<()> {
     let figures_slots = slots.count();
     let tables =
         config.sensors.syscalls.then(|| syscalls::Tables { banks, errors, cpus, slots: slots.count() });
-    let ledger =
-        Arc::new(Mutex::new(Ledger::new(Arc::clone(&registry), slots, tables, config.limits.containers)));
+    let selection = Selection {
+        only: config.observe.namespaces.clone(),
+        excluded: config.observe.exclude_namespaces.clone(),
+    };
+    let ledger = Arc::new(Mutex::new(Ledger::new(
+        Arc::clone(&registry),
+        selection,
+        slots,
+        tables,
+        config.limits.containers,
+    )));
     let hub = Arc::new(Hub::new(config.debug.buffer, config.debug.clients));
     let kernel_stats = Arc::new(KernelStats::new(stats));
     let deliveries = Arc::new(Deliveries::default());

@@ -14,7 +14,7 @@ use std::{
 use agent_ebpf::contract::{event::EventKind, oom, slot::OVERFLOW};
 
 use crate::{
-    identity::{Labels, Registry, Renamed, Resolution},
+    identity::{Container, Labels, Registry, Renamed, Resolution, Selection},
     kernel::Slots,
     sensor::{self, Record, process, syscalls, tcp},
 };
@@ -72,6 +72,7 @@ pub struct SlotUse {
 
 pub struct Ledger {
     registry: Arc<Registry>,
+    selection: Selection,
     slots: Slots,
     /// None where the `syscalls` sensor is off.
     tables: Option<syscalls::Tables>,
@@ -95,12 +96,14 @@ impl Ledger {
     /// `carried_limit` bounds the closed accounts whose workload lives on.
     pub fn new(
         registry: Arc<Registry>,
+        selection: Selection,
         slots: Slots,
         tables: Option<syscalls::Tables>,
         carried_limit: usize,
     ) -> Self {
         Self {
             registry,
+            selection,
             slots,
             tables,
             accounts: HashMap::new(),
@@ -115,13 +118,17 @@ impl Ledger {
         }
     }
 
-    /// Books a record and says what it belongs to.
-    pub fn book(&mut self, record: &Record, now: Instant) -> Booked {
+    /// Books a record and says what it belongs to; `None` if nobody wants to observe that.
+    pub fn book(&mut self, record: &Record, now: Instant) -> Option<Booked> {
         let cgroup_id = record.header().cgroup_id;
         let resolution = self.registry.resolve(cgroup_id, now);
+        if self.is_unwanted(&resolution) {
+            self.observe(cgroup_id, false, now);
+            return None;
+        }
         let mut booked = Booked { labels: labels_of(&resolution), scope: "unknown", exit_reason: "" };
         if matches!(record, Record::Cgroup(..)) {
-            return booked;
+            return Some(booked);
         }
         // Those that there is no room to tell apart share an account.
         let key = if matches!(resolution, Resolution::Overflow) { SHARED } else { cgroup_id };
@@ -150,7 +157,7 @@ impl Ledger {
             }
             Record::Cgroup(..) => {}
         }
-        booked
+        Some(booked)
     }
 
     /// Observes a cgroup, or leaves it alone from now on: the programs pass over it, and what was counted for it
@@ -171,11 +178,6 @@ impl Ledger {
         }
     }
 
-    /// Whether nobody wants to observe this cgroup; what the programs sent before they knew is to be dropped.
-    pub fn is_excluded(&self, cgroup_id: u64) -> bool {
-        self.excluded.contains(&cgroup_id)
-    }
-
     /// Cgroups that are excluded now.
     pub fn excluded(&self) -> usize {
         self.excluded.len()
@@ -191,6 +193,10 @@ impl Ledger {
         let listed = self.registry.list();
         let dead: HashSet<u64> =
             listed.iter().filter(|listed| !listed.alive).map(|listed| listed.container.cgroup_id).collect();
+        for listed in listed.iter().filter(|listed| listed.alive) {
+            // What has a name by now, or asks for something else than before.
+            self.observe(listed.container.cgroup_id, self.wants(&listed.container), now);
+        }
         let retired: Vec<(u32, u64)> = self.slots.owners().filter(|(_, id)| dead.contains(id)).collect();
         self.retire(&retired);
         let gone: Vec<u64> = self.excluded.intersection(&dead).copied().collect();
@@ -332,11 +338,23 @@ impl Ledger {
         }
     }
 
+    fn is_unwanted(&self, resolution: &Resolution) -> bool {
+        match resolution {
+            Resolution::Known(container) | Resolution::Settling(container) => !self.wants(container),
+            Resolution::Pending | Resolution::Unknown | Resolution::Overflow => false,
+        }
+    }
+
+    fn wants(&self, container: &Container) -> bool {
+        self.selection.wants(&container.labels().namespace, container.declines())
+    }
+
     fn decided(&self, id: u64, now: Instant) -> Option<Arc<Labels>> {
         if id == SHARED {
             return Some(Arc::new(Labels::other()));
         }
         match self.registry.resolve(id, now) {
+            resolution if self.is_unwanted(&resolution) => None,
             Resolution::Pending | Resolution::Settling(_) => None,
             resolution => Some(labels_of(&resolution)),
         }

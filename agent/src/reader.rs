@@ -183,10 +183,7 @@ impl<'a> Book<'a> {
     }
 
     fn enter(&mut self, record: &Record) {
-        if self.ledger.is_excluded(record.header().cgroup_id) {
-            return;
-        }
-        let booked = self.ledger.book(record, self.now);
+        let Some(booked) = self.ledger.book(record, self.now) else { return };
         // Built for the stream alone.
         if self.hub.has_watchers() {
             let unix_ns = i128::from(record.header().time_ns) + i128::from(self.offset_ns);

@@ -80,6 +80,40 @@ fn every_container_of_a_pod_goes_by_its_name() {
     pod.remove();
 }
 
+/// What is left alone leaves no trace, and costs no slot.
+#[test]
+fn an_excluded_namespace_leaves_no_trace() {
+    require_containerd!();
+    let containerd = Containerd::start();
+    let (hidden, shown) = (format!("hidden-{}", unique()), format!("shown-{}", unique()));
+    let socket = containerd.socket();
+    let agent = Agent::start(
+        Options::default()
+            .flag("identity-cri-socket", socket.to_str().expect("utf-8"))
+            .flag("observe-exclude-namespaces", &hidden),
+    );
+    let tail = agent.tail("?kind=process");
+    let pods = [containerd.pod(&hidden, "secret"), containerd.pod(&shown, "public")];
+    for pod in &pods {
+        pod.run("app", 0, &script(50, "1000"));
+    }
+    agent.wait_count(CALLS, &of(&shown, "public", "app"), 50);
+    wait_until(PATIENCE, "the programs pass over the excluded container", || {
+        // Its container and its sandbox.
+        agent.scrape().count("podwitness_excluded_cgroups", &[]) >= 2
+    });
+    let metrics = agent.scrape();
+    assert!(metrics.samples.iter().all(|sample| sample.label("namespace") != hidden));
+    tail.wait("a start in the pod that is shown", |tail| {
+        (!tail.events(|event| event["namespace"] == shown.as_str()).is_empty()).then_some(())
+    });
+    assert!(tail.events(|event| event["namespace"] == hidden.as_str()).is_empty());
+    assert!(metrics.outcomes("syscalls").balanced());
+    for pod in pods {
+        pod.remove();
+    }
+}
+
 /// Containers that are gone from the runtime as soon as they have lived for 50 ms.
 #[test]
 fn pods_that_come_and_go_are_attributed_by_name() {

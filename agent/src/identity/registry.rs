@@ -18,7 +18,10 @@ mod tests;
 
 use std::{
     path::{Path, PathBuf},
-    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    sync::{
+        Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -34,6 +37,8 @@ pub struct Container {
     pub path: PathBuf,
     pub placement: Placement,
     labels: RwLock<Arc<Labels>>,
+    /// Whether its pod asks not to be observed.
+    declines: AtomicBool,
 }
 
 /// What is known about an id.
@@ -254,12 +259,18 @@ impl Container {
     fn new(cgroup_id: u64, path: &Path) -> Arc<Self> {
         let placement = Placement::parse(path.as_os_str().as_encoded_bytes());
         let labels = RwLock::new(Arc::new(placement.labels()));
-        Arc::new(Self { cgroup_id, path: path.to_owned(), placement, labels })
+        let declines = AtomicBool::new(false);
+        Arc::new(Self { cgroup_id, path: path.to_owned(), placement, labels, declines })
     }
 
     /// What it is called now.
     pub fn labels(&self) -> Arc<Labels> {
         Arc::clone(&self.labels.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Whether its pod asks not to be observed.
+    pub fn declines(&self) -> bool {
+        self.declines.load(Ordering::Relaxed)
     }
 
     /// Returns the former ones.

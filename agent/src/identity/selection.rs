@@ -9,11 +9,11 @@ pub struct Selection {
 }
 
 impl Selection {
-    /// Whether to observe something in `namespace` (empty outside of Kubernetes), of which `asks` is what its own
-    /// label or annotation `podwitness.dev/observe` says.
-    pub fn wants(&self, namespace: &str, asks: Option<bool>) -> bool {
+    /// Whether to observe something in `namespace` (empty outside of Kubernetes), which declines by its own
+    /// label or annotation `podwitness.dev/observe`.
+    pub fn wants(&self, namespace: &str, declines: bool) -> bool {
         let is = |names: &[String]| names.iter().any(|name| name == namespace);
-        if asks == Some(false) || is(&self.excluded) {
+        if declines || is(&self.excluded) {
             return false;
         }
         namespace.is_empty() || self.only.is_empty() || is(&self.only)
@@ -27,13 +27,13 @@ mod tests {
     #[test]
     fn a_no_is_a_no() {
         let all = Selection::default();
-        assert!(all.wants("shop", None) && all.wants("", None) && all.wants("shop", Some(true)));
-        assert!(!all.wants("shop", Some(false)) && !all.wants("", Some(false)));
+        assert!(all.wants("shop", false) && all.wants("", false));
+        assert!(!all.wants("shop", true) && !all.wants("", true));
 
         let some = Selection { only: vec!["shop".into()], excluded: vec!["kube-system".into()] };
-        assert!(some.wants("shop", None));
-        assert!(!some.wants("other", Some(true)) && !some.wants("kube-system", Some(true)));
+        assert!(some.wants("shop", false));
+        assert!(!some.wants("other", false) && !some.wants("kube-system", false));
         // What is no pod has no namespace that could be meant.
-        assert!(some.wants("", None));
+        assert!(some.wants("", false));
     }
 }

@@ -3,7 +3,7 @@
 use std::{
     cmp::Reverse,
     collections::HashMap,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
@@ -142,6 +142,7 @@ impl Naming {
         if !named.settled {
             self.poor.insert(container.cgroup_id, (Arc::clone(container), named.rank()));
         }
+        container.declines.store(named.observe == Some(false), Ordering::Relaxed);
         container.set_labels(Arc::new(named.labels))
     }
 }
