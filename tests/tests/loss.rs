@@ -144,7 +144,9 @@ fn a_stalled_reader_loses_no_calls() {
     wait_until(PATIENCE * 2, "the calls of the brief cgroups are counted", || {
         counted(&agent.scrape()) >= BRIEF * 1000
     });
-    assert_eq!(counted(&agent.scrape()), BRIEF * 1000);
+    // Nothing twice. A shell elsewhere on the machine may have asked for its parent and be unknown, too.
+    let counted = counted(&agent.scrape());
+    assert!((BRIEF * 1000..BRIEF * 1000 + 500).contains(&counted), "{counted}");
     workload.finish();
 }
 
