@@ -146,3 +146,6 @@ impl Naming {
         container.set_labels(Arc::new(named.labels))
     }
 }
+
+#[cfg(test)]
+mod tests;
