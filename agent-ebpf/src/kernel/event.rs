@@ -124,6 +124,12 @@ pub(crate) fn submit<T>(entry: RingBufEntry<T>, ring: Ring) {
     entry.submit(flags as u64);
 }
 
+/// Hands a filled record to the reader at once: for what can't wait until the reader looks by itself.
+#[inline(always)]
+pub(crate) fn submit_waking<T>(entry: RingBufEntry<T>) {
+    entry.submit(BPF_RB_FORCE_WAKEUP as u64);
+}
+
 impl Ring {
     #[inline(always)]
     fn map(self) -> &'static RingBuf {

@@ -8,7 +8,7 @@ use agent_ebpf::contract::{
 use aya_ebpf::{Global, macros::btf_tracepoint, programs::BtfTracePointContext};
 
 use crate::kernel::{
-    event::{Admission, Ring, fill_header, reserve, submit},
+    event::{Admission, Ring, fill_header, reserve, submit_waking},
     load::{KernelPtr, field, string_to},
     log::trace_event,
     offset, task,
@@ -56,7 +56,8 @@ fn report(ctx: &BtfTracePointContext, kind: EventKind) -> i32 {
         let target = (&raw mut (*event).path).cast::<u8>();
         (*event).path_len = string_to(target, PATH_LEN as u32, path);
     }
-    submit(entry, Ring::Rare);
+    // A container of a few milliseconds has to be named while its runtime still knows it.
+    submit_waking(entry);
     trace_event!(ctx, "cgroup: {} event {}", cgroup_id, kind as u32);
     0
 }

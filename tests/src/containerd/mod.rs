@@ -151,6 +151,13 @@ impl Containerd {
         String::from_utf8_lossy(&output.expect("containerd").stdout).trim().to_owned()
     }
 
+    /// Whether the agent is told of new containers: from 2.0 on each listener gets every event.
+    pub fn reports_events(&self) -> bool {
+        let version = self.version();
+        let number = version.split(' ').nth(2).unwrap_or_default();
+        number.split('.').next().and_then(|major| major.parse::<u32>().ok()).is_some_and(|major| major >= 2)
+    }
+
     /// Runs the sandbox of a new pod in the node's network.
     #[track_caller]
     pub fn pod(&self, namespace: &str, name: &str) -> Pod<'_> {
