@@ -8,7 +8,7 @@ use std::{
 };
 
 use integration_tests::{
-    Agent, Containerd, Metrics, Options, containerd, require_kernel,
+    Agent, Containerd, Metrics, Options, containerd, kernel, require_kernel,
     wait::{PATIENCE, unique, wait_until},
 };
 
@@ -20,7 +20,7 @@ macro_rules! require_containerd {
     () => {
         require_kernel!();
         if let Some(reason) = containerd::missing() {
-            assert!(std::env::var_os("CI").is_none(), "this test can't run here: {reason}");
+            assert!(!kernel::on_ci(), "this test can't run here: {reason}");
             eprintln!("not run: {reason}");
             return;
         }
