@@ -1,6 +1,6 @@
 //! Runs that the kernel refuses: a program that is interrupted, by a softirq or since 7.0 by another task, does not
 //! run a second time on that CPU meanwhile. The kernel counts these runs and the agent exports the count, but whose
-//! they would have been nobody can know. On real hardware they are rare; on an emulated machine they are not.
+//! they would have been nobody can know. On an emulated machine they are the rule.
 
 use std::{
     net::SocketAddr,
@@ -16,20 +16,25 @@ const ATTEMPTS: u32 = 3;
 /// What the agent of a failed test had counted.
 static REFUSED: AtomicU64 = AtomicU64::new(0);
 
-/// Runs a proof of exact numbers: on an emulated machine once more if runs were refused meanwhile, and not at all
-/// if that happens each time.
+/// Runs a proof of exact numbers, and once more if the kernel refused runs meanwhile: a known defect, by which
+/// about one TCP run of 1,000 connections in ten lacks an accept or more on 6.18. If it happens each time, the
+/// proof has failed; on an emulated machine, where it is the rule, it is said not to have run.
 pub fn exactly(proof: impl Fn()) {
+    let mut last = None;
     for _ in 0..ATTEMPTS {
         REFUSED.store(0, Ordering::Relaxed);
         let Err(panic) = catch_unwind(AssertUnwindSafe(&proof)) else { return };
-        if !kernel::is_vm() || REFUSED.load(Ordering::Relaxed) == 0 {
+        let refused = REFUSED.load(Ordering::Relaxed);
+        if refused == 0 {
             resume_unwind(panic);
         }
+        eprintln!("the kernel refused {refused} runs of interrupted programs, so no number can be exact");
+        last = Some(panic);
     }
-    let refused = REFUSED.load(Ordering::Relaxed);
-    eprintln!(
-        "not run: the kernel refused {refused} runs of interrupted programs, so no number can be exact"
-    );
+    match last {
+        Some(panic) if !kernel::is_vm() => resume_unwind(panic),
+        _ => eprintln!("not run: refused runs in each of {ATTEMPTS} attempts"),
+    }
 }
 
 /// Notes the count of an agent whose test is failing.
