@@ -38,7 +38,7 @@ use crate::{
     kernel::{Kernel, Loaded, Settings, map_memory, possible_cpus},
     ledger::Ledger,
     live::Hub,
-    metrics::{Agent, Exporter, Figures, KernelStats},
+    metrics::{Agent, Exporter, Figures, KernelStats, Programs},
     reader::{Deliveries, Reader},
     sensor::{State, syscalls},
 };
@@ -150,7 +150,7 @@ async fn serve(config: &Config) -> Result<()> {
 
     let health = Health::waiting_for("the programs to be attached");
     let scrapes = Arc::new(Scrapes::default());
-    let programs = running.attached().copied().collect();
+    let programs = Programs::new(running.attached().copied().collect());
     let figures = Figures { sensors, programs, limits: Figures::limits(config, figures_slots), kernel_bytes };
     let agent = Agent {
         ledger,

@@ -1,6 +1,6 @@
-//! Runs that the kernel refuses: a program that is interrupted, by a softirq or since 7.0 by another task, does not
-//! run a second time on that CPU meanwhile. The kernel counts these runs and the agent exports the count, but whose
-//! they would have been nobody can know. On an emulated machine they are the rule.
+//! Runs that the kernel refuses: a program that is interrupted does not run a second time on that CPU meanwhile.
+//! Softirqs are provided for. Since 7.0 tasks interrupt each other, too: what no program has seen is exported as a
+//! count, but whose it was nobody can know. On an emulated machine of that kind it is the rule.
 
 use std::{
     net::SocketAddr,
@@ -10,15 +10,14 @@ use std::{
 
 use crate::{http, kernel};
 
-const COUNT: &str = "podwitness_program_recursion_misses_total{";
+const COUNT: &str = "podwitness_program_missed_runs_total{";
 const ATTEMPTS: u32 = 3;
 
 /// What the agent of a failed test had counted.
 static REFUSED: AtomicU64 = AtomicU64::new(0);
 
-/// Runs a proof of exact numbers, and once more if the kernel refused runs meanwhile: a known defect, by which
-/// about one TCP run of 1,000 connections in ten lacks an accept or more on 6.18. If it happens each time, the
-/// proof has failed; on an emulated machine, where it is the rule, it is said not to have run.
+/// Runs a proof of exact numbers, and once more if runs were missed meanwhile. If it happens each time, the proof
+/// has failed; on an emulated machine, where it may be the rule, it is said not to have run.
 pub fn exactly(proof: impl Fn()) {
     let mut last = None;
     for _ in 0..ATTEMPTS {
@@ -28,12 +27,12 @@ pub fn exactly(proof: impl Fn()) {
         if refused == 0 {
             resume_unwind(panic);
         }
-        eprintln!("the kernel refused {refused} runs of interrupted programs, so no number can be exact");
+        eprintln!("{refused} runs of interrupted programs were missed, so no number can be exact");
         last = Some(panic);
     }
     match last {
         Some(panic) if !kernel::is_vm() => resume_unwind(panic),
-        _ => eprintln!("not run: refused runs in each of {ATTEMPTS} attempts"),
+        _ => eprintln!("not run: missed runs in each of {ATTEMPTS} attempts"),
     }
 }
 

@@ -58,6 +58,7 @@ pub const FIELDS: &[Field] = &[
     field("SOCK_NET", "sock.__sk_common.skc_net", 8),
     field("SOCK_PROTOCOL", "sock.sk_protocol", 2),
     field("SOCK_ERR", "sock.sk_err", 4),
+    field("SOCK_OWNED", "sock.sk_lock.owned", 4),
     field("SOCK_CGROUP", "sock.sk_cgrp_data.cgroup", 8),
     field("SOCK_MEMCG", "sock.sk_memcg", 8),
     field("MEMCG_CGROUP", "mem_cgroup.css.cgroup", 8),
@@ -100,6 +101,10 @@ pub const COPIED: &[(&str, &[&str])] = &[
     ),
     (
         "inet_sock_set_state",
+        &["INET_SOCK_SPORT", "NET_INUM", "SOCK_NET", "SOCK_V6_DADDR", "SOCK_V6_RCV_SADDR"],
+    ),
+    (
+        "inet_sock_set_state_nested",
         &["INET_SOCK_SPORT", "NET_INUM", "SOCK_NET", "SOCK_V6_DADDR", "SOCK_V6_RCV_SADDR"],
     ),
     (

@@ -44,7 +44,9 @@ pub struct SensorStats {
     pub lost: u64,
     /// No room in a table of unfinished things, so that a later record lacks its beginning (its duration).
     pub untracked: u64,
-    pub reserved: [u64; 3],
+    /// Runs refused to the sensor's first program on a hook, and made by the second.
+    pub nested: u64,
+    pub reserved: [u64; 2],
 }
 
 const _: () = assert!(size_of::<SensorStats>() == 64);

@@ -51,6 +51,7 @@ offsets! {
     SOCK_NET,
     SOCK_PROTOCOL,
     SOCK_ERR,
+    SOCK_OWNED,
     SOCK_CGROUP,
     SOCK_MEMCG,
     MEMCG_CGROUP,

@@ -2,31 +2,34 @@
 //!
 //! One hook sees all of it, `sock:inet_sock_set_state`. A connect's first transition runs in the caller; later
 //! ones mostly don't, so the caller is remembered with the socket, and the container is the socket's own. What
-//! connect(2) refuses before the first transition (no route) is told by its return value.
+//! connect(2) refuses before the first transition (no route) is told by its return value ([`refusal`]).
+//! Transitions nest, so two programs share the hook ([`turn`]).
+
+mod record;
+mod refusal;
+mod turn;
 
 use agent_ebpf::contract::{
     control::has_port,
     event::EventKind,
     stats::SensorId,
-    tcp::{
-        ABORTED, ACTIVE, DURATION_KNOWN, SIDE_UNKNOWN, SOCKET_CONNECTING, SOCKET_ESTABLISHED, Socket,
-        TcpEvent,
-    },
+    tcp::{ABORTED, ACTIVE, SIDE_UNKNOWN, SOCKET_CONNECTING, SOCKET_ESTABLISHED, Socket, TcpEvent},
 };
 use aya_ebpf::{
     Global,
     bindings::BPF_ANY,
     helpers::generated::{
-        bpf_get_current_comm, bpf_get_current_task_btf, bpf_ktime_get_ns, bpf_probe_read_user,
-        bpf_task_pt_regs,
+        bpf_get_current_comm, bpf_get_current_task_btf, bpf_ktime_get_ns, bpf_task_pt_regs,
     },
     macros::btf_tracepoint,
     programs::BtfTracePointContext,
 };
+use record::Outcome;
+pub(super) use refusal::call_returned;
 
 use crate::kernel::{
     event::{Admission, Ring, fill_header, filtered, reserve, submit, untracked},
-    load::{KernelPtr, at, copied, copy_to, field},
+    load::{KernelPtr, copied, field},
     log::trace_event,
     maps::{CONTROL, IN_CALL, SOCKETS},
     offset, task,
@@ -49,21 +52,44 @@ const TCP_SYN_RECV: u32 = 3;
 const TCP_CLOSE: u32 = 7;
 const TCP_LISTEN: u32 = 10;
 
-const AF_INET: u16 = 2;
-const AF_INET6: u16 = 10;
 const IPPROTO_TCP: u16 = 6;
 
 /// match-proto: `void(const struct sock *sk, const int oldstate, const int newstate)`
 #[btf_tracepoint(function = "inet_sock_set_state")]
 fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
-    let sk: KernelPtr = ctx.arg(0);
-    let old = ctx.arg::<u64>(1) as u32;
-    let new = ctx.arg::<u64>(2) as u32;
-    // SAFETY: the hook's typed argument.
-    if unsafe { field::<u16>(sk, &offset::SOCK_PROTOCOL) } != IPPROTO_TCP {
-        return 0;
+    let (sk, old, new) = arguments(&ctx);
+    if is_tcp(sk) {
+        turn::take(sk, new);
+        trace_event!(&ctx, "tcp: state {} -> {}", old, new);
+        transition(sk, old, new);
     }
-    trace_event!(&ctx, "tcp: state {} -> {}", old, new);
+    0
+}
+
+/// The same, for the transitions that the kernel withholds from the program above.
+#[btf_tracepoint(function = "inet_sock_set_state")]
+fn inet_sock_set_state_nested(ctx: BtfTracePointContext) -> i32 {
+    let (sk, old, new) = arguments(&ctx);
+    if !turn::is_taken(sk, new) && is_tcp(sk) {
+        turn::count();
+        transition(sk, old, new);
+    }
+    0
+}
+
+#[inline(always)]
+fn arguments(ctx: &BtfTracePointContext) -> (KernelPtr, u32, u32) {
+    (ctx.arg(0), ctx.arg::<u64>(1) as u32, ctx.arg::<u64>(2) as u32)
+}
+
+#[inline(always)]
+fn is_tcp(sk: KernelPtr) -> bool {
+    // SAFETY: the hook's typed argument.
+    unsafe { field::<u16>(sk, &offset::SOCK_PROTOCOL) == IPPROTO_TCP }
+}
+
+#[inline(always)]
+fn transition(sk: KernelPtr, old: u32, new: u32) {
     match (old, new) {
         (_, TCP_SYN_SENT) => attempt(sk),
         (TCP_SYN_SENT | TCP_SYN_RECV, TCP_ESTABLISHED) => established(sk, old),
@@ -75,7 +101,6 @@ fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
         (_, TCP_CLOSE) => closed(sk),
         _ => {}
     }
-    0
 }
 
 /// A SYN is about to be sent: the caller is running.
@@ -232,13 +257,6 @@ fn forget(sk: KernelPtr) {
     let _ = SOCKETS.remove(sk as u64);
 }
 
-#[derive(Clone, Copy)]
-struct Outcome {
-    duration_ns: Option<u64>,
-    errno: u16,
-    flags: u32,
-}
-
 #[inline(always)]
 fn report(kind: EventKind, sk: KernelPtr, socket: Option<*mut Socket>, outcome: Outcome, ring: Ring) {
     // SAFETY: an entry of our own map, alive in this program; see `established`.
@@ -262,187 +280,8 @@ fn report(kind: EventKind, sk: KernelPtr, socket: Option<*mut Socket>, outcome: 
     unsafe {
         fill_header(&raw mut (*event).header, kind, cgroup_id, ids, None);
         (*event).header.comm = socket.map_or([0; 16], |socket| (*socket).comm);
-        fill_outcome(event, outcome);
-        let family: u16 = field(sk, &offset::SOCK_FAMILY);
-        (*event).family = family;
-        let (local, remote) =
-            ((&raw mut (*event).local).cast::<u8>(), (&raw mut (*event).remote).cast::<u8>());
-        if family == AF_INET6 {
-            copy_to(local, 16, sk.wrapping_add(offset::SOCK_V6_RCV_SADDR.load() as usize));
-            copy_to(remote, 16, sk.wrapping_add(offset::SOCK_V6_DADDR.load() as usize));
-        } else {
-            write_v4(local, field(sk, &offset::SOCK_RCV_SADDR));
-            write_v4(remote, field(sk, &offset::SOCK_DADDR));
-        }
-        // `inet_sport` keeps what `skc_num` loses when the port is given back before the last transition.
-        (*event).local_port = u16::from_be(copied(sk, &offset::INET_SOCK_SPORT));
-        (*event).remote_port = u16::from_be(field(sk, &offset::SOCK_DPORT));
-        let net: KernelPtr = copied::<u64>(sk, &offset::SOCK_NET) as KernelPtr;
-        (*event).netns = copied(net, &offset::NET_INUM);
+        record::fill_outcome(event, outcome);
+        record::fill_addresses(event, sk);
     }
     submit(entry, ring);
-}
-
-/// Called for every system call that returns: what connect(2) refused by itself.
-#[inline(always)]
-pub(super) fn call_returned(
-    regs: KernelPtr,
-    task: KernelPtr,
-    number: u64,
-    result: i64,
-    since_ns: Option<u64>,
-) {
-    if TCP.load() != 0 && number == NR_CONNECT.load() {
-        connect_returned(regs, task, result, since_ns);
-    }
-}
-
-#[inline(always)]
-fn connect_returned(regs: KernelPtr, task: KernelPtr, result: i64, since_ns: Option<u64>) {
-    // SAFETY: the current task; the state is ours.
-    let (connecting, unexplained) = unsafe {
-        match task::state(task) {
-            Some(state) => {
-                let seen = ((*state).connecting, (*state).unexplained);
-                (*state).connecting = 0;
-                (*state).unexplained = 0;
-                seen
-            }
-            None => (0, 0),
-        }
-    };
-    let refused = connecting == 0 && is_refusal(-result);
-    if !refused && unexplained == 0 {
-        return;
-    }
-    // SAFETY: the hook's typed argument.
-    let (fd, address) =
-        unsafe { (field::<u64>(regs, &offset::REGS_ARG0) as u32, field::<u64>(regs, &offset::REGS_ARG1)) };
-    let Some(sk) = socket_of(task, fd) else { return };
-    // A socket that has tried before keeps the address: this return repeats an outcome already told.
-    if refused && (copied::<u32>(sk, &offset::SOCK_DADDR) != 0 || copied::<u16>(sk, &offset::SOCK_DPORT) != 0)
-    {
-        return;
-    }
-    forget(sk);
-    let ids = task::current_ids(task);
-    if task::is_self(ids.0) {
-        return filtered(SensorId::Tcp);
-    }
-    // The socket is the caller's own.
-    let cgroup_id = task::current_cgroup_id(task);
-    let Some(mut entry) = reserve::<TcpEvent>(SensorId::Tcp, cgroup_id, Ring::Rare, Admission::Throttled)
-    else {
-        return;
-    };
-    let event = entry.as_mut_ptr();
-    // SAFETY: the reserved record, every field of which is written.
-    unsafe {
-        fill_header(&raw mut (*event).header, EventKind::TcpConnect, cgroup_id, ids, Some(task));
-        let duration_ns = since_ns.map(|since_ns| bpf_ktime_get_ns().wrapping_sub(since_ns));
-        fill_outcome(event, Outcome { duration_ns, errno: -result as u16, flags: ACTIVE });
-        (*event).family = copied(sk, &offset::SOCK_FAMILY);
-        write_v4((&raw mut (*event).local).cast(), 0);
-        fill_remote(event, address);
-        (*event).local_port = 0;
-        let net = copied::<u64>(sk, &offset::SOCK_NET) as KernelPtr;
-        (*event).netns = copied(net, &offset::NET_INUM);
-    }
-    submit(entry, Ring::Rare);
-}
-
-/// Errors by which connect(2) refuses a TCP socket before it has sent anything; others are mistakes in the call
-/// (EBADF, EINVAL) or news of an attempt under way (EINPROGRESS, EALREADY).
-#[inline(always)]
-fn is_refusal(errno: i64) -> bool {
-    const EPERM: i64 = 1;
-    const EACCES: i64 = 13;
-    const EADDRNOTAVAIL: i64 = 99;
-    const ENETDOWN: i64 = 100;
-    const ENETUNREACH: i64 = 101;
-    const EHOSTUNREACH: i64 = 113;
-    matches!(errno, EPERM | EACCES | EADDRNOTAVAIL | ENETDOWN | ENETUNREACH | EHOSTUNREACH)
-}
-
-/// The TCP socket behind a file descriptor of the task, if it is one.
-#[inline(always)]
-fn socket_of(task: KernelPtr, fd: u32) -> Option<KernelPtr> {
-    let files = copied::<u64>(task, &offset::TASK_FILES) as KernelPtr;
-    let table = copied::<u64>(files, &offset::FILES_FDT) as KernelPtr;
-    if fd >= copied::<u32>(table, &offset::FDTABLE_MAX_FDS) {
-        return None;
-    }
-    let fds = copied::<u64>(table, &offset::FDTABLE_FD) as KernelPtr;
-    let file = at::<u64>(fds.wrapping_add(fd as usize * 8)) as KernelPtr;
-    // connect(2) has returned an error that only sockets give, so this is one.
-    let socket = copied::<u64>(file, &offset::FILE_PRIVATE_DATA) as KernelPtr;
-    let sk = copied::<u64>(socket, &offset::SOCKET_SK) as KernelPtr;
-    let family = copied::<u16>(sk, &offset::SOCK_FAMILY);
-    let is_inet = family == AF_INET || family == AF_INET6;
-    (is_inet && copied::<u16>(sk, &offset::SOCK_PROTOCOL) == IPPROTO_TCP).then_some(sk)
-}
-
-/// # Safety
-///
-/// `event` is a reserved record.
-#[inline(always)]
-unsafe fn fill_outcome(event: *mut TcpEvent, outcome: Outcome) {
-    // SAFETY: the caller's promise.
-    unsafe {
-        (*event).duration_ns = outcome.duration_ns.unwrap_or(0);
-        (*event).errno = outcome.errno;
-        let known = if outcome.duration_ns.is_some() { DURATION_KNOWN } else { 0 };
-        (*event).flags = outcome.flags | known;
-    }
-}
-
-/// The address that connect(2) was given: `sockaddr_in` or `sockaddr_in6`, in user memory.
-///
-/// # Safety
-///
-/// `event` is a reserved record.
-#[inline(always)]
-unsafe fn fill_remote(event: *mut TcpEvent, address: u64) {
-    /// `sockaddr_in6`, whose first four bytes are those of `sockaddr_in`.
-    #[repr(C)]
-    #[derive(Clone, Copy)]
-    struct SockAddr {
-        family: u16,
-        port: u16,
-        v4_or_flow: u32,
-        v6: [u64; 2],
-    }
-    let mut given = SockAddr { family: 0, port: 0, v4_or_flow: 0, v6: [0; 2] };
-    // SAFETY: the helper writes into `given` only, whole for IPv6 and its first 8 bytes for IPv4, and checks the
-    // user's memory; the caller's promise for `event`.
-    unsafe {
-        let target = (&raw mut given).cast();
-        if bpf_probe_read_user(target, size_of::<SockAddr>() as u32, address as *const _) != 0 {
-            bpf_probe_read_user(target, 8, address as *const _);
-        }
-        (*event).remote_port = u16::from_be(given.port);
-        let remote = (&raw mut (*event).remote).cast::<u8>();
-        if given.family == AF_INET6 {
-            remote.cast::<u64>().write_unaligned(given.v6[0]);
-            remote.cast::<u64>().add(1).write_unaligned(given.v6[1]);
-        } else {
-            (*event).family = AF_INET;
-            write_v4(remote, given.v4_or_flow);
-        }
-    }
-}
-
-/// An IPv4 address in network order, and zeros behind it.
-///
-/// # Safety
-///
-/// `target` is 16 bytes of a reserved record.
-#[inline(always)]
-unsafe fn write_v4(target: *mut u8, address: u32) {
-    // SAFETY: the caller's promise. Addresses lie at multiples of 8 in the record.
-    unsafe {
-        target.cast::<u32>().write(address);
-        target.cast::<u32>().add(1).write(0);
-        target.cast::<u64>().add(1).write(0);
-    }
 }

@@ -252,6 +252,7 @@ impl Running {
                 continue;
             }
             match self.attach_hook(hook, types) {
+                Ok(()) if hook.is_second() => {}
                 Ok(()) => hooks.push(hook.name),
                 Err(reason) if hook.required => {
                     // What was attached for this sensor alone would cost for nothing.
@@ -272,8 +273,8 @@ impl Running {
 
     fn attach_hook(&mut self, hook: &'static Hook, types: &Types) -> Result<(), String> {
         // Two sensors may need the same hook, which runs one program for both.
-        if !self.attached.contains_key(hook.name) {
-            self.attached.insert(hook.name, program::attach(&mut self.ebpf, hook, types)?);
+        if !self.attached.contains_key(hook.program) {
+            self.attached.insert(hook.program, program::attach(&mut self.ebpf, hook, types)?);
         }
         Ok(())
     }

@@ -55,12 +55,12 @@ impl ProgramStats {
 /// Why a hook can't be used here; the text is for the user.
 pub(super) fn attach(ebpf: &mut Ebpf, hook: &'static Hook, types: &Types) -> Result<Attached, String> {
     check_prototype(hook, &types.btf)?;
-    if let Some(error) = types.offsets.lacking(hook.name) {
+    if let Some(error) = types.offsets.lacking(hook.program) {
         return Err(error.to_string());
     }
     let program = ebpf
-        .program_mut(hook.name)
-        .ok_or_else(|| format!("the kernel half has no program `{}`", hook.name))?;
+        .program_mut(hook.program)
+        .ok_or_else(|| format!("the kernel half has no program `{}`", hook.program))?;
     let fd = start(program, hook, &types.system).map_err(|error| refusal(&error))?;
     Ok(Attached { hook, fd })
 }
@@ -83,7 +83,7 @@ fn start(program: &mut Program, hook: &Hook, types: &aya::Btf) -> Result<i32, Pr
 
 pub(super) fn detach(ebpf: &mut Ebpf, attached: &Attached) {
     // Drops the links, too.
-    let _ = match ebpf.program_mut(attached.hook.name) {
+    let _ = match ebpf.program_mut(attached.hook.program) {
         Some(Program::BtfTracePoint(program)) => program.unload(),
         Some(Program::FEntry(program)) => program.unload(),
         _ => Ok(()),

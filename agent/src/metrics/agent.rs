@@ -9,7 +9,7 @@ use std::{
 use agent_ebpf::contract::stats::SensorId;
 use prometheus_client::registry::Unit;
 
-use super::{KernelStats, Page};
+use super::{KernelStats, Page, Programs};
 use crate::{
     config::Config,
     http::Scrapes,
@@ -17,7 +17,7 @@ use crate::{
         Registry,
         names::{Source, SourceState},
     },
-    kernel::{Attached, clock_ticks, page_size},
+    kernel::{clock_ticks, page_size},
     ledger::Ledger,
     live::Hub,
     reader::{Deliveries, lock},
@@ -38,7 +38,7 @@ pub struct Agent {
 /// What is settled at start.
 pub struct Figures {
     pub sensors: Vec<(SensorId, State)>,
-    pub programs: Vec<Attached>,
+    pub programs: Programs,
     /// Bounds by name.
     pub limits: Vec<(&'static str, f64)>,
     /// Bytes of kernel memory in all maps.
@@ -67,7 +67,8 @@ impl Agent {
     pub(super) fn expose(&self, page: &mut Page<'_>) -> std::fmt::Result {
         self.expose_accounts(page)?;
         self.expose_sensors(page)?;
-        self.expose_programs(page)?;
+        self.figures.programs.expose(page, &self.kernel)?;
+        self.expose_kernel(page)?;
         self.expose_identity(page)?;
         self.expose_live(page)?;
         expose_process(page)
@@ -162,27 +163,7 @@ impl Agent {
         )
     }
 
-    fn expose_programs(&self, page: &mut Page<'_>) -> std::fmt::Result {
-        let stats: Vec<_> =
-            self.figures.programs.iter().map(|program| (program.hook.name, program.stats())).collect();
-        page.own_counter(
-            "podwitness_program_runs",
-            "Runs of a kernel program; 0 unless kernel.bpf_stats_enabled is set",
-            ["program"],
-            stats.iter().map(|(name, stats)| ([*name], stats.runs)),
-        )?;
-        page.own_seconds(
-            "podwitness_program_run_time",
-            "Time spent in a kernel program; 0 unless kernel.bpf_stats_enabled is set",
-            ["program"],
-            stats.iter().map(|(name, stats)| ([*name], stats.run_time_ns as f64 / 1e9)),
-        )?;
-        page.own_counter(
-            "podwitness_program_recursion_misses",
-            "Runs that the kernel refused because the program had interrupted itself",
-            ["program"],
-            stats.iter().map(|(name, stats)| ([*name], stats.recursion_misses)),
-        )?;
+    fn expose_kernel(&self, page: &mut Page<'_>) -> std::fmt::Result {
         page.own_gauge(
             "podwitness_kernel_memory",
             "Kernel memory in all maps, as the kernel accounts it",

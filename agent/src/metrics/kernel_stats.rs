@@ -17,6 +17,7 @@ pub struct Outcome {
     pub throttled: u64,
     pub lost: u64,
     pub untracked: u64,
+    pub nested: u64,
 }
 
 impl KernelStats {
@@ -36,6 +37,7 @@ impl KernelStats {
             throttled: sum(offset_of!(SensorStats, throttled)),
             lost: sum(offset_of!(SensorStats, lost)),
             untracked: sum(offset_of!(SensorStats, untracked)),
+            nested: sum(offset_of!(SensorStats, nested)),
         }
     }
 }

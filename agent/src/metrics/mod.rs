@@ -3,11 +3,13 @@
 mod agent;
 mod kernel_stats;
 mod page;
+mod programs;
 mod text;
 
 pub use agent::{Agent, Figures};
 pub use kernel_stats::{KernelStats, Outcome};
 pub use page::Page;
+pub use programs::Programs;
 
 use std::sync::Arc;
 

@@ -33,10 +33,12 @@ pub enum Place {
     Function,
 }
 
-/// A place in the kernel and the program on it, which have one name.
+/// A place in the kernel and the program on it.
 #[derive(Debug)]
 pub struct Hook {
     pub name: &'static str,
+    /// Called like the hook, unless it is a second one there.
+    pub program: &'static str,
     pub place: Place,
     /// What each argument must point to; `None` where the program takes a plain value, or nothing.
     pub arguments: &'static [Option<&'static str>],
@@ -50,7 +52,20 @@ pub struct Hook {
 
 impl Hook {
     const fn required(name: &'static str, arguments: &'static [Option<&'static str>]) -> Self {
-        Self { name, place: Place::Tracepoint, arguments, required: true, lacking: "", unless: None }
+        Self {
+            name,
+            program: name,
+            place: Place::Tracepoint,
+            arguments,
+            required: true,
+            lacking: "",
+            unless: None,
+        }
+    }
+
+    /// Whether it stands in for another program on the hook, which the kernel doesn't run while it is interrupted.
+    pub fn is_second(&self) -> bool {
+        self.program != self.name
     }
 }
 

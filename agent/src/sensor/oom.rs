@@ -15,6 +15,7 @@ pub const SENSOR: Sensor = Sensor {
         Hook::required("mark_victim", &[Some("task_struct")]),
         Hook {
             name: "out_of_memory",
+            program: "out_of_memory",
             place: Place::Function,
             arguments: &[Some("oom_control")],
             required: false,

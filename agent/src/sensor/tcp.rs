@@ -20,7 +20,17 @@ pub const SENSOR: Sensor = Sensor {
     hooks: &[
         Hook::required("inet_sock_set_state", &[Some("sock")]),
         Hook {
+            name: "inet_sock_set_state",
+            program: "inet_sock_set_state_nested",
+            place: Place::Tracepoint,
+            arguments: &[Some("sock")],
+            required: false,
+            lacking: "connections are missed while the program on this hook is interrupted",
+            unless: None,
+        },
+        Hook {
             name: "sys_exit",
+            program: "sys_exit",
             place: Place::Tracepoint,
             arguments: &[Some("pt_regs")],
             required: false,

@@ -1,0 +1,112 @@
+//! Connects that connect(2) refuses by itself: the socket's state never changes, only the return value tells.
+
+use agent_ebpf::contract::{
+    event::EventKind,
+    stats::SensorId,
+    tcp::{ACTIVE, TcpEvent},
+};
+use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
+
+use super::{
+    IPPROTO_TCP, NR_CONNECT, TCP, forget,
+    record::{self, AF_INET, AF_INET6, Outcome},
+};
+use crate::kernel::{
+    event::{Admission, Ring, fill_header, filtered, reserve, submit},
+    load::{KernelPtr, at, copied, field},
+    offset, task,
+};
+
+/// Called for every system call that returns: what connect(2) refused by itself.
+#[inline(always)]
+pub(in crate::sensor) fn call_returned(
+    regs: KernelPtr,
+    task: KernelPtr,
+    number: u64,
+    result: i64,
+    since_ns: Option<u64>,
+) {
+    if TCP.load() != 0 && number == NR_CONNECT.load() {
+        connect_returned(regs, task, result, since_ns);
+    }
+}
+
+#[inline(always)]
+fn connect_returned(regs: KernelPtr, task: KernelPtr, result: i64, since_ns: Option<u64>) {
+    // SAFETY: the current task; the state is ours.
+    let (connecting, unexplained) = unsafe {
+        match task::state(task) {
+            Some(state) => {
+                let seen = ((*state).connecting, (*state).unexplained);
+                (*state).connecting = 0;
+                (*state).unexplained = 0;
+                seen
+            }
+            None => (0, 0),
+        }
+    };
+    let refused = connecting == 0 && is_refusal(-result);
+    if !refused && unexplained == 0 {
+        return;
+    }
+    // SAFETY: the hook's typed argument.
+    let (fd, address) =
+        unsafe { (field::<u64>(regs, &offset::REGS_ARG0) as u32, field::<u64>(regs, &offset::REGS_ARG1)) };
+    let Some(sk) = socket_of(task, fd) else { return };
+    // A socket that has tried before keeps the address: this return repeats an outcome already told.
+    if refused && (copied::<u32>(sk, &offset::SOCK_DADDR) != 0 || copied::<u16>(sk, &offset::SOCK_DPORT) != 0)
+    {
+        return;
+    }
+    forget(sk);
+    let ids = task::current_ids(task);
+    if task::is_self(ids.0) {
+        return filtered(SensorId::Tcp);
+    }
+    // The socket is the caller's own.
+    let cgroup_id = task::current_cgroup_id(task);
+    let Some(mut entry) = reserve::<TcpEvent>(SensorId::Tcp, cgroup_id, Ring::Rare, Admission::Throttled)
+    else {
+        return;
+    };
+    let event = entry.as_mut_ptr();
+    // SAFETY: the reserved record, every field of which is written.
+    unsafe {
+        fill_header(&raw mut (*event).header, EventKind::TcpConnect, cgroup_id, ids, Some(task));
+        let duration_ns = since_ns.map(|since_ns| bpf_ktime_get_ns().wrapping_sub(since_ns));
+        record::fill_outcome(event, Outcome { duration_ns, errno: -result as u16, flags: ACTIVE });
+        record::fill_target(event, sk, address);
+    }
+    submit(entry, Ring::Rare);
+}
+
+/// Errors by which connect(2) refuses a TCP socket before it has sent anything; others are mistakes in the call
+/// (EBADF, EINVAL) or news of an attempt under way (EINPROGRESS, EALREADY).
+#[inline(always)]
+fn is_refusal(errno: i64) -> bool {
+    const EPERM: i64 = 1;
+    const EACCES: i64 = 13;
+    const EADDRNOTAVAIL: i64 = 99;
+    const ENETDOWN: i64 = 100;
+    const ENETUNREACH: i64 = 101;
+    const EHOSTUNREACH: i64 = 113;
+    matches!(errno, EPERM | EACCES | EADDRNOTAVAIL | ENETDOWN | ENETUNREACH | EHOSTUNREACH)
+}
+
+/// The TCP socket behind a file descriptor of the task, if it is one.
+#[inline(always)]
+fn socket_of(task: KernelPtr, fd: u32) -> Option<KernelPtr> {
+    let files = copied::<u64>(task, &offset::TASK_FILES) as KernelPtr;
+    let table = copied::<u64>(files, &offset::FILES_FDT) as KernelPtr;
+    if fd >= copied::<u32>(table, &offset::FDTABLE_MAX_FDS) {
+        return None;
+    }
+    let fds = copied::<u64>(table, &offset::FDTABLE_FD) as KernelPtr;
+    let file = at::<u64>(fds.wrapping_add(fd as usize * 8)) as KernelPtr;
+    // connect(2) has returned an error that only sockets give, so this is one.
+    let socket = copied::<u64>(file, &offset::FILE_PRIVATE_DATA) as KernelPtr;
+    let sk = copied::<u64>(socket, &offset::SOCKET_SK) as KernelPtr;
+    let family = copied::<u16>(sk, &offset::SOCK_FAMILY);
+    let is_inet = family == AF_INET || family == AF_INET6;
+    (is_inet && copied::<u16>(sk, &offset::SOCK_PROTOCOL) == IPPROTO_TCP).then_some(sk)
+}

@@ -1,0 +1,69 @@
+//! The kernel programs, as the kernel accounts for them.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, PoisonError},
+};
+
+use super::{KernelStats, Page};
+use crate::{
+    kernel::Attached,
+    sensor::{Hook, SENSORS},
+};
+
+/// All programs that run.
+pub struct Programs {
+    attached: Vec<Attached>,
+    /// The most that was told of a hook's missed runs: a counter may not fall.
+    missed: Mutex<BTreeMap<&'static str, u64>>,
+}
+
+impl Programs {
+    pub fn new(attached: Vec<Attached>) -> Self {
+        Self { attached, missed: Mutex::default() }
+    }
+
+    pub(super) fn expose(&self, page: &mut Page<'_>, kernel: &KernelStats) -> std::fmt::Result {
+        let stats: Vec<_> = self.attached.iter().map(|program| (program.hook, program.stats())).collect();
+        page.own_counter(
+            "podwitness_program_runs",
+            "Runs of a kernel program; 0 unless kernel.bpf_stats_enabled is set",
+            ["program"],
+            stats.iter().map(|(hook, stats)| ([hook.program], stats.runs)),
+        )?;
+        page.own_seconds(
+            "podwitness_program_run_time",
+            "Time spent in a kernel program; 0 unless kernel.bpf_stats_enabled is set",
+            ["program"],
+            stats.iter().map(|(hook, stats)| ([hook.program], stats.run_time_ns as f64 / 1e9)),
+        )?;
+        page.own_counter(
+            "podwitness_program_recursion_misses",
+            "Runs that the kernel refused because the program was interrupted on the same CPU",
+            ["program"],
+            stats.iter().map(|(hook, stats)| ([hook.program], stats.recursion_misses)),
+        )?;
+        let firsts = stats.iter().filter(|(hook, _)| !hook.is_second());
+        page.own_counter(
+            "podwitness_program_missed_runs",
+            "Refused runs that no second program on the hook made up for: what happened then is in no count",
+            ["program"],
+            firsts.map(|(hook, stats)| ([hook.program], self.missed(hook, stats.recursion_misses, kernel))),
+        )
+    }
+
+    /// What a second program on the hook has left of the first one's `refused` runs.
+    fn missed(&self, hook: &Hook, refused: u64, kernel: &KernelStats) -> u64 {
+        let with_second = SENSORS
+            .iter()
+            .find(|sensor| sensor.hooks.iter().any(|other| other.is_second() && other.name == hook.name));
+        let Some(sensor) = with_second else { return refused };
+        // A refusal is counted before it is made up for, and was read before: the difference is never too large,
+        // only too small by what is under way.
+        let missed = refused.saturating_sub(kernel.of(sensor.id).nested);
+        let mut told = self.missed.lock().unwrap_or_else(PoisonError::into_inner);
+        let most = told.entry(hook.name).or_default();
+        *most = missed.max(*most);
+        *most
+    }
+}
