@@ -24,7 +24,7 @@ use tokio::{
 use tracing_subscriber::EnvFilter;
 
 use crate::{
-    config::{Config, Effective},
+    config::{Config, Effective, SyscallsHook},
     doctor::Table,
     http::{self, Health, Listener, Scrapes},
     identity::{
@@ -35,7 +35,7 @@ use crate::{
             kubernetes::{self, Kubernetes},
         },
     },
-    kernel::{Kernel, Loaded, Settings, map_memory, possible_cpus},
+    kernel::{Kernel, Loaded, Settings, map_memory, possible_cpus, preempts_tracepoints},
     ledger::Ledger,
     live::Hub,
     metrics::{Agent, Exporter, Figures, KernelStats, Programs},
@@ -268,6 +268,11 @@ fn settings(config: &Config, hierarchy: Hierarchy, own_ports: [u16; 2]) -> Resul
         slots,
         excluded: u32::try_from(config.limits.containers).unwrap_or(u32::MAX),
         sockets: config.limits.sockets,
+        classic: match config.sensors.syscalls_hook {
+            SyscallsHook::Auto => preempts_tracepoints(),
+            SyscallsHook::Btf => false,
+            SyscallsHook::Classic => true,
+        },
         ring_bytes: config.ring.size,
         rare_ring_bytes: config.ring.rare_size,
         event_rate: config.events.rate,

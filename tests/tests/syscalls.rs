@@ -16,18 +16,25 @@ const DURATION: &str = "podwitness_syscall_duration_seconds";
 #[test]
 fn one_thread_is_counted_exactly() {
     require_kernel!();
-    exactly(|| exact("1"));
+    exactly(|| exact("1", Options::default()));
 }
 
 #[test]
 fn eight_threads_are_counted_exactly() {
     require_kernel!();
-    exactly(|| exact("8"));
+    exactly(|| exact("8", Options::default()));
+}
+
+/// What Linux 7.0 and later get by default.
+#[test]
+fn classic_tracepoints_count_exactly() {
+    require_kernel!();
+    exactly(|| exact("8", Options::default().flag("sensors-syscalls-hook", "classic")));
 }
 
 /// 100,000 getppid, 1,000 openat that fail and 500 nanosleep, by this many threads.
-fn exact(threads: &str) {
-    let agent = Agent::start(Options::default());
+fn exact(threads: &str, options: Options) {
+    let agent = Agent::start(options);
     let cgroup = Cgroup::new("calls");
     let sibling = Cgroup::new("sibling");
     let (bystander, _) = Workload::run(&["syscalls"], &sibling);

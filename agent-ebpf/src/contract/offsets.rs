@@ -81,32 +81,10 @@ pub const COMPUTED: &[&str] = &["CSS_SET_MEMORY", "MM_ANON_PAGES", "MM_FILE_PAGE
 /// Globals by program through which it copies with `bpf_probe_read_kernel`, which the verifier can't check: the
 /// agent itself refuses the program where one of them was not found.
 pub const COPIED: &[(&str, &[&str])] = &[
-    (
-        "sys_exit",
-        &[
-            "FDTABLE_FD",
-            "FDTABLE_MAX_FDS",
-            "FILES_FDT",
-            "FILE_PRIVATE_DATA",
-            "NET_INUM",
-            "SOCKET_SK",
-            "SOCK_DADDR",
-            "SOCK_DPORT",
-            "SOCK_FAMILY",
-            "SOCK_NET",
-            "SOCK_PROTOCOL",
-            "TASK_COMM",
-            "TASK_FILES",
-        ],
-    ),
-    (
-        "inet_sock_set_state",
-        &["INET_SOCK_SPORT", "NET_INUM", "SOCK_NET", "SOCK_V6_DADDR", "SOCK_V6_RCV_SADDR"],
-    ),
-    (
-        "inet_sock_set_state_nested",
-        &["INET_SOCK_SPORT", "NET_INUM", "SOCK_NET", "SOCK_V6_DADDR", "SOCK_V6_RCV_SADDR"],
-    ),
+    ("sys_exit", SYS_EXIT),
+    ("sys_exit_classic", SYS_EXIT),
+    ("inet_sock_set_state", INET_SOCK_SET_STATE),
+    ("inet_sock_set_state_nested", INET_SOCK_SET_STATE),
     (
         "mark_victim",
         &[
@@ -124,6 +102,24 @@ pub const COPIED: &[(&str, &[&str])] = &[
     ("cgroup_mkdir", &["TASK_COMM"]),
     ("cgroup_rmdir", &["TASK_COMM"]),
 ];
+
+const SYS_EXIT: &[&str] = &[
+    "FDTABLE_FD",
+    "FDTABLE_MAX_FDS",
+    "FILES_FDT",
+    "FILE_PRIVATE_DATA",
+    "NET_INUM",
+    "SOCKET_SK",
+    "SOCK_DADDR",
+    "SOCK_DPORT",
+    "SOCK_FAMILY",
+    "SOCK_NET",
+    "SOCK_PROTOCOL",
+    "TASK_COMM",
+    "TASK_FILES",
+];
+const INET_SOCK_SET_STATE: &[&str] =
+    &["INET_SOCK_SPORT", "NET_INUM", "SOCK_NET", "SOCK_V6_DADDR", "SOCK_V6_RCV_SADDR"];
 
 /// The number of the call in `pt_regs`, and its first arguments. The programs are loaded on the architecture
 /// that the agent was built for.

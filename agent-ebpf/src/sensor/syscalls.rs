@@ -3,6 +3,10 @@
 //! A call is counted when it ends. Those that never return are counted when they begin; the child of a fork
 //! returns from a call that its parent made, and is not counted. The time of entry waits in a per-CPU cell
 //! while the task stays on its CPU, and moves into task storage when the task is switched out.
+//!
+//! Entry and exit have two programs each, of which one is attached: where tasks can preempt a BTF-typed tracepoint
+//! (since 7.0) the kernel would refuse the runs of all others on that CPU meanwhile, so there the classic
+//! tracepoint is taken, which is dearer but is never preempted.
 
 use agent_ebpf::contract::{
     slot::EXCLUDED,
@@ -13,10 +17,12 @@ use agent_ebpf::contract::{
     },
 };
 use aya_ebpf::{
-    Global,
-    helpers::generated::{bpf_get_smp_processor_id, bpf_ktime_get_ns},
-    macros::btf_tracepoint,
-    programs::BtfTracePointContext,
+    EbpfContext as _, Global,
+    helpers::generated::{
+        bpf_get_current_task_btf, bpf_get_smp_processor_id, bpf_ktime_get_ns, bpf_task_pt_regs,
+    },
+    macros::{btf_tracepoint, tracepoint},
+    programs::{BtfTracePointContext, TracePointContext},
 };
 
 use super::tcp;
@@ -47,7 +53,41 @@ static NR_VFORK: Global<u64> = Global::new(u64::MAX);
 /// match-proto: `void(struct pt_regs *regs, long id)`
 #[btf_tracepoint(function = "sys_enter")]
 fn sys_enter(ctx: BtfTracePointContext) -> i32 {
-    let number: u64 = ctx.arg(1);
+    entered(ctx.arg(1));
+    0
+}
+
+#[tracepoint(category = "raw_syscalls", name = "sys_enter")]
+fn sys_enter_classic(ctx: TracePointContext) -> u32 {
+    entered(argument(&ctx, 0));
+    0
+}
+
+/// match-proto: `void(struct pt_regs *regs, long ret)`
+#[btf_tracepoint(function = "sys_exit")]
+fn sys_exit(ctx: BtfTracePointContext) -> i32 {
+    returned(ctx.arg(0), ctx.arg(1));
+    0
+}
+
+#[tracepoint(category = "raw_syscalls", name = "sys_exit")]
+fn sys_exit_classic(ctx: TracePointContext) -> u32 {
+    // SAFETY: the helpers take the current task, as the verifier knows it.
+    let regs = unsafe { bpf_task_pt_regs(bpf_get_current_task_btf()) };
+    returned(regs as KernelPtr, argument(&ctx, 1) as i64);
+    0
+}
+
+/// A number out of a classic tracepoint's record: `struct trace_entry`, then one long after the other
+/// (`TP_STRUCT__entry` in include/trace/events/syscalls.h).
+#[inline(always)]
+fn argument(ctx: &TracePointContext, index: usize) -> u64 {
+    // SAFETY: the verifier checks the load against the size of the record.
+    unsafe { ctx.as_ptr().cast::<u64>().add(1 + index).read_volatile() }
+}
+
+#[inline(always)]
+fn entered(number: u64) {
     let task = task::current();
     if number == NR_EXIT.load() || number == NR_EXIT_GROUP.load() {
         ended(task, number, 0, Timing::None);
@@ -56,16 +96,12 @@ fn sys_enter(ctx: BtfTracePointContext) -> i32 {
         // which can interrupt another.
         unsafe { call.write(InCall { task: task as u64, since_ns: bpf_ktime_get_ns(), number }) };
     }
-    0
 }
 
-/// match-proto: `void(struct pt_regs *regs, long ret)`
-#[btf_tracepoint(function = "sys_exit")]
-fn sys_exit(ctx: BtfTracePointContext) -> i32 {
-    let regs: KernelPtr = ctx.arg(0);
-    let result: i64 = ctx.arg(1);
+#[inline(always)]
+fn returned(regs: KernelPtr, result: i64) {
     let task = task::current();
-    // SAFETY: the hook's typed argument.
+    // SAFETY: the registers are typed in both programs.
     let in_regs: u64 = unsafe { field(regs, &offset::REGS_NUMBER) };
     let (number, since_ns) = match began(task) {
         // What was asked for is what began: rt_sigreturn(2) leaves no number in its registers.
@@ -81,7 +117,6 @@ fn sys_exit(ctx: BtfTracePointContext) -> i32 {
         };
         ended(task, number, result, timing);
     }
-    0
 }
 
 /// match-proto: `void(bool preempt, struct task_struct *prev, struct task_struct *next, unsigned int prev_state)`

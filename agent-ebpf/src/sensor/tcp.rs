@@ -59,9 +59,9 @@ const IPPROTO_TCP: u16 = 6;
 fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
     let (sk, old, new) = arguments(&ctx);
     if is_tcp(sk) {
-        turn::take(sk, new);
         trace_event!(&ctx, "tcp: state {} -> {}", old, new);
         transition(sk, old, new);
+        turn::take(sk, new);
     }
     0
 }

@@ -31,7 +31,7 @@ pub use load::Flags;
 pub use markdown::markdown;
 pub use model::{
     Config, DebugConfig, EventsConfig, IdentityConfig, LimitsConfig, LogConfig, MetricsConfig, ObserveConfig,
-    RingConfig, SensorsConfig, SocketChoice,
+    RingConfig, SensorsConfig, SocketChoice, SyscallsHook,
 };
 pub use options::OPTIONS;
 pub use spec::OptionSpec;

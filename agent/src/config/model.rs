@@ -56,11 +56,25 @@ pub struct DebugConfig {
     pub clients: usize,
 }
 
+/// Which tracepoints system calls are seen at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SyscallsHook {
+    /// Whichever misses nothing and costs least.
+    #[default]
+    Auto,
+    /// BTF-typed ones.
+    Btf,
+    /// Classic ones.
+    Classic,
+}
+
 /// Section `sensors`: which of them run.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SensorsConfig {
     /// System calls by number, outcome and duration.
     pub syscalls: bool,
+    /// Where they are seen.
+    pub syscalls_hook: SyscallsHook,
     /// TCP connections.
     pub tcp: bool,
     /// OOM kills.

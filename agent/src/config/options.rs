@@ -8,6 +8,7 @@ use tracing::Level;
 use crate::identity::{Wanted, names::kubernetes::Mode};
 
 use super::kind::{Address, Choice, Form, Given, Namespaces, Number, Reach, Size, Socket, Span, Switch};
+use super::model::SyscallsHook;
 use super::spec::OptionSpec;
 
 /// Options of one section stand together.
@@ -54,6 +55,14 @@ pub const OPTIONS: &[OptionSpec] = &[
         default: "true",
         doc: "Whether system calls are counted and timed, per container.",
         kind: &Switch { field: |config| &mut config.sensors.syscalls },
+    },
+    OptionSpec {
+        key: "sensors.syscalls_hook",
+        default: "auto",
+        doc: "Where system calls are seen: at BTF-typed tracepoints, which cost least, or at classic ones, \
+              which need tracefs. Auto takes the classic ones on Linux 7.0 and later, where tasks can preempt \
+              the others, so that calls would be missed.",
+        kind: &Choice { names: SYSCALLS_HOOKS, field: |config| &mut config.sensors.syscalls_hook },
     },
     OptionSpec {
         key: "sensors.tcp",
@@ -253,6 +262,8 @@ pub const OPTIONS: &[OptionSpec] = &[
 
 const POLL_MIN: Duration = Duration::from_millis(1);
 const POLL_MAX: Duration = Duration::from_secs(1);
+const SYSCALLS_HOOKS: &[(&str, SyscallsHook)] =
+    &[("auto", SyscallsHook::Auto), ("btf", SyscallsHook::Btf), ("classic", SyscallsHook::Classic)];
 const HIERARCHIES: &[(&str, Wanted)] =
     &[("auto", Wanted::Auto), ("v2", Wanted::V2), ("memory", Wanted::Memory)];
 

@@ -41,6 +41,17 @@ pub fn map_memory() -> u64 {
         .sum()
 }
 
+/// Whether tasks can preempt each other inside of BTF-typed tracepoints: Linux 7.0 and later, where
+/// `__bpf_trace_run` (kernel/trace/bpf_trace.c) forbids migration only.
+pub fn preempts_tracepoints() -> bool {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    major(&release).is_some_and(|major| major >= 7)
+}
+
+fn major(release: &str) -> Option<u32> {
+    release.split('.').next()?.parse().ok()
+}
+
 /// Inode number of our network namespace; 0, which is nobody's, if it can't be read.
 pub(super) fn network_namespace() -> u64 {
     use std::os::unix::fs::MetadataExt as _;
@@ -61,4 +72,18 @@ fn now_ns(clock: libc::clockid_t) -> i64 {
     // SAFETY: writes into our own struct; the clocks named here exist on every supported kernel.
     unsafe { libc::clock_gettime(clock, &mut time) };
     time.tv_sec.saturating_mul(1_000_000_000).saturating_add(time.tv_nsec)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::major;
+
+    #[test]
+    fn the_major_version_is_read_from_any_release() {
+        for (release, expected) in
+            [("7.3.4+deb13-cloud-amd64\n", Some(7)), ("6.18.44", Some(6)), ("10.0", Some(10)), ("x.y", None)]
+        {
+            assert_eq!(major(release), expected, "{release}");
+        }
+    }
 }

@@ -40,6 +40,8 @@ pub struct Settings {
     pub excluded: u32,
     /// TCP sockets tracked at once.
     pub sockets: u32,
+    /// Whether system calls are taken from classic tracepoints.
+    pub classic: bool,
     /// Bytes of the bulk ring and of the rare ring; powers of two, multiples of the page size.
     pub ring_bytes: u32,
     pub rare_ring_bytes: u32,
@@ -78,6 +80,7 @@ pub enum LoadError {
 /// A loaded kernel half, of which nothing runs yet.
 pub struct Kernel {
     ebpf: Ebpf,
+    classic: bool,
     types: Types,
 }
 
@@ -92,6 +95,8 @@ pub(super) struct Types {
 /// A kernel half that runs. Dropping it detaches everything.
 pub struct Running {
     ebpf: Ebpf,
+    /// Whether classic tracepoints are taken where there are any.
+    classic: bool,
     attached: BTreeMap<&'static str, Attached>,
 }
 
@@ -198,15 +203,16 @@ impl Kernel {
             banks: table(&mut ebpf, "BANKS", sizes.of_map("BANKS"))?,
             errors: table(&mut ebpf, "ERRORS", sizes.of_map("ERRORS"))?,
             cpus,
-            kernel: Self { ebpf, types: Types { btf, offsets, system } }.knowing_itself()?,
+            kernel: Self { ebpf, classic: settings.classic, types: Types { btf, offsets, system } }
+                .knowing_itself()?,
         })
     }
 
     /// Attaches the programs of every sensor that is wanted, in the order of its hooks, and says how each does.
     /// The kernel's types, tens of megabytes, are needed no more afterwards.
     pub fn attach(self, wanted: impl Fn(SensorId) -> bool) -> (Running, Vec<(SensorId, State)>) {
-        let Self { ebpf, types } = self;
-        let mut running = Running { ebpf, attached: BTreeMap::new() };
+        let Self { ebpf, classic, types } = self;
+        let mut running = Running { ebpf, classic, attached: BTreeMap::new() };
         let states = SENSORS
             .iter()
             .map(|sensor| {
@@ -252,8 +258,12 @@ impl Running {
                 continue;
             }
             match self.attach_hook(hook, types) {
-                Ok(()) if hook.is_second() => {}
-                Ok(()) => hooks.push(hook.name),
+                Ok((name, warning)) => {
+                    if !hook.is_second() {
+                        hooks.push(name);
+                    }
+                    lacking.extend(warning);
+                }
                 Err(reason) if hook.required => {
                     // What was attached for this sensor alone would cost for nothing.
                     for (_, attached) in self.attached.extract_if(.., |name, _| !before.contains(name)) {
@@ -271,12 +281,32 @@ impl Running {
         }
     }
 
-    fn attach_hook(&mut self, hook: &'static Hook, types: &Types) -> Result<(), String> {
-        // Two sensors may need the same hook, which runs one program for both.
-        if !self.attached.contains_key(hook.program) {
-            self.attached.insert(hook.program, program::attach(&mut self.ebpf, hook, types)?);
+    /// Attaches a program, unless another sensor did: its hook's name, and what is worse about it than it should be.
+    fn attach_hook(
+        &mut self,
+        hook: &'static Hook,
+        types: &Types,
+    ) -> Result<(&'static str, Option<String>), String> {
+        if let Some(attached) = self.attached.get(hook.program) {
+            return Ok((attached.name(), None));
         }
-        Ok(())
+        let mut warning = None;
+        if let Some(classic) = hook.classic.as_ref().filter(|_| self.classic) {
+            match program::attach_classic(&mut self.ebpf, hook, classic, types) {
+                Ok(attached) => {
+                    self.attached.insert(hook.program, attached);
+                    return Ok((classic.name, None));
+                }
+                Err(reason) => {
+                    warning = Some(format!(
+                        "calls are missed where tasks preempt each other in it, because {} can't be used: {reason}",
+                        classic.name
+                    ));
+                }
+            }
+        }
+        self.attached.insert(hook.program, program::attach(&mut self.ebpf, hook, types)?);
+        Ok((hook.name, warning))
     }
 }
 

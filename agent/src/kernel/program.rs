@@ -4,16 +4,17 @@ use std::{fs, os::fd::AsRawFd as _};
 
 use aya::{
     Ebpf,
-    programs::{BtfTracePoint, FEntry, Program, ProgramError},
+    programs::{BtfTracePoint, FEntry, Program, ProgramError, TracePoint},
 };
 
 use super::{btf::Btf, object::Types};
-use crate::sensor::{Hook, Place};
+use crate::sensor::{Classic, Hook, Place};
 
 /// A program that runs.
 #[derive(Clone, Copy, Debug)]
 pub struct Attached {
     pub hook: &'static Hook,
+    pub program: &'static str,
     fd: i32,
 }
 
@@ -28,6 +29,14 @@ pub struct ProgramStats {
 }
 
 impl Attached {
+    /// The hook's name, as users know it.
+    pub fn name(&self) -> &'static str {
+        match &self.hook.classic {
+            Some(classic) if classic.program == self.program => classic.name,
+            _ => self.hook.name,
+        }
+    }
+
     pub fn stats(&self) -> ProgramStats {
         fs::read_to_string(format!("/proc/self/fdinfo/{}", self.fd))
             .map(|text| ProgramStats::parse(&text))
@@ -58,11 +67,32 @@ pub(super) fn attach(ebpf: &mut Ebpf, hook: &'static Hook, types: &Types) -> Res
     if let Some(error) = types.offsets.lacking(hook.program) {
         return Err(error.to_string());
     }
-    let program = ebpf
-        .program_mut(hook.program)
-        .ok_or_else(|| format!("the kernel half has no program `{}`", hook.program))?;
-    let fd = start(program, hook, &types.system).map_err(|error| refusal(&error))?;
-    Ok(Attached { hook, fd })
+    let fd = start(program(ebpf, hook.program)?, hook, &types.system).map_err(|error| refusal(&error))?;
+    Ok(Attached { hook, program: hook.program, fd })
+}
+
+/// The same for the classic tracepoint.
+pub(super) fn attach_classic(
+    ebpf: &mut Ebpf,
+    hook: &'static Hook,
+    classic: &'static Classic,
+    types: &Types,
+) -> Result<Attached, String> {
+    if let Some(error) = types.offsets.lacking(classic.program) {
+        return Err(error.to_string());
+    }
+    let start = |program: &mut Program| {
+        let program: &mut TracePoint = program.try_into()?;
+        program.load()?;
+        program.attach(classic.category, hook.name)?;
+        program.fd().map(RawFd::as_fd_raw)
+    };
+    let fd = start(program(ebpf, classic.program)?).map_err(|error| refusal(&error))?;
+    Ok(Attached { hook, program: classic.program, fd })
+}
+
+fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Program, String> {
+    ebpf.program_mut(name).ok_or_else(|| format!("the kernel half has no program `{name}`"))
 }
 
 fn start(program: &mut Program, hook: &Hook, types: &aya::Btf) -> Result<i32, ProgramError> {
@@ -83,8 +113,9 @@ fn start(program: &mut Program, hook: &Hook, types: &aya::Btf) -> Result<i32, Pr
 
 pub(super) fn detach(ebpf: &mut Ebpf, attached: &Attached) {
     // Drops the links, too.
-    let _ = match ebpf.program_mut(attached.hook.program) {
+    let _ = match ebpf.program_mut(attached.program) {
         Some(Program::BtfTracePoint(program)) => program.unload(),
+        Some(Program::TracePoint(program)) => program.unload(),
         Some(Program::FEntry(program)) => program.unload(),
         _ => Ok(()),
     };

@@ -48,6 +48,17 @@ pub struct Hook {
     pub lacking: &'static str,
     /// Not needed where the kernel has this field, by global.
     pub unless: Option<&'static str>,
+    /// What is attached instead where tasks can preempt this hook.
+    pub classic: Option<Classic>,
+}
+
+/// A classic tracepoint and the program for it.
+#[derive(Debug)]
+pub struct Classic {
+    pub category: &'static str,
+    /// As users know it: category and name.
+    pub name: &'static str,
+    pub program: &'static str,
 }
 
 impl Hook {
@@ -60,6 +71,7 @@ impl Hook {
             required: true,
             lacking: "",
             unless: None,
+            classic: None,
         }
     }
 

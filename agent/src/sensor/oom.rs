@@ -21,6 +21,7 @@ pub const SENSOR: Sensor = Sensor {
             required: false,
             lacking: "whose limit was hit is not known (scope is `unknown`)",
             unless: Some("MEMCG_OOM_LOCK"),
+            classic: None,
         },
     ],
 };

@@ -14,7 +14,7 @@ use agent_ebpf::contract::{
 pub use class::{CLASS_NAMES, classes, errno_name, name, numbers};
 pub use counters::{Counters, expose};
 
-use super::{Hook, Sensor};
+use super::{Classic, Hook, Sensor};
 use crate::kernel::Table;
 
 pub const SENSOR: Sensor = Sensor {
@@ -22,9 +22,25 @@ pub const SENSOR: Sensor = Sensor {
     // An entry that is noted must find the others in place, or its time would be left to a later call.
     hooks: &[
         Hook::required("sched_switch", &[None, Some("task_struct")]),
-        Hook::required("sys_exit", &[Some("pt_regs")]),
-        Hook::required("sys_enter", &[Some("pt_regs")]),
+        SYS_EXIT,
+        Hook {
+            classic: Some(Classic {
+                category: "raw_syscalls",
+                name: "raw_syscalls:sys_enter",
+                program: "sys_enter_classic",
+            }),
+            ..Hook::required("sys_enter", &[Some("pt_regs")])
+        },
     ],
+};
+
+pub(super) const SYS_EXIT: Hook = Hook {
+    classic: Some(Classic {
+        category: "raw_syscalls",
+        name: "raw_syscalls:sys_exit",
+        program: "sys_exit_classic",
+    }),
+    ..Hook::required("sys_exit", &[Some("pt_regs")])
 };
 
 /// Failed calls by slot, then by number and errno.

@@ -12,7 +12,10 @@ use agent_ebpf::contract::{
     tcp::{ABORTED, ACTIVE, DURATION_KNOWN, SIDE_UNKNOWN},
 };
 
-use super::{Hook, Place, Sensor, syscalls::errno_name};
+use super::{
+    Hook, Place, Sensor,
+    syscalls::{self, errno_name},
+};
 use crate::{metrics::Page, observation};
 
 pub const SENSOR: Sensor = Sensor {
@@ -27,15 +30,12 @@ pub const SENSOR: Sensor = Sensor {
             required: false,
             lacking: "connections are missed while the program on this hook is interrupted",
             unless: None,
+            classic: None,
         },
         Hook {
-            name: "sys_exit",
-            program: "sys_exit",
-            place: Place::Tracepoint,
-            arguments: &[Some("pt_regs")],
             required: false,
             lacking: "connects that are refused before a SYN is sent (no route) are not seen",
-            unless: None,
+            ..syscalls::SYS_EXIT
         },
     ],
 };

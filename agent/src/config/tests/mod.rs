@@ -14,13 +14,14 @@ use super::{Config, ConfigErrors, Effective, EffectiveValue, Flags, OPTIONS, Opt
 type Loaded = Result<(Config, Effective), ConfigErrors>;
 
 /// For every option three values other than the default, in their usual notation (booleans have only two).
-const SAMPLES: [(&str, [&str; 3]); 31] = [
+const SAMPLES: [(&str, [&str; 3]); 32] = [
     ("metrics.listen", ["[::]:9481", "127.0.0.1:0", "10.0.0.1:80"]),
     ("metrics.grace", ["0s", "1h30m", "24h"]),
     ("debug.listen", ["[::1]:9482", "127.0.0.2:1", "127.0.0.1:0"]),
     ("debug.buffer", ["16", "17", "1048576"]),
     ("debug.clients", ["1", "2", "4096"]),
     ("sensors.syscalls", ["false", "true", "false"]),
+    ("sensors.syscalls_hook", ["btf", "classic", "auto"]),
     ("sensors.tcp", ["false", "true", "false"]),
     ("sensors.oom", ["false", "true", "false"]),
     ("sensors.process", ["false", "true", "false"]),
