@@ -65,17 +65,6 @@ impl Scene {
         workload.finish();
     }
 
-    /// What the kernel tells a caller who connects there.
-    #[track_caller]
-    pub fn errno_of(&self, more: &[&str], address: &str) -> i32 {
-        let cgroup = Cgroup::new("scout");
-        let arguments = ["connect", "--addr", address, "--count", "1", "--netns", &self.netns()];
-        let (workload, truth) = Workload::run(&[&arguments, more].concat(), &cgroup);
-        workload.finish();
-        let results = truth["results"].as_object().unwrap();
-        results.keys().next().unwrap().parse().unwrap()
-    }
-
     /// The kernel's attempt lies inside the helper's call, so it can't be longer.
     #[track_caller]
     fn check_latencies(

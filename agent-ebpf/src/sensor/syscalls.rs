@@ -103,17 +103,16 @@ fn returned(regs: KernelPtr, result: i64) {
     let task = task::current();
     // SAFETY: the registers are typed in both programs.
     let in_regs: u64 = unsafe { field(regs, &offset::REGS_NUMBER) };
-    let (number, since_ns) = match began(task) {
-        // What was asked for is what began: rt_sigreturn(2) leaves no number in its registers.
-        Some((number, since_ns)) => (number, Some(since_ns)),
-        None => (in_regs, None),
-    };
+    let (began, since_ns) = began(task);
+    // What was asked for is what began: rt_sigreturn(2) leaves no number in its registers.
+    let number = if since_ns != 0 { began } else { in_regs };
     tcp::call_returned(regs, task, number, result, since_ns);
-    if SYSCALLS.load() != 0 && !(result == 0 && since_ns.is_none() && is_fork(number)) {
-        let timing = match since_ns {
+    if SYSCALLS.load() != 0 && !(result == 0 && since_ns == 0 && is_fork(number)) {
+        let timing = if since_ns != 0 {
             // SAFETY: the helper takes nothing.
-            Some(since_ns) => Timing::Took(unsafe { bpf_ktime_get_ns() }.wrapping_sub(since_ns)),
-            None => Timing::Unknown,
+            Timing::Took(unsafe { bpf_ktime_get_ns() }.wrapping_sub(since_ns))
+        } else {
+            Timing::Unknown
         };
         ended(task, number, result, timing);
     }
@@ -140,20 +139,21 @@ fn sched_switch(ctx: BtfTracePointContext) -> i32 {
     0
 }
 
-/// Number and time of entry of the call that `task` returns from, if its entry was seen.
+/// Number and time of entry of the call that `task` returns from; zeros if its entry was not seen. (An `Option` would
+/// leave a part of the stack unwritten, and the verifier of 5.10 refuses to have that copied.)
 #[inline(always)]
-fn began(task: KernelPtr) -> Option<(u64, u64)> {
-    let call = IN_CALL.get_ptr_mut(0)?;
+fn began(task: KernelPtr) -> (u64, u64) {
+    let Some(call) = IN_CALL.get_ptr_mut(0) else { return (0, 0) };
     // SAFETY: as in `sys_enter`; `task` is the current one.
     unsafe {
         if (*call).task == task as u64 {
             (*call).task = 0;
-            return Some(((*call).number, (*call).since_ns));
+            return ((*call).number, (*call).since_ns);
         }
-        let state = task::state(task)?;
+        let Some(state) = task::state(task) else { return (0, 0) };
         let since_ns = (*state).since_ns;
         (*state).since_ns = 0;
-        (since_ns != 0).then_some(((*state).number, since_ns))
+        ((*state).number, since_ns)
     }
 }
 

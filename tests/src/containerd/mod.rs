@@ -22,7 +22,7 @@ use tonic_prost::ProstCodec;
 
 use self::cleanup::{cgroups_of, clear, shims, unmount_below};
 use crate::{
-    kernel::kill,
+    kernel::{self, kill},
     wait::{PATIENCE, unique, wait_for, wait_until},
 };
 
@@ -104,10 +104,12 @@ impl Containerd {
              stream_server_port = \"0\"\n[{plugin}.containerd]\nsnapshotter = \"native\"\n\
              default_runtime_name = \"runc\"\n[{plugin}.containerd.runtimes.runc]\n\
              runtime_type = \"io.containerd.runc.v2\"\n[{plugin}.containerd.runtimes.runc.options]\n\
-             SystemdCgroup = false\n[{plugin}.cni]\nbin_dir = \"{}\"\nconf_dir = \"{}\"\n",
+             SystemdCgroup = false\nNoPivotRoot = {}\n[{plugin}.cni]\nbin_dir = \"{}\"\nconf_dir = \"{}\"\n",
             at("root"),
             at("state"),
             at("containerd.sock"),
+            // The root of an emulated machine is what the kernel was booted with, which can't be pivoted away.
+            kernel::is_vm(),
             at("cni/bin"),
             at("cni/net.d")
         )

@@ -81,6 +81,17 @@ impl Containerd {
         Ok(containerd)
     }
 
+    /// Its programs, by name.
+    pub(crate) fn programs(&self) -> Result<Vec<(&'static str, PathBuf)>> {
+        let find = |name: &'static str| {
+            let own =
+                self.directories.iter().map(|directory| directory.join(name)).find(|path| path.exists());
+            let path = own.or_else(|| on_path(name)).with_context(|| format!("{name} is gone"))?;
+            Ok((name, path))
+        };
+        PROGRAMS.into_iter().map(find).collect()
+    }
+
     fn path(&self) -> Result<String> {
         let path = env::var_os("PATH").unwrap_or_default();
         let all = self.directories.iter().cloned().chain(env::split_paths(&path));

@@ -22,6 +22,8 @@ pub(crate) enum Purpose {
     Lint,
     Run,
     Test,
+    /// Tests in an emulated machine, which mounts for itself.
+    Vm,
 }
 
 /// What the setup found or made.
@@ -38,7 +40,7 @@ pub(crate) fn run(purpose: Purpose) -> Result<Ready> {
 
     let mut steps = Steps::new(match purpose {
         Purpose::Build => 2,
-        Purpose::Lint | Purpose::Run => 3,
+        Purpose::Lint | Purpose::Run | Purpose::Vm => 3,
         Purpose::Test => 5,
     });
     steps.run("toolchain for the kernel half", |live| {
@@ -63,6 +65,8 @@ pub(crate) fn run(purpose: Purpose) -> Result<Ready> {
             prometheus = found;
             Ok(outcome)
         })?;
+    }
+    if matches!(purpose, Purpose::Test | Purpose::Vm) {
         steps.run("a container runtime for the tests", |live| {
             let (found, outcome) = containerd::ensure(&mut apt, live)?;
             containerd = found;

@@ -33,7 +33,7 @@ run() {
     echo "@@ run $name"
     # CI: what can't run has to fail. The agent takes variables of its own prefix for configuration, so not before.
     CI=1 PODWITNESS_VM=1 PODWITNESS_TEST_SCALE=$SCALE \
-        PODWITNESS_BIN=/tests/podwitness PODWITNESS_WORKLOAD=/tests/workload \
+        PODWITNESS_BIN=/tests/podwitness PODWITNESS_WORKLOAD=/tests/workload PODWITNESS_CONTAINERD=/containerd \
         "/tests/$name" --test-threads=1 --show-output --color=never "$@" < /dev/null 2>&1
     # A program that crashed left a line unfinished.
     printf '\n@@ ended %s %s\n' "$name" $?

@@ -34,7 +34,7 @@ pub(crate) fn run(kernels: &[String], filter: &[String]) -> Result<()> {
     if std::env::consts::ARCH != "x86_64" {
         bail!("the test machines are x86_64 only so far, and so has to be what runs in them");
     }
-    setup::run(Purpose::Build)?;
+    let ready = setup::run(Purpose::Vm)?;
     let agent = build::agent(Profile::Release)?;
 
     let mut steps = Steps::new(wanted.len() + 2);
@@ -49,7 +49,7 @@ pub(crate) fn run(kernels: &[String], filter: &[String]) -> Result<()> {
         found.push(kernel.context("no kernel")?);
     }
     let (qemu, busybox) = (qemu.context("no QEMU")?, busybox.context("no busybox")?);
-    let payload = Payload::collect(&agent, &busybox, filter)?;
+    let payload = Payload::collect(&agent, &busybox, ready.containerd.as_ref(), filter)?;
     eprintln!("\ntest programs: {}", payload.tests.join(", "));
 
     let mut steps = Steps::new(found.len());

@@ -11,6 +11,7 @@ use super::kernel::{Kernel, home};
 use super::packages::{Mirrors, Packages};
 use crate::kernel_half::on_path;
 use crate::process::{cargo, output};
+use crate::setup::Containerd;
 use crate::steps::{Failure, Live, Outcome};
 
 /// The live tests, and the helper they drive.
@@ -50,13 +51,21 @@ pub(super) struct Payload {
 }
 
 impl Payload {
-    pub(super) fn collect(agent: &Path, busybox: &Path, filter: &[String]) -> Result<Self> {
+    pub(super) fn collect(
+        agent: &Path,
+        busybox: &Path,
+        containerd: Option<&Containerd>,
+        filter: &[String],
+    ) -> Result<Self> {
         let built = Built::build()?;
         let mut archive = Archive::default();
         for directory in ["/proc", "/sys", "/dev", "/tmp", "/run", "/root", "/var"] {
             archive.directory(Path::new(directory));
         }
         archive.link(Path::new("/etc/mtab"), "/proc/mounts");
+        // What containerd gives its containers.
+        archive.file(Path::new("/etc/hosts"), b"127.0.0.1 localhost\n");
+        archive.file(Path::new("/etc/resolv.conf"), b"");
         archive.program(Path::new("/init"), INIT);
         for tool in TOOLS {
             let program = on_path(tool).ok_or_else(|| {
@@ -71,6 +80,10 @@ impl Payload {
             archive.link(&Path::new("/busybox").join(applet), "busybox");
         }
         archive.link(Path::new("/bin/sh"), "/busybox/busybox");
+
+        for (name, program) in containerd.map_or_else(|| Ok(Vec::new()), Containerd::programs)? {
+            add_program(&mut archive, &program, &Path::new("/containerd").join(name))?;
+        }
 
         add_program(&mut archive, agent, Path::new("/tests/podwitness"))?;
         add_program(&mut archive, &built.workload, &Path::new("/tests").join(WORKLOAD))?;

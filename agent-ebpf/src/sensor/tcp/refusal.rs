@@ -17,14 +17,15 @@ use crate::kernel::{
     offset, task,
 };
 
-/// Called for every system call that returns: what connect(2) refused by itself.
+/// Called for every system call that returns: what connect(2) refused by itself. `since_ns` is 0 if the entry was not
+/// seen.
 #[inline(always)]
 pub(in crate::sensor) fn call_returned(
     regs: KernelPtr,
     task: KernelPtr,
     number: u64,
     result: i64,
-    since_ns: Option<u64>,
+    since_ns: u64,
 ) {
     if TCP.load() != 0 && number == NR_CONNECT.load() {
         connect_returned(regs, task, result, since_ns);
@@ -32,7 +33,7 @@ pub(in crate::sensor) fn call_returned(
 }
 
 #[inline(always)]
-fn connect_returned(regs: KernelPtr, task: KernelPtr, result: i64, since_ns: Option<u64>) {
+fn connect_returned(regs: KernelPtr, task: KernelPtr, result: i64, since_ns: u64) {
     // SAFETY: the current task; the state is ours.
     let (connecting, unexplained) = unsafe {
         match task::state(task) {
@@ -73,7 +74,7 @@ fn connect_returned(regs: KernelPtr, task: KernelPtr, result: i64, since_ns: Opt
     // SAFETY: the reserved record, every field of which is written.
     unsafe {
         fill_header(&raw mut (*event).header, EventKind::TcpConnect, cgroup_id, ids, Some(task));
-        let duration_ns = since_ns.map(|since_ns| bpf_ktime_get_ns().wrapping_sub(since_ns));
+        let duration_ns = (since_ns != 0).then(|| bpf_ktime_get_ns().wrapping_sub(since_ns));
         record::fill_outcome(event, Outcome { duration_ns, errno: -result as u16, flags: ACTIVE });
         record::fill_target(event, sk, address);
     }
