@@ -35,7 +35,7 @@ use crate::{
             kubernetes::{self, Kubernetes},
         },
     },
-    kernel::{Kernel, Loaded, Settings, map_memory, possible_cpus},
+    kernel::{Kernel, Loaded, Settings, keep_no_large_blocks, map_memory, possible_cpus},
     ledger::Ledger,
     live::Hub,
     metrics::{Agent, Exporter, Figures, KernelStats, Programs},
@@ -60,6 +60,7 @@ pub fn run(config: &Config, effective: &Effective) -> Result<()> {
     for value in effective.chosen() {
         tracing::info!("{value}");
     }
+    keep_no_large_blocks();
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .thread_name("podwitness")
