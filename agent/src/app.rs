@@ -35,7 +35,9 @@ use crate::{
             kubernetes::{self, Kubernetes},
         },
     },
-    kernel::{Kernel, Loaded, Settings, map_memory, possible_cpus, preempts_tracepoints},
+    kernel::{
+        Kernel, Loaded, Settings, keep_no_large_blocks, map_memory, possible_cpus, preempts_tracepoints,
+    },
     ledger::Ledger,
     live::Hub,
     metrics::{Agent, Exporter, Figures, KernelStats, Programs},
@@ -60,6 +62,7 @@ pub fn run(config: &Config, effective: &Effective) -> Result<()> {
     for value in effective.chosen() {
         tracing::info!("{value}");
     }
+    keep_no_large_blocks();
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .thread_name("podwitness")

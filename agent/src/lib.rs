@@ -9,6 +9,9 @@ pub mod app;
 pub mod cli;
 pub mod config;
 pub mod doctor;
+#[doc(hidden)]
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzz;
 pub mod http;
 pub mod identity;
 #[expect(unsafe_code, reason = "the border to the kernel: each block has its SAFETY note")]

@@ -15,7 +15,7 @@ use agent_ebpf::contract::stats::SensorId;
 use crate::{
     config::Config,
     identity::{Registry, Resolution},
-    kernel::{Rings, boot_to_unix_ns},
+    kernel::{Rings, boot_to_unix_ns, give_memory_back},
     ledger::{self, Ledger},
     live::Hub,
     metrics::KernelStats,
@@ -94,6 +94,10 @@ impl Reader {
                 scanned = now;
                 if let Err(error) = self.registry.scan(now) {
                     tracing::warn!(%error, "the cgroups could not be listed; new ones may stay unknown");
+                }
+                // What containers that are forgotten, pages of metrics and the scan itself have left.
+                if !is_late {
+                    give_memory_back();
                 }
             }
             self.registry.settle(now);

@@ -1,6 +1,7 @@
 //! The chores of podwitness: `cargo xtask` lists them.
 
 mod build;
+mod fuzz;
 #[allow(dead_code, reason = "shared with agent/build.rs, which uses the rest")]
 mod kernel_half;
 mod lint;
@@ -31,6 +32,7 @@ Usage: cargo xtask COMMAND
   run [--debug] [-- ARGUMENTS]     build it and run it here, in the foreground
   test [--unprivileged] [FILTER…]  unit tests, then the tests on the live kernel
   vm [KERNEL…] [--filter TEST…]    the tests on the live kernel in emulated machines: 5.10, 6.1, 6.12, newest
+  fuzz [TARGET…] [--seconds N]     the parsers under libFuzzer, 60 s each
   lint                             rustfmt, clippy on both halves, cargo deny, tidy
   tidy                             the house rules
 
@@ -56,6 +58,7 @@ enum Call {
     Run(Profile, Vec<OsString>),
     Test { unprivileged: bool, filter: Vec<String> },
     Vm { kernels: Vec<String>, filter: Vec<String> },
+    Fuzz { targets: Vec<String>, seconds: u32 },
     Lint,
     Tidy,
 }
@@ -82,6 +85,11 @@ impl Call {
                 let filter = words.after("--filter");
                 Self::Vm { kernels: words.filters()?, filter }
             }
+            "fuzz" => {
+                let seconds = words.value("--seconds")?.map_or(Ok(fuzz::SECONDS), |text| text.parse());
+                let seconds = seconds.context("--seconds takes a whole number")?;
+                Self::Fuzz { targets: words.filters()?, seconds }
+            }
             "lint" => Self::Lint,
             "tidy" => Self::Tidy,
             other => bail!("there is no command `{other}`\n\n{USAGE}"),
@@ -100,6 +108,7 @@ impl Call {
             Self::Run(profile, arguments) => match build::run(profile, &arguments)? {},
             Self::Test { unprivileged, filter } => test::run(unprivileged, &filter)?,
             Self::Vm { kernels, filter } => vm::run(&kernels, &filter)?,
+            Self::Fuzz { targets, seconds } => fuzz::run(&targets, seconds)?,
             Self::Lint => lint::run()?,
             Self::Tidy => tidy::run()?,
         }
@@ -124,6 +133,16 @@ impl Words {
         let before = self.0.len();
         self.0.retain(|word| word != name);
         self.0.len() < before
+    }
+
+    /// The word after `flag`, if that is there.
+    fn value(&mut self, flag: &str) -> Result<Option<String>> {
+        let Some(at) = self.0.iter().position(|word| word == flag) else { return Ok(None) };
+        self.0.remove(at);
+        if at == self.0.len() {
+            bail!("{flag} takes a value");
+        }
+        Ok(Some(self.0.remove(at)))
     }
 
     /// All that follows `flag`.
@@ -183,6 +202,15 @@ mod tests {
         let words = |words: &str| words.split(' ').map(String::from).collect();
         assert_eq!(call, Call::Vm { kernels: words("5.10 6.1"), filter: words("oom tcp") });
         assert_eq!(parse("vm").unwrap(), Call::Vm { kernels: vec![], filter: vec![] });
+    }
+
+    #[test]
+    fn fuzzing_has_its_time() {
+        let call = parse("fuzz btf --seconds 5 cri").unwrap();
+        assert_eq!(call, Call::Fuzz { targets: vec!["btf".into(), "cri".into()], seconds: 5 });
+        assert_eq!(parse("fuzz").unwrap(), Call::Fuzz { targets: vec![], seconds: 60 });
+        assert!(parse("fuzz --seconds").is_err());
+        assert!(parse("fuzz --seconds soon").is_err());
     }
 
     #[test]

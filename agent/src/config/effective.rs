@@ -6,6 +6,7 @@ use super::error::Origin;
 use super::options::sections;
 use super::spec::OptionSpec;
 use super::text::wrap;
+use super::yaml::reads_as_nothing;
 
 /// Where comments end.
 const WIDTH: usize = 96;
@@ -40,14 +41,24 @@ impl EffectiveValue {
         Self { option, text: option.default.to_owned(), origin: Origin::Default }
     }
 
-    /// The value as YAML. Nothing but addresses needs quotes; anything that isn't letters and digits
-    /// gets them, which is always right for text.
+    /// The value as YAML. Anything that isn't letters and digits gets quotes, which is always right for text; so
+    /// does what reads as nothing at all, such as a namespace of the name `null`.
     fn yaml(&self) -> String {
-        if self.text.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+        let is_plain = self.text.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        if is_plain && !reads_as_nothing(&self.text) {
             self.text.clone()
         } else {
-            format!("\"{}\"", self.text.escape_default())
+            format!("\"{}\"", self.text.chars().map(escaped).collect::<String>())
         }
+    }
+}
+
+/// As YAML wants it in double quotes, which is not quite as Rust has it.
+fn escaped(character: char) -> String {
+    match character {
+        '"' | '\\' => format!("\\{character}"),
+        ' '..='~' => character.into(),
+        _ => format!("\\U{:08x}", u32::from(character)),
     }
 }
 

@@ -53,6 +53,14 @@ impl Config {
     }
 }
 
+/// The configuration of a file with this text.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) fn load_text(text: &str) -> Result<(Config, Effective), ConfigErrors> {
+    let mut loader = Loader::default_values();
+    loader.text(&Path::new("podwitness.yaml").into(), text);
+    loader.finish()
+}
+
 struct Loader {
     config: Config,
     /// One per option, in the order of the table.
@@ -80,7 +88,13 @@ impl Loader {
                 return self.report(String::new(), origin(line), problem);
             }
         };
-        let document = yaml::read(&text);
+        self.text(&path, &text);
+    }
+
+    /// Applies what the file at `path` says.
+    fn text(&mut self, path: &Arc<Path>, text: &str) {
+        let origin = |line| Origin::File { path: Arc::clone(path), line };
+        let document = yaml::read(text);
         for (key, line, problem) in document.errors {
             self.report(key, origin(Some(line)), problem);
         }

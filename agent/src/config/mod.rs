@@ -13,6 +13,8 @@ mod effective;
 mod environment;
 mod error;
 mod file;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 mod kind;
 mod load;
 mod markdown;

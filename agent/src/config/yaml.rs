@@ -204,7 +204,12 @@ fn same_name(key: &str) -> Option<String> {
 }
 
 fn is_nothing(value: &str, style: ScalarStyle) -> bool {
-    style == ScalarStyle::Plain && matches!(value, "" | "~" | "null" | "Null" | "NULL")
+    style == ScalarStyle::Plain && reads_as_nothing(value)
+}
+
+/// Whether it stands for no value unless it is in quotes.
+pub(super) fn reads_as_nothing(value: &str) -> bool {
+    matches!(value, "" | "~" | "null" | "Null" | "NULL")
 }
 
 fn opens(event: &Event<'_>) -> usize {

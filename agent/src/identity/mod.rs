@@ -17,4 +17,6 @@ pub use cgroup_path::{Engine, LimitScope, Placement, PodContainer};
 pub use labels::Labels;
 pub use registry::{Bounds, Container, Listed, Registry, Renamed, Resolution, ScanReport, Stats};
 pub use selection::Selection;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use tree::fuzz as fuzz_tree;
 pub use tree::{Hierarchy, Tree, TreeError, Walk, Wanted};

@@ -2,6 +2,8 @@
 //!
 //! On a node without v2 it is the v1 memory controller's hierarchy. A cgroup's id is the inode number of its directory (64-bit kernels from 5.5 on), and the root's is 1.
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 mod mounts;
 
 use std::{
@@ -93,7 +95,8 @@ impl Tree {
             found.unwrap_or(Err(TreeError::NotMounted))
         };
         let memory = || {
-            let hierarchy = Hierarchy::Memory { id: memory_hierarchy().ok_or(TreeError::NoMemory)? };
+            let cgroups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+            let hierarchy = Hierarchy::Memory { id: memory_hierarchy(&cgroups).ok_or(TreeError::NoMemory)? };
             Self::whole_of(memory_mounts(&mounts), hierarchy).unwrap_or(Err(TreeError::NoMemory))
         };
         match wanted {

@@ -58,8 +58,20 @@ pub(super) fn network_namespace() -> u64 {
     fs::metadata("/proc/self/ns/net").map_or(0, |namespace| namespace.ino())
 }
 
+/// Makes large blocks return to the kernel when they are freed. Call it before there are threads.
+///
+/// A page of metrics has megabytes. By default, glibc takes the first ones that are freed for a habit and keeps up
+/// to 64 MiB for the next (mallopt(3), "dynamic mmap threshold").
+pub fn keep_no_large_blocks() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: takes plain numbers and may be called at any time. That it knows the option is not needed.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 128 * 1024);
+    }
+}
+
 /// Returns freed memory to the kernel, which glibc keeps otherwise.
-pub(super) fn give_memory_back() {
+pub fn give_memory_back() {
     #[cfg(target_env = "gnu")]
     // SAFETY: takes a plain number and may be called at any time.
     unsafe {

@@ -11,7 +11,10 @@ mod slots;
 mod table;
 
 pub use btf::{Btf, BtfError, SYSTEM_BTF};
-pub use host::{boot_to_unix_ns, clock_ticks, is_root, map_memory, page_size, preempts_tracepoints};
+pub use host::{
+    boot_to_unix_ns, clock_ticks, give_memory_back, is_root, keep_no_large_blocks, map_memory, page_size,
+    preempts_tracepoints,
+};
 pub use object::{Kernel, LoadError, Loaded, Running, Settings, possible_cpus};
 pub use program::{Attached, ProgramStats};
 pub use ring::Rings;

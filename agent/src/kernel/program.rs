@@ -45,7 +45,7 @@ impl Attached {
 }
 
 impl ProgramStats {
-    fn parse(fdinfo: &str) -> Self {
+    pub(crate) fn parse(fdinfo: &str) -> Self {
         let mut stats = Self::default();
         for line in fdinfo.lines() {
             let Some((key, value)) = line.split_once(':') else { continue };

@@ -99,3 +99,15 @@ fn the_documentation_is_up_to_date() {
          cargo run -p podwitness -- config --markdown > docs/configuration.md"
     );
 }
+
+#[test]
+fn what_reads_as_something_else_comes_back_as_it_was() {
+    for (key, text) in [
+        ("observe.namespaces", "null"),
+        ("identity.kubeconfig", "/home/o'hara/\"x\"\\.yaml"),
+        ("identity.kubeconfig", "/\u{1b}[2J/\u{e9}\u{1f980}\n"),
+    ] {
+        let (config, effective) = load_flag(key, text).unwrap();
+        assert_eq!(load_file(effective.to_string()).unwrap().0, config, "{text:?}");
+    }
+}

@@ -1,6 +1,7 @@
 //! Whatever the file holds: a configuration or an error, never a panic, and never anything else.
 
 use super::*;
+use crate::fuzz::Random;
 
 /// A valid file with one value for each option, and no comments.
 fn whole() -> String {
@@ -18,18 +19,6 @@ fn survives(content: &[u8]) {
     }
 }
 
-/// Marsaglia's xorshift: the same numbers in every run.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        usize::try_from(self.0 % bound as u64).unwrap()
-    }
-}
-
 #[test]
 fn every_torn_file() {
     let whole = whole();
@@ -41,18 +30,13 @@ fn every_torn_file() {
 
 #[test]
 fn damaged_files() {
-    const BYTES: &[u8] = b"\0\t\n\r !\"#%&'*,-.:>?@[]`{|}~\x1b\xff\xc3\xb7a0";
+    let bytes: Vec<&[u8]> = b"\0\t\n\r !\"#%&'*,-.:>?@[]`{|}~\x1b\xff\xc3\xb7a0".chunks(1).collect();
     let whole = whole().into_bytes();
-    let mut random = Random(0x9481);
+    let mut random = Random::new(0x9481);
     for _ in 0..1500 {
         let mut damaged = whole.clone();
         for _ in 0..=random.below(4) {
-            let at = random.below(damaged.len());
-            match random.below(3) {
-                0 => damaged[at] = BYTES[random.below(BYTES.len())],
-                1 => damaged.insert(at, BYTES[random.below(BYTES.len())]),
-                _ => drop(damaged.drain(at..(at + 1 + random.below(20)).min(damaged.len()))),
-            }
+            random.damage(&mut damaged, &bytes);
         }
         survives(&damaged);
     }
@@ -60,7 +44,7 @@ fn damaged_files() {
 
 #[test]
 fn random_bytes() {
-    let mut random = Random(0x9482);
+    let mut random = Random::new(0x9482);
     for _ in 0..1500 {
         let length = random.below(200);
         let ascii = random.below(2) == 0;

@@ -1,6 +1,6 @@
 //! Where hierarchies are mounted, out of the texts that the kernel shows.
 
-use std::{ffi::OsString, fs, os::unix::ffi::OsStringExt as _, path::PathBuf};
+use std::{ffi::OsString, os::unix::ffi::OsStringExt as _, path::PathBuf};
 
 /// Root within the hierarchy and mount point of each cgroup v2 mount in the text of `/proc/PID/mountinfo`.
 pub(super) fn cgroup2_mounts(mountinfo: &[u8]) -> impl Iterator<Item = (PathBuf, PathBuf)> {
@@ -14,10 +14,9 @@ pub(super) fn memory_mounts(mountinfo: &[u8]) -> impl Iterator<Item = (PathBuf, 
     })
 }
 
-/// Number of the v1 hierarchy that has the memory controller: `/proc/self/cgroup`, `8:memory:/`.
-pub(super) fn memory_hierarchy() -> Option<u32> {
-    let text = fs::read_to_string("/proc/self/cgroup").ok()?;
-    text.lines().find_map(|line| {
+/// Number of the v1 hierarchy that has the memory controller in the text of `/proc/self/cgroup`: `8:memory:/`.
+pub(super) fn memory_hierarchy(cgroups: &str) -> Option<u32> {
+    cgroups.lines().find_map(|line| {
         let mut fields = line.splitn(3, ':');
         let (id, controllers) = (fields.next()?, fields.next()?);
         controllers.split(',').any(|name| name == "memory").then(|| id.parse().ok())?

@@ -39,6 +39,7 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
         "listen" => tcp::listen(&arguments)?,
         "loopback" => tcp::loopback(&arguments)?,
         "spawn" => process::spawn(&arguments)?,
+        "visit" => process::visit(&arguments)?,
         "noop" => return process::noop(&arguments),
         "hog" => memory::hog(&arguments)?,
         unknown => bail!("no such command: {unknown}"),

@@ -1,11 +1,13 @@
 //! Short-lived processes.
 
 use std::{
+    fs::File,
+    io::{self, Write as _},
     process::{Command, ExitCode, Stdio},
     time::Instant,
 };
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use serde_json::json;
 
 use crate::{Arguments, calls::call_getppid, ready, report};
@@ -37,6 +39,34 @@ pub(crate) fn spawn(arguments: &Arguments) -> Result<()> {
         "program": program,
         "lived": lived,
     }));
+    Ok(())
+}
+
+/// `--cgroups DIRECTORY,… --getppid M`: one process after the other, one for each cgroup, that enters it, makes M
+/// calls there and ends.
+pub(crate) fn visit(arguments: &Arguments) -> Result<()> {
+    let directories: String = arguments.required("cgroups")?;
+    let calls: u64 = arguments.required("getppid")?;
+    ready()?;
+    let mut visited = 0;
+    for directory in directories.split(',') {
+        let procs = File::options().write(true).open(format!("{directory}/cgroup.procs"))?;
+        // SAFETY: this process has one thread. Its child only makes system calls, and ends without a return.
+        let child = unsafe { libc::fork() };
+        if child == 0 {
+            // "0" means the writer itself.
+            let entered = (&procs).write_all(b"0").is_ok();
+            (0..calls).for_each(|_| call_getppid());
+            // SAFETY: takes a plain number and doesn't return.
+            unsafe { libc::_exit(if entered { 0 } else { 1 }) }
+        }
+        let mut status = 0;
+        // SAFETY: writes to our own integer.
+        let waited = unsafe { libc::waitpid(child, &raw mut status, 0) };
+        ensure!(waited == child && status == 0, "{directory}: {}", io::Error::last_os_error());
+        visited += 1;
+    }
+    report(&json!({ "visited": visited }));
     Ok(())
 }
 

@@ -7,6 +7,8 @@ mod access;
 mod api;
 mod backoff;
 mod error;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 mod lines;
 mod lookups;
 mod mirror;

@@ -1,0 +1,151 @@
+//! Containers that come and go all day: nothing of them is lost while they are there, and nothing of them is left
+//! once they are forgotten.
+
+use integration_tests::{
+    Agent, Cgroup, Metrics, Options, Workload, kernel, require_kernel,
+    wait::{PATIENCE, fewer, unique, wait_for, wait_until},
+};
+
+const CALLS: &str = "podwitness_syscalls_total";
+/// Containers that live at the same time.
+const WAVE: u64 = 250;
+/// Calls of each container that the agent has to find again.
+const GETPPIDS: u64 = 7;
+const SLOTS: u64 = 1024;
+/// Cgroups that others on this machine may bring to life meanwhile.
+const OTHERS: u64 = 16;
+
+#[test]
+fn five_thousand_containers_leave_nothing_behind() {
+    require_kernel!();
+    let options = Options::default()
+        .flag("metrics-grace", "1s")
+        .flag("identity-scan-interval", "1s")
+        .flag("ring-rare-size", "4MiB")
+        .flag("limits-map-memory", "1GiB");
+    let agent = Agent::start(options.flag("limits-slots", &SLOTS.to_string()));
+    let node = Cgroup::at(&format!("/podwitness-test-churn-{}/kubepods/besteffort", unique()));
+    let before = forgotten(&agent);
+    for wave in 0..fewer(5000) / WAVE {
+        // Those of the wave before last are free after the next look at the tables.
+        wait_until(PATIENCE, "there are slots for one more wave", || {
+            Usage::of(&agent).slots + WAVE + OTHERS < SLOTS
+        });
+        live_and_die(&agent, &node, wave * WAVE..(wave + 1) * WAVE);
+    }
+    let after = forgotten(&agent);
+    println!("before: {before:?}\nafter:  {after:?}");
+    assert!(after.slots <= before.slots + OTHERS, "slots: {before:?}, then {after:?}");
+    assert!(after.alive <= before.alive + OTHERS, "cgroups: {before:?}, then {after:?}");
+    assert!(after.memory() <= before.memory() / 10 * 11, "memory: {before:?}, then {after:?}");
+    assert_eq!(after.missed, before.missed, "each was told apart, and nothing was lost");
+}
+
+/// Waits until nothing is known of the containers that were, and what they took is given back.
+#[track_caller]
+fn forgotten(agent: &Agent) -> Usage {
+    wait_until(PATIENCE, "their series are gone", || !agent.scrape_text().contains(&pod_uids()));
+    let usage = wait_for(PATIENCE, "the cgroups that are gone are forgotten", || {
+        Some(Usage::of(agent)).filter(|usage| usage.dead == 0)
+    });
+    // The agent gives back what the last page took when it has scanned the cgroups, here every second.
+    let (mut anonymous, mut looks) = (u64::MAX, 0);
+    wait_until(PATIENCE, "memory falls no more", || {
+        let now = kernel::anonymous_memory(agent.pid());
+        looks = if now < anonymous { 0 } else { looks + 1 };
+        anonymous = anonymous.min(now);
+        looks == 150
+    });
+    Usage { anonymous, ..usage }
+}
+
+/// One wave: all at once they run a process each, are seen, and go.
+#[track_caller]
+fn live_and_die(agent: &Agent, node: &Cgroup, numbers: std::ops::Range<u64>) {
+    let pods: Vec<_> = numbers.map(|number| Pod::new(node, number)).collect();
+    let calls = GETPPIDS.to_string();
+    let directory = |pod: &Pod| pod.container.directories()[0].display().to_string();
+    let directories = pods.iter().map(directory).collect::<Vec<_>>().join(",");
+    // A child for each container, of a helper that stays outside: pods hold no processes themselves.
+    let outside = Cgroup::new("visitor");
+    let (workload, _) = Workload::run(&["visit", "--cgroups", &directories, "--getppid", &calls], &outside);
+    workload.finish();
+    wait_until(PATIENCE, "each container's calls are counted for itself", || {
+        let page = agent.scrape_text();
+        let ours = page.lines().filter(|line| line.contains(&pod_uids()) && line.contains("\"getppid\""));
+        let counters = Metrics::parse(&ours.collect::<Vec<_>>().join("\n"));
+        pods.iter().all(|pod| {
+            let calls = counters.count(CALLS, &[("workload_kind", "Pod"), ("pod", &pod.uid)]);
+            assert!(calls <= GETPPIDS, "{}: {calls} calls", pod.uid);
+            calls == GETPPIDS
+        })
+    });
+}
+
+/// A pod with one container, whose cgroups are named as the kubelet does.
+struct Pod {
+    uid: String,
+    container: Cgroup,
+    /// Removed after the container.
+    _cgroup: Cgroup,
+}
+
+impl Pod {
+    fn new(node: &Cgroup, number: u64) -> Self {
+        let uid = format!("{}{number:012x}", pod_uids());
+        let cgroup = node.child(&format!("pod{uid}"));
+        let container = cgroup.child(&format!("{number:064x}"));
+        Self { uid, container, _cgroup: cgroup }
+    }
+}
+
+/// What the UIDs of all pods of this run begin with.
+fn pod_uids() -> String {
+    format!("{:08x}-0000-4000-8000-", std::process::id())
+}
+
+/// What the agent has in use.
+#[derive(Debug)]
+struct Usage {
+    /// Bytes of anonymous memory.
+    anonymous: u64,
+    /// Bytes of kernel memory.
+    kernel: u64,
+    slots: u64,
+    alive: u64,
+    dead: u64,
+    /// Whatever is counted where something is lost or not told apart.
+    missed: Vec<(&'static str, u64)>,
+}
+
+impl Usage {
+    fn memory(&self) -> u64 {
+        self.anonymous + self.kernel
+    }
+
+    #[track_caller]
+    fn of(agent: &Agent) -> Self {
+        let page = agent.scrape_text();
+        // A page of a thousand workloads is long; of theirs, only the one that stands for all others matters.
+        let is_wanted = |line: &&str| !line.contains("workload_kind=") || line.contains("workload=\"other\"");
+        let metrics = Metrics::parse(&page.lines().filter(is_wanted).collect::<Vec<_>>().join("\n"));
+        let cgroups = |state| metrics.count("podwitness_identity_cgroups", &[("state", state)]);
+        let missed: [(_, &[_]); 7] = [
+            (CALLS, &[("workload", "other")]),
+            ("podwitness_identity_resolutions_total", &[("way", "never")]),
+            ("podwitness_identity_refused_total", &[]),
+            ("podwitness_identity_evicted_total", &[]),
+            ("podwitness_accounts_dropped_total", &[]),
+            ("podwitness_sensor_events_total", &[("sensor", "cgroup"), ("outcome", "lost")]),
+            ("podwitness_sensor_events_total", &[("sensor", "process"), ("outcome", "lost")]),
+        ];
+        Self {
+            anonymous: kernel::anonymous_memory(agent.pid()),
+            kernel: metrics.count("podwitness_kernel_memory_bytes", &[]),
+            slots: metrics.count("podwitness_slots_used", &[]),
+            alive: cgroups("alive"),
+            dead: cgroups("dead"),
+            missed: missed.iter().map(|(name, labels)| (*name, metrics.count(name, labels))).collect(),
+        }
+    }
+}
