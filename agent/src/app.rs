@@ -34,6 +34,7 @@ use crate::{
             cri::Cri,
             kubernetes::{self, Kubernetes},
         },
+        peers::{PeerBounds, Peers, keep_own},
     },
     kernel::{Kernel, Loaded, Settings, map_memory, possible_cpus},
     ledger::Ledger,
@@ -100,8 +101,12 @@ async fn serve(config: &Config) -> Result<()> {
         only: config.observe.namespaces.clone(),
         excluded: config.observe.exclude_namespaces.clone(),
     };
+    let bounds =
+        PeerBounds { addresses: config.limits.peers, per_container: config.limits.peers_per_container };
+    let peers = Arc::new(Peers::new(bounds, &config.peers.cidrs));
     let ledger = Arc::new(Mutex::new(Ledger::new(
         Arc::clone(&registry),
+        Arc::clone(&peers),
         selection,
         slots,
         tables,
@@ -113,6 +118,7 @@ async fn serve(config: &Config) -> Result<()> {
     let stop = Arc::new(AtomicBool::new(false));
     // Before the scan: whose names can be had by now needn't wait for them.
     let mut sources = sources(config, &names)?;
+    sources.spawn(keep_own(Arc::clone(&peers), config.identity.scan_interval));
 
     let kernel_bytes = map_memory();
     let (mut running, sensors) = kernel.attach(|sensor| is_enabled(config, sensor));
@@ -158,6 +164,7 @@ async fn serve(config: &Config) -> Result<()> {
         hub: Arc::clone(&hub),
         kernel: kernel_stats,
         deliveries,
+        peers,
         scrapes: Arc::clone(&scrapes),
         figures,
     };

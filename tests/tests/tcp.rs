@@ -1,6 +1,7 @@
 //! The `tcp` sensor against a helper that connects, and measures how long that takes.
 
 use std::{
+    net::{IpAddr, SocketAddr},
     panic::{AssertUnwindSafe, catch_unwind},
     thread::available_parallelism,
 };
@@ -221,6 +222,53 @@ fn connects_cut_short_by_death_are_aborted() {
     scene.agent.wait_count(FAILURES, &[of[0], ("reason", "aborted")], 3);
     for event in tail.wait_of("tcp.connect", cgroup.path(), 3) {
         assert_eq!((&event["pid"], &event["comm"]), (&pid.into(), &"pw-connect".into()), "{event}");
+    }
+}
+
+/// Whoever is at the other end has a name, in the counters as in the events.
+#[test]
+fn peers_go_by_what_they_are_or_by_the_name_of_their_network() {
+    require_kernel!();
+    let cidrs = "198.51.100.0/24=warehouse,198.51.100.2/32=hole,2001:db8::/32=lab";
+    let agent = Agent::start(Options::default().flag("peers-cidrs", cidrs));
+    let netns = NetNs::new();
+    let path = netns.path().display().to_string();
+    let cgroup = Cgroup::new("peers");
+    let tail = agent.tail_of(&cgroup);
+    let connects = [
+        (CLOSED_V4, "loopback"),
+        (CLOSED_V6, "loopback"),
+        (CLOSED_MAPPED, "loopback"),
+        (BLACK_HOLE_V4, "hole"),
+        (SILENT_V4, "warehouse"),
+        (UNREACHABLE_V6, "lab"),
+        (UNREACHABLE_V4, "external"),
+    ];
+    for (address, _) in connects {
+        let arguments = ["connect", "--addr", address, "--count", "4", "--threads", "4", "--netns", &path];
+        Workload::run(&arguments, &cgroup).0.finish();
+    }
+    Workload::run(&["loopback", "--count", "10", "--netns", &path], &cgroup).0.finish();
+
+    let of = |peer| [("workload", cgroup.path()), ("peer_namespace", ""), ("peer_workload", peer)];
+    agent.wait_count(CONNECTS, &[("workload", cgroup.path())], 38);
+    agent.wait_count(CLOSES, &of("loopback"), 20);
+    let metrics = agent.scrape();
+    for (peer, connects, failures) in
+        [("loopback", 22, 12), ("hole", 4, 4), ("warehouse", 4, 4), ("lab", 4, 4), ("external", 4, 4)]
+    {
+        assert_eq!(metrics.count(CONNECTS, &of(peer)), connects, "{peer}");
+        assert_eq!(metrics.count(FAILURES, &of(peer)), failures, "{peer}");
+    }
+    assert_eq!(metrics.count(ACCEPTS, &of("loopback")), 10);
+    for event in tail.wait_of("tcp.connect", cgroup.path(), 38) {
+        let expected = connects.iter().find(|(address, _)| {
+            let address: SocketAddr = address.parse().unwrap();
+            let remote: IpAddr = event["remote_address"].as_str().unwrap().parse().unwrap();
+            remote.to_canonical() == address.ip().to_canonical()
+        });
+        assert_eq!(event["peer_workload"], expected.map_or("", |(_, peer)| peer), "{event}");
+        assert!(event.get("peer_namespace").is_none(), "{event}");
     }
 }
 

@@ -1,6 +1,8 @@
 //! The border to the kernel: the only room of the agent with `unsafe` in it, and no aya type leaves it.
 
 mod btf;
+#[cfg(test)]
+pub(crate) mod heap;
 mod host;
 mod object;
 mod offsets;
@@ -11,7 +13,7 @@ mod slots;
 mod table;
 
 pub use btf::{Btf, BtfError, SYSTEM_BTF};
-pub use host::{boot_to_unix_ns, clock_ticks, is_root, map_memory, page_size};
+pub use host::{boot_to_unix_ns, clock_ticks, is_root, local_addresses, map_memory, page_size};
 pub use object::{Kernel, LoadError, Loaded, Running, Settings, possible_cpus};
 pub use program::{Attached, ProgramStats};
 pub use ring::Rings;

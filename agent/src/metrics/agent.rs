@@ -16,6 +16,7 @@ use crate::{
     identity::{
         Registry,
         names::{Source, SourceState},
+        peers::Peers,
     },
     kernel::{clock_ticks, page_size},
     ledger::Ledger,
@@ -31,6 +32,7 @@ pub struct Agent {
     pub hub: Arc<Hub>,
     pub kernel: Arc<KernelStats>,
     pub deliveries: Arc<Deliveries>,
+    pub peers: Arc<Peers>,
     pub scrapes: Arc<Scrapes>,
     pub figures: Figures,
 }
@@ -55,6 +57,8 @@ impl Figures {
             ("events.rate", config.events.rate as f64),
             ("limits.containers", config.limits.containers as f64),
             ("limits.map_memory", config.limits.map_memory as f64),
+            ("limits.peers", config.limits.peers as f64),
+            ("limits.peers_per_container", config.limits.peers_per_container as f64),
             ("limits.slots", slots.into()),
             ("limits.sockets", config.limits.sockets.into()),
             ("ring.rare_size", config.ring.rare_size.into()),
@@ -70,6 +74,7 @@ impl Agent {
         self.figures.programs.expose(page, &self.kernel)?;
         self.expose_kernel(page)?;
         self.expose_identity(page)?;
+        super::peers::expose(page, &self.peers)?;
         self.expose_live(page)?;
         expose_process(page)
     }
