@@ -156,6 +156,8 @@ pub enum SocketChoice {
 /// Section `peers`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct PeersConfig {
+    /// Whether the whole cluster's addresses are watched.
+    pub kubernetes: bool,
     /// Networks with names, in their order.
     pub cidrs: Vec<(Network, String)>,
 }

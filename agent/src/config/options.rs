@@ -259,6 +259,15 @@ pub const OPTIONS: &[OptionSpec] = &[
         },
     },
     OptionSpec {
+        key: "peers.kubernetes",
+        default: "false",
+        doc: "Whether the Kubernetes API is asked for the addresses of the whole cluster, so that the other ends of \
+              TCP connections go by the names of their Services. Each agent then watches all EndpointSlices, \
+              Services and Nodes, which its ClusterRole must allow. The API is reached as for the pods \
+              (identity.kubeconfig).",
+        kind: &Switch { field: |config| &mut config.peers.kubernetes },
+    },
+    OptionSpec {
         key: "peers.cidrs",
         default: "none",
         doc: "Names for networks outside of the cluster, by which the other ends of TCP connections are shown \

@@ -52,7 +52,7 @@ pub(super) fn network_namespace() -> u64 {
 }
 
 /// Returns freed memory to the kernel, which glibc keeps otherwise.
-pub(super) fn give_memory_back() {
+pub fn give_memory_back() {
     #[cfg(target_env = "gnu")]
     // SAFETY: takes a plain number and may be called at any time.
     unsafe {

@@ -13,7 +13,9 @@ mod slots;
 mod table;
 
 pub use btf::{Btf, BtfError, SYSTEM_BTF};
-pub use host::{boot_to_unix_ns, clock_ticks, is_root, local_addresses, map_memory, page_size};
+pub use host::{
+    boot_to_unix_ns, clock_ticks, give_memory_back, is_root, local_addresses, map_memory, page_size,
+};
 pub use object::{Kernel, LoadError, Loaded, Running, Settings, possible_cpus};
 pub use program::{Attached, ProgramStats};
 pub use ring::Rings;

@@ -15,7 +15,7 @@ use crate::{
     http::Scrapes,
     identity::{
         Registry,
-        names::{Source, SourceState},
+        names::{Source, SourceState, kubernetes::cluster::Cluster},
         peers::Peers,
     },
     kernel::{clock_ticks, page_size},
@@ -33,6 +33,8 @@ pub struct Agent {
     pub kernel: Arc<KernelStats>,
     pub deliveries: Arc<Deliveries>,
     pub peers: Arc<Peers>,
+    /// None where the cluster isn't watched.
+    pub cluster: Option<Cluster>,
     pub scrapes: Arc<Scrapes>,
     pub figures: Figures,
 }
@@ -74,7 +76,7 @@ impl Agent {
         self.figures.programs.expose(page, &self.kernel)?;
         self.expose_kernel(page)?;
         self.expose_identity(page)?;
-        super::peers::expose(page, &self.peers)?;
+        super::peers::expose(page, &self.peers, self.cluster.as_ref())?;
         self.expose_live(page)?;
         expose_process(page)
     }

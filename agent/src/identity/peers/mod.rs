@@ -122,8 +122,8 @@ impl Peers {
     }
 
     /// All that there is of this origin, by uid: who isn't among them is gone.
-    pub fn replace(&self, origin: Origin, claims: &[(String, Claim)]) {
-        let refused = self.write().replace(origin, claims);
+    pub fn replace(&self, origin: Origin, claims: Vec<(String, Claim)>) {
+        let refused = self.write().replace(origin, &claims);
         self.refused.fetch_add(refused as u64, Ordering::Relaxed);
     }
 

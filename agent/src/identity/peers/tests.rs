@@ -114,7 +114,7 @@ fn a_list_replaces_what_its_origin_has_told_and_nothing_else() {
     peers.put(Origin::EndpointSlices, "1", &claim(Rank::Endpoint, "web", &["10.244.0.5"]));
     peers.put(Origin::EndpointSlices, "2", &claim(Rank::Endpoint, "db", &["10.244.0.6"]));
     let claims = [("2".to_owned(), claim(Rank::Endpoint, "db", &["10.244.0.7"]))];
-    peers.replace(Origin::EndpointSlices, &claims);
+    peers.replace(Origin::EndpointSlices, claims.into());
     assert_eq!(name(&peers, "10.96.0.1"), "shop/web");
     assert_eq!(name(&peers, "10.244.0.5"), "/pods");
     assert_eq!(name(&peers, "10.244.0.6"), "/pods");
