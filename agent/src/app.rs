@@ -3,6 +3,7 @@
 use std::{
     env,
     io::{self, IsTerminal as _, Write as _},
+    path::Path,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -32,8 +33,9 @@ use crate::{
         names::{
             NameBounds, Names,
             cri::Cri,
-            kubernetes::{self, Kubernetes},
+            kubernetes::{self, Kubernetes, cluster::Cluster},
         },
+        peers::{PeerBounds, Peers, keep_own},
     },
     kernel::{
         Kernel, Loaded, Settings, keep_no_large_blocks, map_memory, possible_cpus, preempts_tracepoints,
@@ -103,8 +105,12 @@ async fn serve(config: &Config) -> Result<()> {
         only: config.observe.namespaces.clone(),
         excluded: config.observe.exclude_namespaces.clone(),
     };
+    let bounds =
+        PeerBounds { addresses: config.limits.peers, per_container: config.limits.peers_per_container };
+    let peers = Arc::new(Peers::new(bounds, &config.peers.cidrs));
     let ledger = Arc::new(Mutex::new(Ledger::new(
         Arc::clone(&registry),
+        Arc::clone(&peers),
         selection,
         slots,
         tables,
@@ -116,6 +122,11 @@ async fn serve(config: &Config) -> Result<()> {
     let stop = Arc::new(AtomicBool::new(false));
     // Before the scan: whose names can be had by now needn't wait for them.
     let mut sources = sources(config, &names)?;
+    sources.spawn(keep_own(Arc::clone(&peers), config.identity.scan_interval));
+    let cluster = cluster(config, &peers)?;
+    if let Some(cluster) = cluster.clone() {
+        sources.spawn(cluster.run());
+    }
 
     let kernel_bytes = map_memory();
     let (mut running, sensors) = kernel.attach(|sensor| is_enabled(config, sensor));
@@ -161,6 +172,8 @@ async fn serve(config: &Config) -> Result<()> {
         hub: Arc::clone(&hub),
         kernel: kernel_stats,
         deliveries,
+        peers,
+        cluster,
         scrapes: Arc::clone(&scrapes),
         figures,
     };
@@ -225,6 +238,14 @@ fn sources(config: &Config, names: &Arc<Names>) -> Result<JoinSet<()>> {
         sources.spawn(cri.run());
     }
     Ok(sources)
+}
+
+/// What tells the addresses of the whole cluster, if that is wanted.
+pub fn cluster(config: &Config, peers: &Arc<Peers>) -> Result<Option<Cluster>> {
+    let kubeconfig = config.identity.kubeconfig.as_deref().map(Path::new);
+    let make = || Cluster::new(kubeconfig, config.limits.peers, Arc::clone(peers));
+    let cluster = config.peers.kubernetes.then(make).transpose();
+    cluster.context("cannot watch the cluster's addresses, as peers.kubernetes demands")
 }
 
 fn registry(config: &Config, tree: Tree, names: Arc<Names>) -> Registry {

@@ -19,6 +19,7 @@ use crate::{
             NameBounds, Names,
             cri::{Cri, CriError},
         },
+        peers::{PeerBounds, Peers},
     },
     kernel::{Btf, is_root},
     sensor::{Place, SENSORS, State},
@@ -82,6 +83,7 @@ fn machine(config: &Config) -> Vec<(&'static str, Verdict)> {
         ("cgroups", cgroups(config)),
         ("hooks", hooks()),
         ("names", names(config)),
+        ("peers", peers(config)),
     ]
 }
 
@@ -133,6 +135,25 @@ fn names(config: &Config) -> Verdict {
             Ok("no container runtime is here: containers go by what their cgroup says".into())
         }
         Err(error) => Err(format!("{:#}", anyhow::Error::new(error))),
+    }
+}
+
+/// Who tells the names of the other ends of connections.
+fn peers(config: &Config) -> Verdict {
+    let bounds = PeerBounds { addresses: config.limits.peers, per_container: 0 };
+    let peers = Arc::new(Peers::new(bounds, &[]));
+    let cluster = app::cluster(config, &peers).map_err(|error| format!("{error:#}"))?;
+    let Some(cluster) = cluster else {
+        return Ok("the cluster isn't asked for its addresses: peers.kubernetes is false".into());
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let asked = runtime.map_err(|error| error.to_string())?.block_on(cluster.check());
+    match (asked, peers.refused()) {
+        (Err(error), _) => Err(format!("{:#}", anyhow::Error::new(error))),
+        (Ok(()), 0) => Ok(format!("{} addresses of the cluster have names", peers.addresses())),
+        (Ok(()), more) => {
+            Err(format!("there is no room for {more} addresses of the cluster: raise limits.peers"))
+        }
     }
 }
 

@@ -14,7 +14,10 @@ use std::{
 use agent_ebpf::contract::{event::EventKind, oom, slot::OVERFLOW};
 
 use crate::{
-    identity::{Container, Labels, Registry, Renamed, Resolution, Selection},
+    identity::{
+        Container, Labels, Registry, Renamed, Resolution, Selection,
+        peers::{Peer, Peers},
+    },
     kernel::Slots,
     sensor::{self, Record, process, syscalls, tcp},
 };
@@ -59,6 +62,8 @@ pub struct Booked {
     pub scope: &'static str,
     /// Of an exit: why.
     pub exit_reason: &'static str,
+    /// Of a connection: who is at its other end.
+    pub peer: Option<Arc<Peer>>,
 }
 
 /// Slots by what became of them.
@@ -72,6 +77,7 @@ pub struct SlotUse {
 
 pub struct Ledger {
     registry: Arc<Registry>,
+    peers: Arc<Peers>,
     selection: Selection,
     slots: Slots,
     /// None where the `syscalls` sensor is off.
@@ -96,6 +102,7 @@ impl Ledger {
     /// `carried_limit` bounds the closed accounts whose workload lives on.
     pub fn new(
         registry: Arc<Registry>,
+        peers: Arc<Peers>,
         selection: Selection,
         slots: Slots,
         tables: Option<syscalls::Tables>,
@@ -103,6 +110,7 @@ impl Ledger {
     ) -> Self {
         Self {
             registry,
+            peers,
             selection,
             slots,
             tables,
@@ -126,7 +134,8 @@ impl Ledger {
             self.observe(cgroup_id, false, now);
             return None;
         }
-        let mut booked = Booked { labels: labels_of(&resolution), scope: "unknown", exit_reason: "" };
+        let mut booked =
+            Booked { labels: labels_of(&resolution), scope: "unknown", exit_reason: "", peer: None };
         if matches!(record, Record::Cgroup(..)) {
             return Some(booked);
         }
@@ -134,7 +143,11 @@ impl Ledger {
         let key = if matches!(resolution, Resolution::Overflow) { SHARED } else { cgroup_id };
         let account = self.accounts.entry(key).or_default();
         match record {
-            Record::Tcp(kind, event) => account.tcp.record(*kind, event),
+            Record::Tcp(kind, event) => {
+                let peer = self.peers.of(tcp::remote(event));
+                account.tcp.record(*kind, event, &peer, &self.peers);
+                booked.peer = Some(peer);
+            }
             Record::Oom(event) => {
                 booked.scope = scope(event, &resolution);
                 account.oom.record(booked.scope);
@@ -220,7 +233,7 @@ impl Ledger {
         for id in forgotten {
             if let Some(account) = self.accounts.remove(&id) {
                 let labels = labels.get(&id).map_or_else(|| Arc::new(Labels::unknown()), Arc::clone);
-                self.carried.entry(labels).or_default().add(&account);
+                self.carry(labels, &account);
             }
         }
         let living = self.registry.list().into_iter().map(|listed| listed.container.labels()).collect();
@@ -310,9 +323,15 @@ impl Ledger {
     fn rename(&mut self) {
         for Renamed { from, to } in self.registry.rename() {
             if let Some(account) = self.carried.remove(&from) {
-                self.carried.entry(to).or_default().add(&account);
+                self.carry(to, &account);
             }
         }
+    }
+
+    fn carry(&mut self, labels: Arc<Labels>, account: &Account) {
+        let carried = self.carried.entry(labels).or_default();
+        carried.add(account);
+        carried.tcp.fold(&self.peers);
     }
 
     fn retire(&mut self, slots: &[(u32, u64)]) {

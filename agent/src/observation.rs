@@ -6,7 +6,7 @@ use std::{net::IpAddr, sync::Arc};
 use agent_ebpf::contract::event::EventKind;
 use serde::Serialize;
 
-use crate::identity::Labels;
+use crate::identity::{Labels, peers::Peer};
 
 /// Something that happened once, with the container it belongs to.
 #[derive(Clone, Debug, Serialize)]
@@ -52,6 +52,9 @@ pub struct Tcp {
     pub local_port: u16,
     pub remote_address: IpAddr,
     pub remote_port: u16,
+    /// Who has the remote address.
+    #[serde(flatten)]
+    pub peer: Option<Arc<Peer>>,
     /// Of the attempt (connect) or of the connection's life (close); absent where the beginning was not seen.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub duration: Option<f64>,

@@ -196,7 +196,7 @@ impl<'a> Book<'a> {
                 kind: record.kind(),
                 labels: booked.labels,
                 process: record.process(),
-                detail: record.detail(booked.scope, booked.exit_reason),
+                detail: record.detail(booked.scope, booked.exit_reason, booked.peer),
             });
         }
     }

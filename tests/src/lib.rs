@@ -11,6 +11,7 @@
 //! `PODWITNESS_TEST_SCALE` (see [`wait::scale`]).
 
 pub mod agent;
+pub mod api;
 pub mod bpf;
 pub mod cgroup;
 pub mod containerd;
@@ -26,6 +27,7 @@ pub mod wait;
 pub mod workload;
 
 pub use agent::{Agent, Options};
+pub use api::Api;
 pub use cgroup::Cgroup;
 pub use containerd::Containerd;
 pub use metrics::Metrics;

@@ -1,12 +1,13 @@
 //! The `tcp` sensor against a helper that connects, and measures how long that takes.
 
 use std::{
+    net::{IpAddr, SocketAddr},
     panic::{AssertUnwindSafe, catch_unwind},
     thread::available_parallelism,
 };
 
 use integration_tests::{
-    Agent, Cgroup, NetNs, Options, Workload, kernel,
+    Agent, Api, Cgroup, NetNs, Options, Workload, kernel,
     netns::{
         BLACK_HOLE_V4, BLACK_HOLE_V6, CLOSED_MAPPED, CLOSED_V4, CLOSED_V6, NO_ROUTE_V4, NO_ROUTE_V6,
         SILENT_V4, SILENT_V6, UNREACHABLE_V4, UNREACHABLE_V6,
@@ -225,6 +226,108 @@ fn connects_cut_short_by_death_are_aborted() {
     for event in tail.wait_of("tcp.connect", cgroup.path(), 3) {
         assert_eq!((&event["pid"], &event["comm"]), (&pid.into(), &"pw-connect".into()), "{event}");
     }
+}
+
+/// Whoever is at the other end has a name, in the counters as in the events.
+#[test]
+fn peers_go_by_what_they_are_or_by_the_name_of_their_network() {
+    require_kernel!();
+    let cidrs = "198.51.100.0/24=warehouse,198.51.100.2/32=hole,2001:db8::/32=lab";
+    let agent = Agent::start(Options::default().flag("peers-cidrs", cidrs));
+    let netns = NetNs::new();
+    let path = netns.path().display().to_string();
+    let cgroup = Cgroup::new("peers");
+    let tail = agent.tail_of(&cgroup);
+    let connects = [
+        (CLOSED_V4, "loopback"),
+        (CLOSED_V6, "loopback"),
+        (CLOSED_MAPPED, "loopback"),
+        (BLACK_HOLE_V4, "hole"),
+        (SILENT_V4, "warehouse"),
+        (UNREACHABLE_V6, "lab"),
+        (UNREACHABLE_V4, "external"),
+    ];
+    for (address, _) in connects {
+        let arguments = ["connect", "--addr", address, "--count", "4", "--threads", "4", "--netns", &path];
+        Workload::run(&arguments, &cgroup).0.finish();
+    }
+    Workload::run(&["loopback", "--count", "10", "--netns", &path], &cgroup).0.finish();
+
+    let of = |peer| [("workload", cgroup.path()), ("peer_namespace", ""), ("peer_workload", peer)];
+    agent.wait_count(CONNECTS, &[("workload", cgroup.path())], 38);
+    agent.wait_count(CLOSES, &of("loopback"), 20);
+    let metrics = agent.scrape();
+    for (peer, connects, failures) in
+        [("loopback", 22, 12), ("hole", 4, 4), ("warehouse", 4, 4), ("lab", 4, 4), ("external", 4, 4)]
+    {
+        assert_eq!(metrics.count(CONNECTS, &of(peer)), connects, "{peer}");
+        assert_eq!(metrics.count(FAILURES, &of(peer)), failures, "{peer}");
+    }
+    assert_eq!(metrics.count(ACCEPTS, &of("loopback")), 10);
+    for event in tail.wait_of("tcp.connect", cgroup.path(), 38) {
+        let expected = connects.iter().find(|(address, _)| {
+            let address: SocketAddr = address.parse().unwrap();
+            let remote: IpAddr = event["remote_address"].as_str().unwrap().parse().unwrap();
+            remote.to_canonical() == address.ip().to_canonical()
+        });
+        assert_eq!(event["peer_workload"], expected.map_or("", |(_, peer)| peer), "{event}");
+        assert!(event.get("peer_namespace").is_none(), "{event}");
+    }
+}
+
+/// The names of the cluster, as its API tells them.
+#[test]
+fn peers_in_the_cluster_go_by_the_names_of_their_services() {
+    require_kernel!();
+    let api = Api::serve(&[
+        (
+            "/apis/discovery.k8s.io/v1/endpointslices",
+            r#"{"metadata":{"uid":"1","name":"db-x","namespace":"shop","labels":{"kubernetes.io/service-name":"db"}},
+            "endpoints":[{"addresses":["198.51.100.3"]}]}"#,
+        ),
+        (
+            "/api/v1/services",
+            r#"{"metadata":{"uid":"2","name":"web","namespace":"shop"},"spec":{"clusterIPs":["203.0.113.1"]}}"#,
+        ),
+        (
+            "/api/v1/nodes",
+            r#"{"metadata":{"uid":"3","name":"n"},"spec":{"podCIDRs":["198.51.100.0/24"]},
+            "status":{"addresses":[{"type":"InternalIP","address":"2001:db8:1::1"}]}}"#,
+        ),
+    ]);
+    let agent = Agent::start(
+        Options::default()
+            .flag("peers-kubernetes", "true")
+            .flag("identity-kubeconfig", api.kubeconfig())
+            .flag("identity-kubernetes", "off"),
+    );
+    for source in ["endpointslices", "services", "nodes"] {
+        let of = [("source", source), ("state", "connected")];
+        agent.wait_count("podwitness_peer_source_state", &of, 1);
+    }
+    let netns = NetNs::new();
+    let path = netns.path().display().to_string();
+    let cgroup = Cgroup::new("cluster-peers");
+    let tail = agent.tail_of(&cgroup);
+    let connects = [
+        (SILENT_V4, "shop", "db"),
+        (UNREACHABLE_V4, "shop", "web"),
+        (UNREACHABLE_V6, "", "node"),
+        (BLACK_HOLE_V4, "", "cluster-unknown"),
+    ];
+    for (address, ..) in connects {
+        let arguments = ["connect", "--addr", address, "--count", "4", "--threads", "4", "--netns", &path];
+        Workload::run(&arguments, &cgroup).0.finish();
+    }
+    agent.wait_count(CONNECTS, &[("workload", cgroup.path())], 16);
+    let metrics = agent.scrape();
+    for (_, namespace, workload) in connects {
+        let of = [("workload", cgroup.path()), ("peer_namespace", namespace), ("peer_workload", workload)];
+        assert_eq!(metrics.count(FAILURES, &of), 4, "{namespace}/{workload}");
+    }
+    let events = tail.wait_of("tcp.connect", cgroup.path(), 16);
+    let of_shop = events.iter().filter(|event| event["peer_namespace"] == "shop").count();
+    assert_eq!(of_shop, 8);
 }
 
 /// Connections that nobody closes but the end of their process.

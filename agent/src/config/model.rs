@@ -11,7 +11,7 @@ use std::time::Duration;
 use tracing::Level;
 
 use super::options::OPTIONS;
-use crate::identity::{Wanted, names::kubernetes::Mode};
+use crate::identity::{Wanted, names::kubernetes::Mode, peers::Network};
 
 /// The whole configuration, validated.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +32,8 @@ pub struct Config {
     pub limits: LimitsConfig,
     /// How containers are told apart and named.
     pub identity: IdentityConfig,
+    /// How the other ends of connections are named.
+    pub peers: PeersConfig,
     /// What the agent says about itself on standard error.
     pub log: LogConfig,
 }
@@ -127,6 +129,10 @@ pub struct LimitsConfig {
     pub containers: usize,
     /// TCP sockets tracked at once.
     pub sockets: u32,
+    /// Addresses known by name.
+    pub peers: usize,
+    /// Peers that one container's counters tell apart.
+    pub peers_per_container: usize,
 }
 
 /// Section `identity`.
@@ -159,6 +165,15 @@ pub enum SocketChoice {
     /// None: the source is not used.
     Off,
     Path(PathBuf),
+}
+
+/// Section `peers`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct PeersConfig {
+    /// Whether the whole cluster's addresses are watched.
+    pub kubernetes: bool,
+    /// Networks with names, in their order.
+    pub cidrs: Vec<(Network, String)>,
 }
 
 /// Section `log`.
@@ -201,6 +216,7 @@ impl Config {
                 cri_socket: SocketChoice::Auto,
                 cri_interval: Duration::ZERO,
             },
+            peers: PeersConfig::default(),
             log: LogConfig { level: Level::INFO },
         }
     }

@@ -7,7 +7,9 @@ use tracing::Level;
 
 use crate::identity::{Wanted, names::kubernetes::Mode};
 
-use super::kind::{Address, Choice, Form, Given, Namespaces, Number, Reach, Size, Socket, Span, Switch};
+use super::kind::{
+    Address, Choice, Cidrs, Form, Given, Namespaces, Number, Reach, Size, Socket, Span, Switch,
+};
 use super::model::SyscallsHook;
 use super::spec::OptionSpec;
 
@@ -177,6 +179,19 @@ pub const OPTIONS: &[OptionSpec] = &[
         kind: &Number { min: 16, max: 1 << 24, field: |config| &mut config.limits.sockets },
     },
     OptionSpec {
+        key: "limits.peers",
+        default: "100000",
+        doc: "Addresses that are known by name. Those beyond it are told by the network that they lie in.",
+        kind: &Number { min: 16, max: 10_000_000, field: |config| &mut config.limits.peers },
+    },
+    OptionSpec {
+        key: "limits.peers_per_container",
+        default: "64",
+        doc: "Kubernetes Services that the TCP counters of one container tell apart as its peers. Those beyond \
+              it are counted together, as `other`.",
+        kind: &Number { min: 0, max: 10_000, field: |config| &mut config.limits.peers_per_container },
+    },
+    OptionSpec {
         key: "identity.hierarchy",
         default: "auto",
         doc: "Whose control groups tell containers apart: those of v2, also where v1 has the controllers, or \
@@ -251,6 +266,22 @@ pub const OPTIONS: &[OptionSpec] = &[
             max: Duration::from_secs(3600),
             field: |config| &mut config.identity.cri_interval,
         },
+    },
+    OptionSpec {
+        key: "peers.kubernetes",
+        default: "false",
+        doc: "Whether the Kubernetes API is asked for the addresses of the whole cluster, so that the other ends of \
+              TCP connections go by the names of their Services. Each agent then watches all EndpointSlices, \
+              Services and Nodes, which its ClusterRole must allow. The API is reached as for the pods \
+              (identity.kubeconfig).",
+        kind: &Switch { field: |config| &mut config.peers.kubernetes },
+    },
+    OptionSpec {
+        key: "peers.cidrs",
+        default: "none",
+        doc: "Names for networks outside of the cluster, by which the other ends of TCP connections are shown \
+              (peer_workload). Of several networks around an address the narrowest counts.",
+        kind: &Cidrs { field: |config| &mut config.peers.cidrs },
     },
     OptionSpec {
         key: "log.level",

@@ -7,6 +7,7 @@
 mod cgroup_path;
 mod labels;
 pub mod names;
+pub mod peers;
 mod registry;
 mod selection;
 #[cfg(test)]

@@ -1,6 +1,10 @@
 //! Plain questions to the operating system.
 
-use std::fs;
+use std::{
+    fs,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    ptr,
+};
 
 /// Nanoseconds to add to `CLOCK_BOOTTIME`, by which events are stamped, to get the time since 1970.
 pub fn boot_to_unix_ns() -> i64 {
@@ -79,6 +83,51 @@ pub fn give_memory_back() {
     }
 }
 
+/// Addresses of all interfaces of our network namespace; none if the kernel doesn't say.
+pub fn local_addresses() -> Vec<IpAddr> {
+    let mut first = ptr::null_mut();
+    // SAFETY: writes the head of a list into our pointer, and only if it succeeds.
+    if unsafe { libc::getifaddrs(&raw mut first) } != 0 {
+        return Vec::new();
+    }
+    let mut found = Vec::new();
+    let mut next = first;
+    while !next.is_null() {
+        // SAFETY: an entry of the list, which is whole until it is freed below.
+        let entry = unsafe { &*next };
+        // SAFETY: null, or an address as large as its family says.
+        found.extend(unsafe { address(entry.ifa_addr) });
+        next = entry.ifa_next;
+    }
+    // SAFETY: the list that `getifaddrs` has made; nothing points into it any more.
+    unsafe { libc::freeifaddrs(first) };
+    found
+}
+
+/// None for what is no IP address, such as that of a packet socket.
+///
+/// # Safety
+///
+/// `socket` is null, or points to an address that is as large as its family says.
+unsafe fn address(socket: *const libc::sockaddr) -> Option<IpAddr> {
+    if socket.is_null() {
+        return None;
+    }
+    // SAFETY: by the caller's promise; libc allocates addresses with the alignment of any type.
+    unsafe {
+        match i32::from((*socket).sa_family) {
+            libc::AF_INET => {
+                let bits = (*socket.cast::<libc::sockaddr_in>()).sin_addr.s_addr;
+                Some(Ipv4Addr::from_bits(u32::from_be(bits)).into())
+            }
+            libc::AF_INET6 => {
+                Some(Ipv6Addr::from((*socket.cast::<libc::sockaddr_in6>()).sin6_addr.s6_addr).into())
+            }
+            _ => None,
+        }
+    }
+}
+
 fn now_ns(clock: libc::clockid_t) -> i64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: writes into our own struct; the clocks named here exist on every supported kernel.
@@ -88,7 +137,7 @@ fn now_ns(clock: libc::clockid_t) -> i64 {
 
 #[cfg(test)]
 mod tests {
-    use super::major;
+    use super::*;
 
     #[test]
     fn the_major_version_is_read_from_any_release() {
@@ -97,5 +146,11 @@ mod tests {
         {
             assert_eq!(major(release), expected, "{release}");
         }
+    }
+
+    #[test]
+    fn every_machine_has_a_loopback() {
+        let addresses = local_addresses();
+        assert!(addresses.contains(&Ipv4Addr::LOCALHOST.into()), "{addresses:?}");
     }
 }

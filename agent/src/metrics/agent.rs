@@ -15,7 +15,8 @@ use crate::{
     http::Scrapes,
     identity::{
         Registry,
-        names::{Source, SourceState},
+        names::{Source, SourceState, kubernetes::cluster::Cluster},
+        peers::Peers,
     },
     kernel::{clock_ticks, page_size},
     ledger::Ledger,
@@ -31,6 +32,9 @@ pub struct Agent {
     pub hub: Arc<Hub>,
     pub kernel: Arc<KernelStats>,
     pub deliveries: Arc<Deliveries>,
+    pub peers: Arc<Peers>,
+    /// None where the cluster isn't watched.
+    pub cluster: Option<Cluster>,
     pub scrapes: Arc<Scrapes>,
     pub figures: Figures,
 }
@@ -55,6 +59,8 @@ impl Figures {
             ("events.rate", config.events.rate as f64),
             ("limits.containers", config.limits.containers as f64),
             ("limits.map_memory", config.limits.map_memory as f64),
+            ("limits.peers", config.limits.peers as f64),
+            ("limits.peers_per_container", config.limits.peers_per_container as f64),
             ("limits.slots", slots.into()),
             ("limits.sockets", config.limits.sockets.into()),
             ("ring.rare_size", config.ring.rare_size.into()),
@@ -70,6 +76,7 @@ impl Agent {
         self.figures.programs.expose(page, &self.kernel)?;
         self.expose_kernel(page)?;
         self.expose_identity(page)?;
+        super::peers::expose(page, &self.peers, self.cluster.as_ref())?;
         self.expose_live(page)?;
         expose_process(page)
     }

@@ -3,6 +3,7 @@
 mod agent;
 mod kernel_stats;
 mod page;
+mod peers;
 mod programs;
 mod text;
 

@@ -6,13 +6,18 @@ pub mod process;
 pub mod syscalls;
 pub mod tcp;
 
+use std::sync::Arc;
+
 use agent_ebpf::contract::{
     event::{EventKind, Header},
     stats::SensorId,
 };
 use zerocopy::FromBytes;
 
-use crate::observation::{Detail, Process};
+use crate::{
+    identity::peers::Peer,
+    observation::{Detail, Process},
+};
 
 /// Every sensor there is, in the order in which they are started: identity before what needs it.
 pub const SENSORS: &[Sensor] = &[cgroup::SENSOR, syscalls::SENSOR, tcp::SENSOR, oom::SENSOR, process::SENSOR];
@@ -196,10 +201,10 @@ impl Record {
         (pid != 0).then(|| Process { pid, tid, comm: text(&comm) })
     }
 
-    /// What users see of it. `scope` and `exit_reason` come from those who know more than the record.
-    pub fn detail(&self, scope: &'static str, exit_reason: &'static str) -> Detail {
+    /// What users see of it. What is told besides comes from those who know more than the record.
+    pub fn detail(&self, scope: &'static str, exit_reason: &'static str, peer: Option<Arc<Peer>>) -> Detail {
         match self {
-            Self::Tcp(kind, event) => Detail::Tcp(tcp::detail(*kind, event)),
+            Self::Tcp(kind, event) => Detail::Tcp(tcp::detail(*kind, event, peer)),
             Self::Oom(event) => Detail::Oom(oom::detail(event, scope)),
             Self::Exec(event) => Detail::Exec(process::exec_detail(event)),
             Self::Exit(event) => Detail::Exit(process::exit_detail(event, exit_reason)),
@@ -239,7 +244,7 @@ mod tests {
                 bytes[32..36].copy_from_slice(&kind.to_ne_bytes());
             }
             if let Ok(record) = Record::decode(&bytes[..round % bytes.len()]) {
-                let _ = (record.process(), record.detail("unknown", "error"), record.sensor());
+                let _ = (record.process(), record.detail("unknown", "error", None), record.sensor());
             }
         }
     }

@@ -1,8 +1,10 @@
 //! TCP connections: every attempt with its outcome, every accept, every close.
 
+mod by_peer;
+
 use std::{
-    collections::BTreeMap,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    sync::Arc,
 };
 
 pub use agent_ebpf::contract::tcp::TcpEvent;
@@ -12,11 +14,16 @@ use agent_ebpf::contract::{
     tcp::{ABORTED, ACTIVE, DURATION_KNOWN, SIDE_UNKNOWN},
 };
 
+use self::by_peer::{ByPeer, Tally};
 use super::{
     Hook, Place, Sensor,
     syscalls::{self, errno_name},
 };
-use crate::{metrics::Page, observation};
+use crate::{
+    identity::peers::{Peer, Peers},
+    metrics::Page,
+    observation,
+};
 
 pub const SENSOR: Sensor = Sensor {
     id: SensorId::Tcp,
@@ -46,67 +53,79 @@ pub const BOUNDS: [f64; 16] = [
     60.0,
 ];
 
+const PEER: [&str; 2] = ["peer_namespace", "peer_workload"];
+
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Counters {
-    connects: u64,
-    failures: BTreeMap<&'static str, u64>,
+    by_peer: ByPeer,
     buckets: [u64; BOUNDS.len() + 1],
     seconds: f64,
-    accepts: u64,
-    closes: u64,
 }
 
 impl Counters {
-    pub fn record(&mut self, kind: EventKind, event: &TcpEvent) {
+    pub fn record(&mut self, kind: EventKind, event: &TcpEvent, peer: &Arc<Peer>, peers: &Peers) {
+        let tally = self.by_peer.tally(peer, peers);
         match kind {
             EventKind::TcpConnect => {
-                self.connects += 1;
+                tally.connects += 1;
                 if let Some(reason) = failure(event) {
-                    *self.failures.entry(reason).or_default() += 1;
+                    *tally.failures.entry(reason).or_default() += 1;
                 }
                 if let Some(seconds) = duration(event) {
                     self.buckets[BOUNDS.partition_point(|bound| *bound < seconds)] += 1;
                     self.seconds += seconds;
                 }
             }
-            EventKind::TcpAccept => self.accepts += 1,
-            EventKind::TcpClose => self.closes += 1,
+            EventKind::TcpAccept => tally.accepts += 1,
+            EventKind::TcpClose => tally.closes += 1,
             _ => {}
         }
     }
 
     pub fn add(&mut self, other: &Self) {
-        let Self { connects, failures, buckets, seconds, accepts, closes } = other;
-        self.connects += connects;
+        let Self { by_peer, buckets, seconds } = other;
+        self.by_peer.add(by_peer);
         self.seconds += seconds;
-        self.accepts += accepts;
-        self.closes += closes;
-        for (reason, count) in failures {
-            *self.failures.entry(reason).or_default() += count;
-        }
         for (sum, count) in self.buckets.iter_mut().zip(buckets) {
             *sum += count;
         }
+    }
+
+    /// Brings a sum back to as many peers as one container may have.
+    pub fn fold(&mut self, peers: &Peers) {
+        self.by_peer.fold(peers);
+    }
+
+    fn connects(&self) -> u64 {
+        self.by_peer.iter().map(|(_, tally)| tally.connects).sum()
     }
 }
 
 /// Writes what the sensor measures.
 pub fn expose(page: &mut Page<'_>, rows: &[(&[&str; 5], &Counters)]) -> std::fmt::Result {
-    let simple = |value: fn(&Counters) -> u64| {
-        rows.iter().map(move |(l, counters)| (*l, vec![], value(counters))).filter(|(_, _, value)| *value > 0)
+    let tallies = || {
+        rows.iter().flat_map(|(labels, counters)| {
+            let tallies = counters.by_peer.iter();
+            tallies.map(move |(peer, tally)| (*labels, [&*peer.namespace, &*peer.workload], tally))
+        })
+    };
+    let simple = |value: fn(&Tally) -> u64| {
+        let values = tallies().map(move |(labels, peer, tally)| (labels, peer.to_vec(), value(tally)));
+        values.filter(|(_, _, value)| *value > 0)
     };
     page.counter(
         "podwitness_tcp_connects",
         "Attempts to connect that ended, the failed ones too",
-        &[],
-        simple(|counters| counters.connects),
+        &PEER,
+        simple(|tally| tally.connects),
     )?;
     page.counter(
         "podwitness_tcp_connect_failures",
         "Attempts to connect that failed, by reason",
-        &["reason"],
-        rows.iter().flat_map(|(labels, counters)| {
-            counters.failures.iter().map(move |(reason, count)| (*labels, vec![*reason], *count))
+        &["peer_namespace", "peer_workload", "reason"],
+        tallies().flat_map(|(labels, [namespace, workload], tally)| {
+            let failures = tally.failures.iter();
+            failures.map(move |(reason, count)| (labels, vec![namespace, workload, *reason], *count))
         }),
     )?;
     page.histogram(
@@ -115,29 +134,35 @@ pub fn expose(page: &mut Page<'_>, rows: &[(&[&str; 5], &Counters)]) -> std::fmt
         &[],
         &BOUNDS,
         rows.iter()
-            .filter(|(_, counters)| counters.connects > 0)
+            .filter(|(_, counters)| counters.connects() > 0)
             .map(|(labels, counters)| (*labels, vec![], counters.seconds, counters.buckets.as_slice())),
     )?;
     page.counter(
         "podwitness_tcp_accepts",
         "Connections whose handshake was completed on a listening socket",
-        &[],
-        simple(|counters| counters.accepts),
+        &PEER,
+        simple(|tally| tally.accepts),
     )?;
     page.counter(
         "podwitness_tcp_closes",
         "Established connections that were closed, on either side",
-        &[],
-        simple(|counters| counters.closes),
+        &PEER,
+        simple(|tally| tally.closes),
     )
 }
 
-pub(super) fn detail(kind: EventKind, event: &TcpEvent) -> observation::Tcp {
+/// The address of the other end.
+pub fn remote(event: &TcpEvent) -> IpAddr {
+    address(event.family, event.remote)
+}
+
+pub(super) fn detail(kind: EventKind, event: &TcpEvent, peer: Option<Arc<Peer>>) -> observation::Tcp {
     observation::Tcp {
         local_address: address(event.family, event.local),
         local_port: event.local_port,
-        remote_address: address(event.family, event.remote),
+        remote_address: remote(event),
         remote_port: event.remote_port,
+        peer,
         duration: duration(event),
         reason: if kind == EventKind::TcpConnect { failure(event) } else { None },
         errno: if event.errno == 0 { None } else { errno_name(event.errno.into()) },
@@ -191,6 +216,7 @@ mod tests {
     use zerocopy::FromZeros as _;
 
     use super::*;
+    use crate::identity::peers::PeerBounds;
 
     fn event(errno: i32, flags: u32) -> TcpEvent {
         TcpEvent { errno: errno as u16, flags, duration_ns: 1_500_000_000, ..TcpEvent::new_zeroed() }
@@ -217,10 +243,13 @@ mod tests {
 
     #[test]
     fn an_attempt_without_a_beginning_has_no_duration() {
+        let peers = Peers::new(PeerBounds { addresses: 0, per_container: 0 }, &[]);
         let mut counters = Counters::default();
-        counters.record(EventKind::TcpConnect, &event(0, ACTIVE));
-        counters.record(EventKind::TcpConnect, &event(0, ACTIVE | DURATION_KNOWN));
-        assert_eq!((counters.connects, counters.buckets.iter().sum::<u64>()), (2, 1));
+        for flags in [ACTIVE, ACTIVE | DURATION_KNOWN] {
+            let event = event(0, flags);
+            counters.record(EventKind::TcpConnect, &event, &peers.of(remote(&event)), &peers);
+        }
+        assert_eq!((counters.connects(), counters.buckets.iter().sum::<u64>()), (2, 1));
         // 1.5 s lies beyond the bound of 1 s and not beyond that of 5 s.
         assert_eq!(counters.buckets[BOUNDS.iter().position(|bound| *bound == 5.0).unwrap()], 1);
     }

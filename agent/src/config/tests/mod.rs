@@ -14,7 +14,7 @@ use super::{Config, ConfigErrors, Effective, EffectiveValue, Flags, OPTIONS, Opt
 type Loaded = Result<(Config, Effective), ConfigErrors>;
 
 /// For every option three values other than the default, in their usual notation (booleans have only two).
-const SAMPLES: [(&str, [&str; 3]); 32] = [
+const SAMPLES: [(&str, [&str; 3]); 36] = [
     ("metrics.listen", ["[::]:9481", "127.0.0.1:0", "10.0.0.1:80"]),
     ("metrics.grace", ["0s", "1h30m", "24h"]),
     ("debug.listen", ["[::1]:9482", "127.0.0.2:1", "127.0.0.1:0"]),
@@ -38,6 +38,8 @@ const SAMPLES: [(&str, [&str; 3]); 32] = [
     ("limits.map_memory", ["8MiB", "16GiB", "8388609"]),
     ("limits.containers", ["16", "17", "1000000"]),
     ("limits.sockets", ["16", "17", "16777216"]),
+    ("limits.peers", ["16", "17", "10000000"]),
+    ("limits.peers_per_container", ["0", "1", "10000"]),
     ("identity.hierarchy", ["memory", "v2", "auto"]),
     ("identity.hold", ["0s", "1s", "5m"]),
     ("identity.scan_interval", ["1s", "1m", "1h"]),
@@ -46,6 +48,8 @@ const SAMPLES: [(&str, [&str; 3]); 32] = [
     ("identity.node_name", ["node1", "ip-10-0-0-1.example.com", "n"]),
     ("identity.cri_socket", ["off", "/run/crio/crio.sock", "/a b"]),
     ("identity.cri_interval", ["1s", "1m", "1h"]),
+    ("peers.kubernetes", ["true", "false", "true"]),
+    ("peers.cidrs", ["10.20.0.0/16=database", "10.0.0.0/8=a,10.1.0.0/16=b", "2001:db8::/32=lab"]),
     ("log.level", ["error", "debug", "trace"]),
 ];
 

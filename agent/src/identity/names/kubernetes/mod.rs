@@ -6,6 +6,7 @@
 mod access;
 mod api;
 mod backoff;
+pub mod cluster;
 mod error;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzz;
@@ -26,13 +27,19 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tokio::sync::Notify;
 
 pub use self::error::{AccessError, ApiError, Rule};
-use self::{access::Access, api::Api, mirror::Mirror, sync::Pace};
+use self::{
+    access::Access,
+    api::Api,
+    mirror::{Mirror, Outcome},
+    object::PodObject,
+    sync::{Feed, Pace},
+};
 use super::{Names, Source, SourceState};
 
 /// Whether the API is asked (`identity.kubernetes`).
@@ -151,14 +158,14 @@ impl Kubernetes {
     /// Fills the store until it is dropped. Whatever fails is tried again; nothing is lost by dropping it.
     pub async fn run(self) {
         tokio::select! {
-            never = sync::run(&self.shared) => match never {},
+            never = sync::run(&*self.shared) => match never {},
             never = lookups::run(&self.shared) => match never {},
         }
     }
 
     /// Asks once, without going on, and returns how many pods this node has: for `podwitness doctor`.
     pub async fn check(&self) -> Result<usize, ApiError> {
-        sync::check(&self.shared).await?;
+        sync::check(&*self.shared).await?;
         Ok(self.shared.mirror().len())
     }
 
@@ -195,8 +202,66 @@ impl Shared {
         lock(&self.mirror)
     }
 
-    fn selector(&self) -> String {
-        format!("fieldSelector=spec.nodeName%3D{}", self.node)
+    fn told(&self, outcome: Outcome) -> Outcome {
+        if outcome == Outcome::Applied {
+            self.wanted.notify_one();
+        }
+        outcome
+    }
+}
+
+impl Feed for Shared {
+    type Object = PodObject;
+
+    fn api(&self) -> &Api {
+        &self.api
+    }
+
+    fn pace(&self) -> &Pace {
+        &self.pace
+    }
+
+    fn figures(&self) -> &Figures {
+        &self.figures
+    }
+
+    fn rule(&self, verb: &'static str) -> Rule {
+        Rule { group: "", resource: "pods", verb }
+    }
+
+    fn path(&self) -> String {
+        format!("/api/v1/pods?fieldSelector=spec.nodeName%3D{}&", self.node)
+    }
+
+    fn limit(&self) -> usize {
+        self.limit
+    }
+
+    fn version<'a>(&self, object: &'a PodObject) -> &'a str {
+        &object.metadata.resource_version
+    }
+
+    fn replace(&self, objects: Vec<PodObject>) -> usize {
+        let refused = self.mirror().replace(objects, &self.names, Instant::now());
+        if self.figures.lists.load(Relaxed) == 0 && self.mirror().len() == 0 {
+            // The agent's own pod should be among them.
+            tracing::warn!(
+                node = self.node,
+                "the Kubernetes API has no pod on this node: is identity.node_name (or NODE_NAME) right?"
+            );
+        }
+        self.wanted.notify_one();
+        refused
+    }
+
+    fn put(&self, object: &PodObject) -> Outcome {
+        let outcome = self.mirror().put(object, &self.names, Instant::now());
+        self.told(outcome)
+    }
+
+    fn remove(&self, object: &PodObject) -> Outcome {
+        let outcome = self.mirror().remove(object, &self.names, Instant::now());
+        self.told(outcome)
     }
 
     fn works(&self) {

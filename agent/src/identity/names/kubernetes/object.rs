@@ -1,41 +1,44 @@
-//! The few fields that are read out of the API's objects. Everything else is skipped while parsing, without a copy:
+//! The few fields that are read out of the API's objects, and what lists and watches wrap them in. Everything else is skipped while parsing, without a copy:
 //! a pod has some 15 KiB of JSON, of which a few hundred bytes are kept.
 //!
 //! Field names: <https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/pod-v1/>. Go writes an empty
 //! list as `null` or leaves it out, so nearly everything may be absent.
 
-use serde::{Deserialize, de::IgnoredAny};
+use serde::{
+    Deserialize,
+    de::{DeserializeOwned, IgnoredAny},
+};
 
 /// A page of a list.
 #[derive(Debug, Deserialize)]
-pub(super) struct PodList {
+pub(super) struct List<T> {
     #[serde(default)]
     pub metadata: ListMeta,
-    #[serde(default)]
-    items: Option<Vec<Lenient>>,
+    #[serde(default = "Option::default")]
+    items: Option<Vec<Lenient<T>>>,
 }
 
 /// One strange object must not hide all others.
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
-enum Lenient {
-    Pod(Box<PodObject>),
+enum Lenient<T> {
+    Object(Box<T>),
     Strange(IgnoredAny),
 }
 
-impl PodList {
-    /// The pods, and how many items were none.
-    pub(super) fn into_pods(self) -> (Vec<PodObject>, usize) {
+impl<T> List<T> {
+    /// The objects, and how many items were none.
+    pub(super) fn into_objects(self) -> (Vec<T>, usize) {
         let mut strange = 0;
         let items = self.items.unwrap_or_default();
-        let pods = items.into_iter().filter_map(|item| match item {
-            Lenient::Pod(pod) => Some(*pod),
+        let objects = items.into_iter().filter_map(|item| match item {
+            Lenient::Object(object) => Some(*object),
             Lenient::Strange(_) => {
                 strange += 1;
                 None
             }
         });
-        (pods.collect(), strange)
+        (objects.collect(), strange)
     }
 }
 
@@ -181,11 +184,11 @@ impl ContainerStatus {
 
 /// One line of a watch.
 #[derive(Debug)]
-pub(super) enum Event {
-    /// The pod is there, or has changed.
-    Put(Box<PodObject>),
-    /// The pod is gone.
-    Gone(Box<PodObject>),
+pub(super) enum Event<T> {
+    /// The object is there, or has changed.
+    Put(Box<T>),
+    /// The object is gone.
+    Gone(Box<T>),
     /// Nothing happened up to this version.
     Bookmark { version: String },
     /// The server ends the watch, with an HTTP status.
@@ -194,7 +197,7 @@ pub(super) enum Event {
     Other,
 }
 
-impl Event {
+impl<T: DeserializeOwned> Event<T> {
     /// Reads a line without its end.
     pub(super) fn parse(line: &[u8]) -> Result<Self, serde_json::Error> {
         #[derive(Deserialize)]

@@ -2,32 +2,27 @@
 //! <https://kubernetes.io/docs/reference/using-api/api-concepts/#efficient-detection-of-changes>.
 //!
 //! Whatever goes wrong, the way back is the same: go on from the last version that was seen; where that doesn't work,
-//! list again. What is in the store stays there meanwhile.
+//! list again. What is known stays so meanwhile.
 
-use std::{
-    convert::Infallible,
-    sync::atomic::Ordering::Relaxed,
-    time::{Duration, Instant},
-};
+use std::{convert::Infallible, sync::atomic::Ordering::Relaxed, time::Duration};
 
 use http::StatusCode;
 use http_body_util::BodyExt as _;
+use serde::de::DeserializeOwned;
 use tokio::time::{sleep, timeout};
 
 use super::{
     super::SourceState,
-    Shared,
-    api::{self, JSON, whole},
+    Figures,
+    api::{self, Api, JSON, whole},
     backoff::{Backoff, random},
     error::{ApiError, Rule},
     lines::Lines,
     mirror::Outcome,
-    object::{Event, PodList, PodObject},
+    object::{Event, List},
 };
 
-const LIST: Rule = Rule { group: "", resource: "pods", verb: "list" };
-const WATCH: Rule = Rule { group: "", resource: "pods", verb: "watch" };
-/// Pods of one page. A list from the server's cache comes in one page whatever is asked for.
+/// Objects of one page. A list from the server's cache comes in one page whatever is asked for.
 const PAGE: usize = 500;
 /// Bytes of a page: a thousand pods of the largest usual size.
 const LARGEST_PAGE: usize = 64 << 20;
@@ -59,61 +54,81 @@ impl Since {
     }
 }
 
-/// Keeps the store up to date.
-pub(super) async fn run(shared: &Shared) -> Infallible {
-    let mut backoff = shared.pace.backoff();
+/// What is listed and watched, and what becomes of it.
+pub(super) trait Feed {
+    type Object: DeserializeOwned;
+
+    fn api(&self) -> &Api;
+    fn pace(&self) -> &Pace;
+    fn figures(&self) -> &Figures;
+    /// What the request takes.
+    fn rule(&self, verb: &'static str) -> Rule;
+    /// Where the objects are, up to the next parameter of the query.
+    fn path(&self) -> String;
+    /// A list is not read on beyond as many objects.
+    fn limit(&self) -> usize;
+    fn version<'a>(&self, object: &'a Self::Object) -> &'a str;
+    /// After a list: this is all there is. Returns for how much there is no room.
+    fn replace(&self, objects: Vec<Self::Object>) -> usize;
+    /// An object is there, or has changed.
+    fn put(&self, object: &Self::Object) -> Outcome;
+    /// An object is gone.
+    fn remove(&self, object: &Self::Object) -> Outcome;
+    /// The server has answered.
+    fn works(&self);
+    fn fails(&self, state: SourceState, error: &ApiError, wait: Duration);
+}
+
+/// Keeps up to date with the server.
+pub(super) async fn run(feed: &impl Feed) -> Infallible {
+    let mut backoff = feed.pace().backoff();
     let mut since = Since::Any;
     loop {
-        match list(shared, &since).await {
+        match list(feed, &since).await {
             Ok(version) => {
-                shared.works();
-                since = watch_from(shared, version, &mut backoff).await;
+                feed.works();
+                since = watch_from(feed, version, &mut backoff).await;
             }
             Err(error) => {
                 if matches!(error, ApiError::Expired) {
                     since = Since::Now;
                 }
-                fails(shared, &error, &mut backoff).await;
+                fails(feed, &error, &mut backoff).await;
             }
         }
     }
 }
 
 /// One list from the server's cache, for a look at whether that works.
-pub(super) async fn check(shared: &Shared) -> Result<(), ApiError> {
-    list(shared, &Since::Any).await.map(drop)
+pub(super) async fn check(feed: &impl Feed) -> Result<(), ApiError> {
+    list(feed, &Since::Any).await.map(drop)
 }
 
 /// Returns the version of the list.
-async fn list(shared: &Shared, since: &Since) -> Result<String, ApiError> {
-    let mut objects: Vec<PodObject> = Vec::new();
+async fn list(feed: &impl Feed, since: &Since) -> Result<String, ApiError> {
+    let mut objects = Vec::new();
     let mut rest = since.query();
     loop {
-        let path = format!("/api/v1/pods?{}&limit={PAGE}{rest}", shared.selector());
-        let page = shared.api.get(&path, JSON, LIST, LARGEST_PAGE).await?;
-        let page: PodList =
-            serde_json::from_slice(&page).map_err(|error| ApiError::Garbage(error.to_string()))?;
+        let path = format!("{}limit={PAGE}{rest}", feed.path());
+        let text = feed.api().get(&path, JSON, feed.rule("list"), LARGEST_PAGE).await?;
+        let page: List<_> =
+            serde_json::from_slice(&text).map_err(|error| ApiError::Garbage(error.to_string()))?;
+        // It may be larger than all that is kept of it.
+        drop(text);
         let version = page.metadata.resource_version.clone();
         let more = page.metadata.more.clone().filter(|more| !more.is_empty());
-        let (pods, strange) = page.into_pods();
-        shared.figures.garbage.fetch_add(strange as u64, Relaxed);
-        objects.extend(pods);
+        let (read, strange) = page.into_objects();
+        feed.figures().garbage.fetch_add(strange as u64, Relaxed);
+        objects.extend(read);
         match more {
-            Some(token) if objects.len() < shared.limit => rest = format!("&continue={}", escaped(&token)),
+            Some(token) if objects.len() < feed.limit() => rest = format!("&continue={}", escaped(&token)),
             _ => {
                 if !is_version(&version) {
                     return Err(ApiError::Garbage(format!("resourceVersion {version:?}")));
                 }
-                let refused = shared.mirror().replace(objects, &shared.names, Instant::now());
-                shared.figures.refused.fetch_add(refused as u64, Relaxed);
-                if shared.figures.lists.fetch_add(1, Relaxed) == 0 && shared.mirror().len() == 0 {
-                    // The agent's own pod should be among them.
-                    tracing::warn!(
-                        node = shared.node,
-                        "the Kubernetes API has no pod on this node: is identity.node_name (or NODE_NAME) right?"
-                    );
-                }
-                shared.wanted.notify_one();
+                let refused = feed.replace(objects);
+                feed.figures().refused.fetch_add(refused as u64, Relaxed);
+                feed.figures().lists.fetch_add(1, Relaxed);
                 return Ok(version);
             }
         }
@@ -121,16 +136,16 @@ async fn list(shared: &Shared, since: &Since) -> Result<String, ApiError> {
 }
 
 /// Watches again and again. Returns when that has come to its end.
-async fn watch_from(shared: &Shared, mut version: String, backoff: &mut Backoff) -> Since {
+async fn watch_from(feed: &impl Feed, mut version: String, backoff: &mut Backoff) -> Since {
     let mut stumbled = false;
     let mut failures = 0;
     loop {
         let started = tokio::time::Instant::now();
         let before = version.clone();
-        let end = watch(shared, &mut version).await;
+        let end = watch(feed, &mut version).await;
         let has_moved = version != before;
         stumbled &= !has_moved;
-        if has_moved || started.elapsed() >= shared.pace.longest_wait {
+        if has_moved || started.elapsed() >= feed.pace().longest_wait {
             backoff.reset();
             failures = 0;
         }
@@ -150,7 +165,7 @@ async fn watch_from(shared: &Shared, mut version: String, backoff: &mut Backoff)
             // Nothing has failed; but a server may say so every time.
             sleep(backoff.next(None)).await;
         } else {
-            fails(shared, &error, backoff).await;
+            fails(feed, &error, backoff).await;
         }
         if is_lost {
             return Since::Version(version);
@@ -159,17 +174,17 @@ async fn watch_from(shared: &Shared, mut version: String, backoff: &mut Backoff)
 }
 
 /// Reads one watch to its end and moves `version` along.
-async fn watch(shared: &Shared, version: &mut String) -> Result<(), ApiError> {
+async fn watch(feed: &impl Feed, version: &mut String) -> Result<(), ApiError> {
     let path = format!(
-        "/api/v1/pods?{}&watch=1&allowWatchBookmarks=true&resourceVersion={version}&timeoutSeconds={}",
-        shared.selector(),
-        shared.pace.watch.mul_f64(0.5 + random() / 2.0).as_secs().max(1)
+        "{}watch=1&allowWatchBookmarks=true&resourceVersion={version}&timeoutSeconds={}",
+        feed.path(),
+        feed.pace().watch.mul_f64(0.5 + random() / 2.0).as_secs().max(1)
     );
-    let mut body = shared.api.open(&path, JSON, WATCH).await?;
-    shared.figures.watches.fetch_add(1, Relaxed);
-    shared.works();
+    let mut body = feed.api().open(&path, JSON, feed.rule("watch")).await?;
+    feed.figures().watches.fetch_add(1, Relaxed);
+    feed.works();
     let mut lines = Lines::new(LONGEST_LINE);
-    let silence = shared.pace.silence;
+    let silence = feed.pace().silence;
     while let Some(frame) = timeout(silence, body.frame()).await.map_err(|_| ApiError::Silent(silence))? {
         let frame = frame.map_err(|error| ApiError::Broken(whole(&error)))?;
         lines.push(&frame.into_data().unwrap_or_default());
@@ -179,27 +194,26 @@ async fn watch(shared: &Shared, version: &mut String) -> Result<(), ApiError> {
                 Err(_) => Err(ApiError::TooLarge(LONGEST_LINE)),
             };
             let event = event.inspect_err(|_| {
-                shared.figures.garbage.fetch_add(1, Relaxed);
+                feed.figures().garbage.fetch_add(1, Relaxed);
             })?;
-            apply(shared, event, version)?;
+            apply(feed, event, version)?;
         }
     }
     Ok(())
 }
 
-fn apply(shared: &Shared, event: Event, version: &mut String) -> Result<(), ApiError> {
-    let now = Instant::now();
-    let figures = &shared.figures;
+fn apply<F: Feed>(feed: &F, event: Event<F::Object>, version: &mut String) -> Result<(), ApiError> {
+    let figures = feed.figures();
     let (outcome, object) = match &event {
-        Event::Put(object) => (shared.mirror().put(object, &shared.names, now), object),
-        Event::Gone(object) => (shared.mirror().remove(object, &shared.names, now), object),
+        Event::Put(object) => (feed.put(object), object),
+        Event::Gone(object) => (feed.remove(object), object),
         Event::Bookmark { version: at } => {
             advance(version, at);
             return Ok(());
         }
         Event::Error { code, message } => {
             let status = StatusCode::from_u16(*code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-            return Err(api::refusal(status, message, None, WATCH));
+            return Err(api::refusal(status, message, None, feed.rule("watch")));
         }
         Event::Other => {
             figures.garbage.fetch_add(1, Relaxed);
@@ -208,11 +222,11 @@ fn apply(shared: &Shared, event: Event, version: &mut String) -> Result<(), ApiE
     };
     figures.events.fetch_add(1, Relaxed);
     match outcome {
-        Outcome::Applied => shared.wanted.notify_one(),
+        Outcome::Applied => {}
         Outcome::Stale | Outcome::Foreign => _ = figures.stale.fetch_add(1, Relaxed),
         Outcome::Refused => _ = figures.refused.fetch_add(1, Relaxed),
     }
-    advance(version, &object.metadata.resource_version);
+    advance(version, feed.version(object));
     Ok(())
 }
 
@@ -244,9 +258,9 @@ fn escaped(text: &str) -> String {
     })
 }
 
-async fn fails(shared: &Shared, error: &ApiError, backoff: &mut Backoff) {
+async fn fails(feed: &impl Feed, error: &ApiError, backoff: &mut Backoff) {
     let wait = backoff.next(error.retry_after());
-    shared.fails(SourceState::Failed, error, wait);
+    feed.fails(SourceState::Failed, error, wait);
     sleep(wait).await;
 }
 

@@ -1,7 +1,11 @@
 //! Whatever bytes come: an event, an error, never a panic, and a mirror within its bound.
 
 use super::{
-    super::{lines::Lines, mirror::Mirror, object::Event},
+    super::{
+        lines::Lines,
+        mirror::Mirror,
+        object::{Event, PodObject},
+    },
     recording::WATCH,
     *,
 };
@@ -26,7 +30,7 @@ fn damaged_events() {
                 random.damage(&mut line, &WORDS.map(str::as_bytes));
             }
         }
-        match Event::parse(&line) {
+        match Event::<PodObject>::parse(&line) {
             Ok(Event::Put(object)) => _ = mirror.put(&object, &names, Instant::now()),
             Ok(Event::Gone(object)) => _ = mirror.remove(&object, &names, Instant::now()),
             Ok(_) => {}
@@ -62,7 +66,7 @@ fn pieces_of_any_size() {
             lines.push(piece);
             while let Some(line) = lines.next() {
                 match line {
-                    Ok(line) => whole += usize::from(Event::parse(line).is_ok()),
+                    Ok(line) => whole += usize::from(Event::<PodObject>::parse(line).is_ok()),
                     Err(_) => long += 1,
                 }
             }

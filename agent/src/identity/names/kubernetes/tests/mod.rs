@@ -5,9 +5,9 @@ mod faults;
 mod hostile;
 mod memory;
 mod owners;
-mod recording;
+pub(super) mod recording;
 mod replay;
-mod server;
+pub(super) mod server;
 
 use std::{
     sync::{Arc, PoisonError},
@@ -26,12 +26,12 @@ use crate::identity::names::{NameBounds, Names, Pod, Source, SourceState, Worklo
 
 const NODE: &str = "node1";
 /// The recording's last version, and that of its list.
-const END: u64 = 792;
-const LISTED: u64 = 643;
+pub(super) const END: u64 = 792;
+pub(super) const LISTED: u64 = 643;
 /// The longest that anything here may take.
 const DEADLINE: Duration = Duration::from_secs(30);
 
-fn pace() -> Pace {
+pub(super) fn pace() -> Pace {
     let ms = Duration::from_millis;
     Pace {
         answer: ms(2000),
@@ -128,7 +128,7 @@ impl Agent {
 }
 
 /// Asks until there is an answer.
-async fn eventually<E: std::fmt::Debug>(what: &str, mut condition: impl FnMut() -> Result<(), E>) {
+pub(super) async fn eventually<E: std::fmt::Debug>(what: &str, mut condition: impl FnMut() -> Result<(), E>) {
     let deadline = Instant::now() + DEADLINE;
     let mut ticks = tokio::time::interval(Duration::from_millis(2));
     while let Err(not_yet) = condition() {

@@ -14,11 +14,11 @@ use tokio::{
     task::JoinHandle,
 };
 
-use super::recording::{OWNERS, lines, pods_at, script};
+use super::recording::{OWNERS, is_recorded, lines, objects_at, script};
 
 /// How one request goes wrong. The number is that of the events which a watch tells before.
 #[derive(Clone, Debug)]
-pub(super) enum Fault {
+pub(in super::super) enum Fault {
     /// An answer with this status and header lines.
     Status(u16, &'static str),
     /// The connection is closed, after the events.
@@ -38,7 +38,7 @@ pub(super) enum Fault {
 }
 
 #[derive(Default)]
-pub(super) struct World {
+pub(in super::super) struct World {
     /// What has happened up to now.
     pub at: u64,
     /// Watches from before this are gone.
@@ -46,16 +46,18 @@ pub(super) struct World {
     pub list_faults: VecDeque<Fault>,
     pub watch_faults: VecDeque<Fault>,
     pub owner_faults: VecDeque<Fault>,
+    /// Path of what nobody may read.
+    pub forbidden: Option<&'static str>,
     /// The only one that is accepted.
     pub token: Option<String>,
     /// Watches from an earlier one are cut.
     pub epoch: u64,
-    /// Pods of a page.
+    /// Objects of a page.
     pub page: Option<usize>,
     pub requests: Vec<String>,
 }
 
-pub(super) struct Server {
+pub(in super::super) struct Server {
     pub address: SocketAddr,
     world: Arc<Mutex<World>>,
     moved: watch::Sender<()>,
@@ -69,11 +71,11 @@ impl Drop for Server {
 }
 
 impl Server {
-    pub(super) async fn start(at: u64) -> Self {
+    pub(in super::super) async fn start(at: u64) -> Self {
         Self::on(SocketAddr::from(([127, 0, 0, 1], 0)), at).await
     }
 
-    pub(super) async fn on(address: SocketAddr, at: u64) -> Self {
+    pub(in super::super) async fn on(address: SocketAddr, at: u64) -> Self {
         let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let world = Arc::new(Mutex::new(World { at, ..World::default() }));
@@ -82,27 +84,27 @@ impl Server {
         Self { address, world, moved, task }
     }
 
-    pub(super) fn url(&self) -> String {
+    pub(in super::super) fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    pub(super) fn world(&self) -> MutexGuard<'_, World> {
+    pub(in super::super) fn world(&self) -> MutexGuard<'_, World> {
         lock(&self.world)
     }
 
     /// Lets time go on to the version.
-    pub(super) fn advance(&self, at: u64) {
+    pub(in super::super) fn advance(&self, at: u64) {
         self.world().at = at;
         self.moved.send_replace(());
     }
 
     /// Cuts every watch.
-    pub(super) fn hang_up(&self) {
+    pub(in super::super) fn hang_up(&self) {
         self.world().epoch += 1;
         self.moved.send_replace(());
     }
 
-    pub(super) fn requests_to(&self, part: &str) -> usize {
+    pub(in super::super) fn requests_to(&self, part: &str) -> usize {
         self.world().requests.iter().filter(|request| request.contains(part)).count()
     }
 }
@@ -150,8 +152,12 @@ async fn answer(
     seen: watch::Receiver<()>,
 ) -> io::Result<()> {
     let target = request.split(' ').nth(1).unwrap_or_default().to_owned();
+    let path = target.split('?').next().unwrap_or_default();
     let is_watch = target.contains("watch=1");
-    let is_list = target.starts_with("/api/v1/pods?") && !is_watch;
+    let is_list = is_recorded(path) && !is_watch;
+    if lock(world).forbidden == Some(path) {
+        return status(stream, 403, "").await;
+    }
     let (fault, refused) = {
         let mut world = lock(world);
         world.requests.push(request.to_owned());
@@ -206,6 +212,7 @@ async fn watch_answer(
     mut seen: watch::Receiver<()>,
     fault: Option<Fault>,
 ) -> io::Result<()> {
+    let path = target.split('?').next().unwrap_or_default();
     let mut from: u64 = parameter(target, "resourceVersion").unwrap().parse().unwrap();
     if from < lock(world).oldest {
         return status(stream, 410, "").await;
@@ -215,7 +222,7 @@ async fn watch_answer(
     let epoch = lock(world).epoch;
     loop {
         let at = lock(world).at;
-        for line in script(from, at, fault.as_ref()) {
+        for line in script(path, from, at, fault.as_ref()) {
             match &fault {
                 Some(Fault::Cut(after)) if told == *after => return Err(io::ErrorKind::BrokenPipe.into()),
                 Some(Fault::CutLine(after)) if told == *after => {
@@ -262,16 +269,17 @@ async fn chunk(stream: &mut TcpStream, bytes: &[u8]) -> io::Result<()> {
 
 /// None if the page that is asked for is gone.
 fn list(world: &World, target: &str) -> Option<String> {
-    let pods: Vec<_> = pods_at(world.at).into_values().collect();
+    let path = target.split('?').next().unwrap_or_default();
+    let objects: Vec<_> = objects_at(path, world.at).into_values().collect();
     let start: usize = match parameter(target, "continue") {
         Some("gone") => return None,
         Some(token) => token.trim_start_matches("p%2B").parse().unwrap(),
         None => 0,
     };
-    let end = world.page.map_or(pods.len(), |page| (start + page).min(pods.len()));
-    let more = if end < pods.len() { format!("p+{end}") } else { String::new() };
+    let end = world.page.map_or(objects.len(), |page| (start + page).min(objects.len()));
+    let more = if end < objects.len() { format!("p+{end}") } else { String::new() };
     let metadata = json!({"resourceVersion": world.at.to_string(), "continue": more});
-    Some(json!({"kind": "PodList", "metadata": metadata, "items": &pods[start..end]}).to_string())
+    Some(json!({"kind": "List", "metadata": metadata, "items": &objects[start..end]}).to_string())
 }
 
 fn parameter<'a>(target: &'a str, name: &str) -> Option<&'a str> {

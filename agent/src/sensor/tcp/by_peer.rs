@@ -1,0 +1,118 @@
+//! What is counted for each peer of a container.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use crate::identity::peers::{Peer, Peers};
+
+/// Connections with one peer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Tally {
+    pub connects: u64,
+    /// Of these, the failed ones, by reason.
+    pub failures: BTreeMap<&'static str, u64>,
+    pub accepts: u64,
+    pub closes: u64,
+}
+
+impl Tally {
+    fn add(&mut self, other: &Self) {
+        let Self { connects, failures, accepts, closes } = other;
+        self.connects += connects;
+        self.accepts += accepts;
+        self.closes += closes;
+        for (reason, count) in failures {
+            *self.failures.entry(reason).or_default() += count;
+        }
+    }
+}
+
+/// Tallies by peer. Those without a namespace are as few as the configuration names; of the others there are at most
+/// [`Peers::per_container`], and what is beyond is counted for one that is called `other`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct ByPeer(BTreeMap<Arc<Peer>, Tally>);
+
+impl ByPeer {
+    /// Where an event with this peer is counted.
+    pub(super) fn tally(&mut self, peer: &Arc<Peer>, peers: &Peers) -> &mut Tally {
+        let is_known = self.0.contains_key(peer);
+        let peer = if is_known || peer.namespace.is_empty() || self.named() < peers.per_container() {
+            peer
+        } else {
+            peers.count_folded();
+            peers.other()
+        };
+        self.0.entry(Arc::clone(peer)).or_default()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&Peer, &Tally)> {
+        self.0.iter().map(|(peer, tally)| (&**peer, tally))
+    }
+
+    pub(super) fn add(&mut self, other: &Self) {
+        for (peer, tally) in &other.0 {
+            self.0.entry(Arc::clone(peer)).or_default().add(tally);
+        }
+    }
+
+    /// Keeps as many peers as one container may have: those with the most connections.
+    pub(super) fn fold(&mut self, peers: &Peers) {
+        let excess = self.named().saturating_sub(peers.per_container());
+        let mut named: Vec<_> = self.0.iter().filter(|(peer, _)| !peer.namespace.is_empty()).collect();
+        named.sort_by_key(|(_, tally)| tally.connects + tally.accepts);
+        let folded: Vec<_> = named.into_iter().take(excess).map(|(peer, _)| Arc::clone(peer)).collect();
+        for peer in folded {
+            let tally = self.0.remove(&peer).unwrap_or_default();
+            self.0.entry(Arc::clone(peers.other())).or_default().add(&tally);
+        }
+    }
+
+    fn named(&self) -> usize {
+        self.0.keys().filter(|peer| !peer.namespace.is_empty()).count()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::peers::PeerBounds;
+
+    fn peer(namespace: &str, workload: &str) -> Arc<Peer> {
+        Arc::new(Peer { namespace: namespace.into(), workload: workload.into() })
+    }
+
+    fn connects(by_peer: &ByPeer) -> Vec<(&str, u64)> {
+        by_peer.iter().map(|(peer, tally)| (&*peer.workload, tally.connects)).collect()
+    }
+
+    #[test]
+    fn peers_beyond_the_bound_are_told_together() {
+        let peers = Peers::new(PeerBounds { addresses: 10, per_container: 2 }, &[]);
+        let mut by_peer = ByPeer::default();
+        let told =
+            [("shop", "a"), ("shop", "b"), ("shop", "c"), ("", "external"), ("shop", "a"), ("shop", "d")];
+        for (namespace, workload) in told {
+            by_peer.tally(&peer(namespace, workload), &peers).connects += 1;
+        }
+        assert_eq!(connects(&by_peer), [("external", 1), ("other", 2), ("a", 2), ("b", 1)]);
+        assert_eq!(peers.folded(), 2);
+    }
+
+    #[test]
+    fn sums_lose_nothing_and_folding_keeps_the_busiest() {
+        let peers = Peers::new(PeerBounds { addresses: 10, per_container: 2 }, &[]);
+        let mut sum = ByPeer::default();
+        for (workload, count) in [("a", 1), ("b", 3), ("c", 2)] {
+            let mut one = ByPeer::default();
+            let tally = one.tally(&peer("shop", workload), &peers);
+            tally.connects = count;
+            tally.failures.insert("refused", count);
+            sum.add(&one);
+            sum.add(&one);
+        }
+        assert_eq!(connects(&sum), [("a", 2), ("b", 6), ("c", 4)]);
+        sum.fold(&peers);
+        assert_eq!(connects(&sum), [("other", 2), ("b", 6), ("c", 4)]);
+        assert!(sum.iter().all(|(_, tally)| tally.failures["refused"] == tally.connects));
+        assert_eq!(peers.folded(), 0, "these events have been shown by their names");
+    }
+}

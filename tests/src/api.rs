@@ -1,0 +1,86 @@
+//! A Kubernetes API server with a few objects, which never change.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Read, Write},
+    net::{TcpListener, TcpStream},
+    path::PathBuf,
+    sync::Arc,
+    thread,
+};
+
+use crate::wait::unique;
+
+/// Serves on loopback, without credentials, until the process ends.
+pub struct Api {
+    kubeconfig: PathBuf,
+}
+
+/// Lists by path.
+type Lists = Arc<Vec<(String, String)>>;
+
+impl Api {
+    /// Serves one object for each path.
+    #[track_caller]
+    pub fn serve(objects: &[(&str, &str)]) -> Self {
+        let list = |item: &str| format!(r#"{{"metadata":{{"resourceVersion":"1"}},"items":[{item}]}}"#);
+        let lists: Lists =
+            Arc::new(objects.iter().map(|(path, item)| ((*path).to_owned(), list(item))).collect());
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port of loopback");
+        let address = listener.local_addr().expect("its address");
+        thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let lists = Arc::clone(&lists);
+                // An agent that is stopped hangs up.
+                thread::spawn(move || drop(answer(stream, &lists)));
+            }
+        });
+        let text = format!(
+            "apiVersion: v1\nkind: Config\ncurrent-context: here\n\
+             clusters: [{{name: c, cluster: {{server: \"http://{address}\"}}}}]\n\
+             users: [{{name: u, user: {{}}}}]\ncontexts: [{{name: here, context: {{cluster: c, user: u}}}}]\n"
+        );
+        let kubeconfig = std::env::temp_dir().join(format!("podwitness-test-{}.kubeconfig", unique()));
+        fs::write(&kubeconfig, text).expect("a file for the kubeconfig");
+        Self { kubeconfig }
+    }
+
+    /// The file that leads to the server.
+    pub fn kubeconfig(&self) -> &str {
+        self.kubeconfig.to_str().expect("a path of our own making")
+    }
+}
+
+impl Drop for Api {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.kubeconfig);
+    }
+}
+
+/// Answers one request after the other. A watch says nothing, for as long as the client listens.
+fn answer(mut stream: TcpStream, lists: &[(String, String)]) -> std::io::Result<()> {
+    let mut reader = BufReader::new(stream.try_clone()?);
+    loop {
+        let mut target = String::new();
+        let mut line = String::new();
+        while line != "\r\n" {
+            line.clear();
+            if reader.read_line(&mut line)? == 0 {
+                return Ok(());
+            }
+            if target.is_empty() {
+                target = line.split(' ').nth(1).unwrap_or_default().to_owned();
+            }
+        }
+        if target.contains("watch=1") {
+            stream.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")?;
+            return reader.read(&mut [0]).map(drop);
+        }
+        let path = target.split('?').next().unwrap_or_default();
+        let (status, body) = match lists.iter().find(|(known, _)| known == path) {
+            Some((_, list)) => ("200 OK", list.as_str()),
+            None => ("404 Not Found", "{}"),
+        };
+        write!(stream, "HTTP/1.1 {status}\r\ncontent-length: {}\r\n\r\n{body}", body.len())?;
+    }
+}
