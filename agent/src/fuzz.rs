@@ -89,5 +89,5 @@ fn filter(bytes: &[u8]) {
 fn record(bytes: &[u8]) {
     let Ok(record) = Record::decode(bytes) else { return };
     assert!(EventKind::from_number(record.header().kind) == Some(record.kind()));
-    let _ = (record.process(), record.detail("unknown", "error"), record.sensor());
+    let _ = (record.process(), record.detail("unknown", "error", None), record.sensor());
 }

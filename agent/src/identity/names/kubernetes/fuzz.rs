@@ -6,7 +6,7 @@ use super::{
     super::{NameBounds, Names},
     lines::Lines,
     mirror::Mirror,
-    object::{Event, MetaObject, PodList},
+    object::{Event, List, MetaObject, PodObject},
 };
 
 /// Longest line of a watch.
@@ -19,8 +19,8 @@ pub(crate) fn answers(bytes: &[u8]) {
     let names = Names::new(NameBounds { containers: PODS, grace: Duration::ZERO });
     let mut mirror = Mirror::new("node1".into(), PODS);
     let now = Instant::now();
-    if let Ok(list) = serde_json::from_slice::<PodList>(bytes) {
-        for pod in list.into_pods().0 {
+    if let Ok(list) = serde_json::from_slice::<List<PodObject>>(bytes) {
+        for pod in list.into_objects().0 {
             mirror.put(&pod, &names, now);
         }
     }
@@ -28,7 +28,7 @@ pub(crate) fn answers(bytes: &[u8]) {
     lines.push(bytes);
     while let Some(line) = lines.next() {
         let Ok(line) = line else { continue };
-        match Event::parse(line) {
+        match Event::<PodObject>::parse(line) {
             Ok(Event::Put(object)) => _ = mirror.put(&object, &names, now),
             Ok(Event::Gone(object)) => _ = mirror.remove(&object, &names, now),
             _ => {}

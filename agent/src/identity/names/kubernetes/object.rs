@@ -1,5 +1,5 @@
-//! The few fields that are read out of the API's objects, and what lists and watches wrap them in. Everything else is skipped while parsing, without a copy:
-//! a pod has some 15 KiB of JSON, of which a few hundred bytes are kept.
+//! The few fields that are read out of the API's objects, and what lists and watches wrap them in. Everything else is
+//! skipped while parsing, without a copy: a pod has some 15 KiB of JSON, of which a few hundred bytes are kept.
 //!
 //! Field names: <https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/pod-v1/>. Go writes an empty
 //! list as `null` or leaves it out, so nearly everything may be absent.
