@@ -16,7 +16,7 @@ pub struct Rule {
 pub enum AccessError {
     #[error(
         "not in a Kubernetes pod (KUBERNETES_SERVICE_HOST is not set) and no kubeconfig is configured: set \
-         identity.kubeconfig, or identity.kubernetes to off"
+         identity.kubeconfig, or leave identity.kubernetes at auto and peers.kubernetes at false"
     )]
     Nowhere,
     #[error(
