@@ -30,8 +30,9 @@ use crate::{
     identity::{
         Bounds, Hierarchy, Registry, Selection, Tree,
         names::{
-            NameBounds, Names,
+            NameBounds, Names, Source,
             cri::Cri,
+            docker::Docker,
             kubernetes::{self, Kubernetes},
         },
     },
@@ -220,6 +221,12 @@ fn sources(config: &Config, names: &Arc<Names>) -> Result<JoinSet<()>> {
     }
     if let Some(cri) = Cri::new(&identity.cri_socket, identity.cri_interval, Arc::clone(names)) {
         sources.spawn(cri.run());
+    }
+    let engines = [(Source::Docker, &identity.docker_socket), (Source::Podman, &identity.podman_socket)];
+    for (source, socket) in engines {
+        if let Some(engine) = Docker::new(source, socket, Arc::clone(names)) {
+            sources.spawn(engine.run());
+        }
     }
     Ok(sources)
 }

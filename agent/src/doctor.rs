@@ -12,12 +12,13 @@ use anyhow::{Result, bail};
 
 use crate::{
     app,
-    config::Config,
+    config::{Config, SocketChoice},
     identity::{
         Tree,
         names::{
-            NameBounds, Names,
+            NameBounds, Names, Source,
             cri::{Cri, CriError},
+            docker::Docker,
         },
     },
     kernel::{Btf, is_root},
@@ -81,7 +82,9 @@ fn machine(config: &Config) -> Vec<(&'static str, Verdict)> {
         ("kernel types", types()),
         ("cgroups", cgroups(config)),
         ("hooks", hooks()),
-        ("names", names(config)),
+        ("names: CRI", names_by_cri(config)),
+        ("names: docker", names_by_engine(Source::Docker, &config.identity.docker_socket)),
+        ("names: podman", names_by_engine(Source::Podman, &config.identity.podman_socket)),
     ]
 }
 
@@ -120,19 +123,47 @@ fn cgroups(config: &Config) -> Verdict {
     }
 }
 
-/// Who tells the names of containers.
-fn names(config: &Config) -> Verdict {
-    let names = Arc::new(Names::new(NameBounds { containers: 0, grace: Duration::ZERO }));
-    let Some(cri) = Cri::new(&config.identity.cri_socket, config.identity.cri_interval, names) else {
+/// For sources that are asked whether they would tell names, but not for the names.
+fn nowhere() -> Arc<Names> {
+    Arc::new(Names::new(NameBounds { containers: 0, grace: Duration::ZERO }))
+}
+
+fn wait_for<T>(answer: impl Future<Output = T>) -> Result<T, String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    Ok(runtime.map_err(|error| error.to_string())?.block_on(answer))
+}
+
+fn names_by_cri(config: &Config) -> Verdict {
+    let Some(cri) = Cri::new(&config.identity.cri_socket, config.identity.cri_interval, nowhere()) else {
         return Ok("the container runtime isn't asked: identity.cri_socket is off".into());
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    match runtime.map_err(|error| error.to_string())?.block_on(cri.probe()) {
+    match wait_for(cri.probe())? {
         Ok(who) => Ok(who),
         Err(CriError::NoSocket) => {
             Ok("no container runtime is here: containers go by what their cgroup says".into())
         }
         Err(error) => Err(format!("{:#}", anyhow::Error::new(error))),
+    }
+}
+
+fn names_by_engine(source: Source, socket: &SocketChoice) -> Verdict {
+    let name = source.name();
+    let Some(engine) = Docker::new(source, socket, nowhere()) else {
+        return Ok(format!("{name} isn't asked: identity.{name}_socket is off"));
+    };
+    let mut is_well = true;
+    let mut lines = Vec::new();
+    for (socket, answer) in wait_for(engine.probe())? {
+        let text = answer.unwrap_or_else(|error| {
+            is_well = false;
+            format!("{:#}", anyhow::Error::new(error))
+        });
+        lines.push(format!("{}: {text}", socket.display()));
+    }
+    match (lines.is_empty(), is_well) {
+        (true, _) => Ok(format!("no {name} is here")),
+        (false, true) => Ok(lines.join("; ")),
+        (false, false) => Err(lines.join("; ")),
     }
 }
 

@@ -244,6 +244,21 @@ pub const OPTIONS: &[OptionSpec] = &[
         },
     },
     OptionSpec {
+        key: "identity.docker_socket",
+        default: "auto",
+        doc: "Where Docker tells the names of containers, which is only read. `auto` takes /run/docker.sock, and \
+              docker.sock in /run/user/UID of every user who is logged in.",
+        kind: &Socket { field: |config| &mut config.identity.docker_socket },
+    },
+    OptionSpec {
+        key: "identity.podman_socket",
+        default: "auto",
+        doc: "The same for podman. `auto` takes /run/podman/podman.sock, and podman/podman.sock in /run/user/UID \
+              of every user who is logged in. Where systemd starts podman's service for whoever asks, it runs for \
+              as long as the agent listens.",
+        kind: &Socket { field: |config| &mut config.identity.podman_socket },
+    },
+    OptionSpec {
         key: "log.level",
         default: "info",
         doc: "The least severe messages that the agent writes about itself to standard error.",

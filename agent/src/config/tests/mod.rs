@@ -14,7 +14,7 @@ use super::{Config, ConfigErrors, Effective, EffectiveValue, Flags, OPTIONS, Opt
 type Loaded = Result<(Config, Effective), ConfigErrors>;
 
 /// For every option three values other than the default, in their usual notation (booleans have only two).
-const SAMPLES: [(&str, [&str; 3]); 31] = [
+const SAMPLES: [(&str, [&str; 3]); 33] = [
     ("metrics.listen", ["[::]:9481", "127.0.0.1:0", "10.0.0.1:80"]),
     ("metrics.grace", ["0s", "1h30m", "24h"]),
     ("debug.listen", ["[::1]:9482", "127.0.0.2:1", "127.0.0.1:0"]),
@@ -45,6 +45,8 @@ const SAMPLES: [(&str, [&str; 3]); 31] = [
     ("identity.node_name", ["node1", "ip-10-0-0-1.example.com", "n"]),
     ("identity.cri_socket", ["off", "/run/crio/crio.sock", "/a b"]),
     ("identity.cri_interval", ["1s", "1m", "1h"]),
+    ("identity.docker_socket", ["off", "/run/docker.sock", "/a b"]),
+    ("identity.podman_socket", ["off", "/run/podman/podman.sock", "/a b"]),
     ("log.level", ["error", "debug", "trace"]),
 ];
 

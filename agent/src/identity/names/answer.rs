@@ -58,9 +58,9 @@ impl Names {
                 let id = container.as_ref().map(|container| container.id.as_str());
                 self.in_pod(&shelves, placement, uid, id)
             }
-            Placement::Container { engine, id, .. } => match engine {
-                Engine::Docker => plain(&shelves, placement, id, Source::Docker),
-                Engine::Podman => plain(&shelves, placement, id, Source::Podman),
+            Placement::Container { engine, id, user, .. } => match engine {
+                Engine::Docker => plain(&shelves, placement, &key(id, *user), Source::Docker),
+                Engine::Podman => plain(&shelves, placement, &key(id, *user), Source::Podman),
                 Engine::Namespace(name) if of_kubernetes(name) => self.outside(&shelves, placement, id),
                 Engine::Namespace(_) | Engine::Lxc => Named::by_path(placement),
             },
@@ -153,12 +153,20 @@ fn missing(is_named: bool, owner_known: bool) -> Vec<Source> {
     }
 }
 
-fn plain(shelves: &Shelves, placement: &Placement, id: &str, source: Source) -> Named {
+/// What the containers of an engine that runs as `user` are kept by.
+pub(super) fn key(id: &str, user: Option<u32>) -> String {
+    user.map_or_else(|| id.to_owned(), |user| format!("{user}/{id}"))
+}
+
+fn plain(shelves: &Shelves, placement: &Placement, key: &str, source: Source) -> Named {
     let mut named = Named::by_path(placement);
-    let container = shelves.containers[source as usize].get(id);
+    let container = shelves.containers[source as usize].get(key);
     if let Some(container) = container {
-        named.labels.workload.clone_from(&container.name);
-        named.labels.container.clone_from(&container.name);
+        let Container { service, pod_name, name, .. } = container;
+        let workload = service.as_ref().or(pod_name.as_ref()).unwrap_or(name);
+        named.labels.workload.clone_from(workload);
+        named.labels.pod = pod_name.clone().unwrap_or_default();
+        named.labels.container = container_label(container);
     }
     named.complete = container.is_some() || !shelves.may_answer(&[source]);
     named.settled = container.is_some();

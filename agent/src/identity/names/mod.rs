@@ -7,8 +7,10 @@
 
 mod answer;
 pub mod cri;
+pub mod docker;
 mod fact;
 pub mod kubernetes;
+mod lines;
 mod shelf;
 #[cfg(test)]
 mod tests;
@@ -44,9 +46,12 @@ pub struct NameBounds {
 /// Thread-safe; questions take a shared lock only, and no lock is held beyond a call.
 #[derive(Debug)]
 pub struct Names {
+    bounds: NameBounds,
     shelves: RwLock<Shelves>,
     generation: AtomicU64,
     contradictions: AtomicU64,
+    /// Facts that a source has turned away by itself.
+    refused: AtomicU64,
     /// Facts by the place from which they were used: those of pods, then those of containers.
     used: [[AtomicU64; Source::ALL.len() + 1]; 2],
     /// The containers that wait for a name.
@@ -68,7 +73,7 @@ pub struct NameStats {
     pub pods_named: [u64; Source::ALL.len() + 1],
     pub containers_named: [u64; Source::ALL.len() + 1],
     pub contradictions: u64,
-    /// Facts turned away because a shelf was full of the living.
+    /// Facts turned away because a shelf, or what one of its sources may take of it, was full of the living.
     pub refused: u64,
     /// Facts that are held now, about the living and the dead.
     pub facts: usize,
@@ -83,9 +88,11 @@ impl Names {
             states: [SourceState::Absent; Source::ALL.len()],
         };
         Self {
+            bounds,
             shelves: RwLock::new(shelves),
             generation: AtomicU64::new(0),
             contradictions: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
             used: Default::default(),
             waiting: watch::Sender::new(Vec::new()),
         }
@@ -173,6 +180,16 @@ impl Names {
         self.waiting.subscribe()
     }
 
+    /// Most containers of a source.
+    fn room(&self) -> usize {
+        self.bounds.containers
+    }
+
+    /// A source has turned away as many facts, because they were more than it may take.
+    fn refuse(&self, facts: u64) {
+        self.refused.fetch_add(facts, Ordering::Relaxed);
+    }
+
     /// The answer has been put to use: counts where its parts came from.
     pub fn used(&self, named: &Named) {
         let place = |source: Option<Source>| source.map_or(Source::ALL.len(), |source| source as usize);
@@ -205,7 +222,7 @@ impl Names {
             pods_named,
             containers_named,
             contradictions: self.contradictions(),
-            refused: refused.sum(),
+            refused: refused.sum::<u64>() + self.refused.load(Ordering::Relaxed),
             facts: sizes.sum(),
         }
     }

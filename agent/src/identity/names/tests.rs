@@ -24,7 +24,7 @@ fn owned(uid: &str, name: &str, owner: &str) -> Pod {
 
 fn container(letter: char, uid: &str, name: &str) -> Container {
     let (pod_uid, name) = (Some(uid.into()), name.into());
-    Container { id: id(letter), pod_uid, name, is_sandbox: false, sandbox_runtime: None }
+    Container { id: id(letter), pod_uid, name, ..Container::default() }
 }
 
 fn text(labels: &Labels) -> String {

@@ -7,7 +7,6 @@ mod access;
 mod api;
 mod backoff;
 mod error;
-mod lines;
 mod lookups;
 mod mirror;
 mod object;

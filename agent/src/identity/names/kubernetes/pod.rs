@@ -30,8 +30,7 @@ pub(super) fn containers(object: &PodObject) -> Vec<Container> {
             id: id.to_owned(),
             pod_uid: Some(object.metadata.uid.clone()),
             name: name.clone(),
-            is_sandbox: false,
-            sandbox_runtime: None,
+            ..Container::default()
         })
         .collect()
 }

@@ -15,12 +15,11 @@ use http_body_util::BodyExt as _;
 use tokio::time::{sleep, timeout};
 
 use super::{
-    super::SourceState,
+    super::{SourceState, lines::Lines},
     Shared,
     api::{self, JSON, whole},
     backoff::{Backoff, random},
     error::{ApiError, Rule},
-    lines::Lines,
     mirror::Outcome,
     object::{Event, PodList, PodObject},
 };

@@ -42,7 +42,7 @@ impl Bench {
         let pod = Pod { uid: UID.into(), aliases: Vec::new(), namespace, name, workload, observe: None };
         self.names.put_pod(source, pod, self.begin);
         let (pod_uid, name) = (Some(UID.into()), "nginx".into());
-        let container = Fact { id: id(), pod_uid, name, is_sandbox: false, sandbox_runtime: None };
+        let container = Fact { id: id(), pod_uid, name, ..Fact::default() };
         self.names.put_container(source, container, self.begin);
     }
 

@@ -1,7 +1,7 @@
 //! Whatever bytes come: an event, an error, never a panic, and a mirror within its bound.
 
 use super::{
-    super::{lines::Lines, mirror::Mirror, object::Event},
+    super::{super::lines::Lines, mirror::Mirror, object::Event},
     recording::WATCH,
     *,
 };
