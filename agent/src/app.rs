@@ -113,7 +113,7 @@ async fn serve(config: &Config) -> Result<()> {
     let deliveries = Arc::new(Deliveries::default());
     let stop = Arc::new(AtomicBool::new(false));
     // Before the scan: whose names can be had by now needn't wait for them.
-    let mut sources = sources(config, &names)?;
+    let (mut sources, kubernetes) = sources(config, &names)?;
 
     let kernel_bytes = map_memory();
     let (mut running, sensors) = kernel.attach(|sensor| is_enabled(config, sensor));
@@ -156,6 +156,7 @@ async fn serve(config: &Config) -> Result<()> {
     let agent = Agent {
         ledger,
         registry,
+        kubernetes,
         hub: Arc::clone(&hub),
         kernel: kernel_stats,
         deliveries,
@@ -204,19 +205,24 @@ fn print_start(metrics: &Listener, debug: &Listener, sensors: &[(SensorId, State
     out.flush().context("cannot write to standard output")
 }
 
-/// Starts whatever can tell the names of containers.
-fn sources(config: &Config, names: &Arc<Names>) -> Result<JoinSet<()>> {
-    let mut sources = JoinSet::new();
+/// How the Kubernetes API is to be asked, if at all.
+pub fn kubernetes(config: &Config) -> kubernetes::Settings {
     let identity = &config.identity;
-    let settings = kubernetes::Settings {
+    kubernetes::Settings {
         mode: identity.kubernetes,
         kubeconfig: identity.kubeconfig.as_ref().map(Into::into),
         node_name: identity.node_name.clone(),
         pods: config.limits.containers,
-    };
+    }
+}
+
+/// Starts whatever can tell the names of containers.
+fn sources(config: &Config, names: &Arc<Names>) -> Result<(JoinSet<()>, Option<Kubernetes>)> {
+    let mut sources = JoinSet::new();
+    let identity = &config.identity;
     let kubernetes =
-        Kubernetes::new(&settings, Arc::clone(names)).context("cannot ask the Kubernetes API")?;
-    if let Some(kubernetes) = kubernetes {
+        Kubernetes::new(&kubernetes(config), Arc::clone(names)).context("cannot ask the Kubernetes API")?;
+    if let Some(kubernetes) = kubernetes.clone() {
         sources.spawn(kubernetes.run());
     }
     if let Some(cri) = Cri::new(&identity.cri_socket, identity.cri_interval, Arc::clone(names)) {
@@ -228,7 +234,7 @@ fn sources(config: &Config, names: &Arc<Names>) -> Result<JoinSet<()>> {
             sources.spawn(engine.run());
         }
     }
-    Ok(sources)
+    Ok((sources, kubernetes))
 }
 
 fn registry(config: &Config, tree: Tree, names: Arc<Names>) -> Registry {

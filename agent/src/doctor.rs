@@ -19,6 +19,7 @@ use crate::{
             NameBounds, Names, Source,
             cri::{Cri, CriError},
             docker::Docker,
+            kubernetes::Kubernetes,
         },
     },
     kernel::{Btf, is_root},
@@ -82,9 +83,10 @@ fn machine(config: &Config) -> Vec<(&'static str, Verdict)> {
         ("kernel types", types()),
         ("cgroups", cgroups(config)),
         ("hooks", hooks()),
-        ("names: CRI", names_by_cri(config)),
-        ("names: docker", names_by_engine(Source::Docker, &config.identity.docker_socket)),
-        ("names: podman", names_by_engine(Source::Podman, &config.identity.podman_socket)),
+        ("kubernetes", names_by_kubernetes(config)),
+        ("cri", names_by_cri(config)),
+        ("docker", names_by_engine(Source::Docker, &config.identity.docker_socket)),
+        ("podman", names_by_engine(Source::Podman, &config.identity.podman_socket)),
     ]
 }
 
@@ -131,6 +133,26 @@ fn nowhere() -> Arc<Names> {
 fn wait_for<T>(answer: impl Future<Output = T>) -> Result<T, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     Ok(runtime.map_err(|error| error.to_string())?.block_on(answer))
+}
+
+fn names_by_kubernetes(config: &Config) -> Verdict {
+    let source = Kubernetes::new(&app::kubernetes(config), nowhere()).map_err(|error| error.to_string())?;
+    let Some(source) = source else {
+        return Ok("the API isn't asked: identity.kubernetes is off, or this is no pod with a service \
+                   account's token"
+            .into());
+    };
+    let (pods, lacks) = wait_for(source.check())?.map_err(|error| error.to_string())?;
+    let node = source.node_name();
+    let mut text = match pods {
+        0 => format!("no pod on {node}: is identity.node_name (or NODE_NAME) what the API calls this node?"),
+        _ => format!("{pods} pods on {node}"),
+    };
+    // Names go without: workloads are told by their pods' names, and namespaces can't decline.
+    for lack in lacks {
+        text.push_str(&format!("; {lack}"));
+    }
+    Ok(text)
 }
 
 fn names_by_cri(config: &Config) -> Verdict {

@@ -90,8 +90,9 @@ pub const OPTIONS: &[OptionSpec] = &[
         key: "observe.exclude_namespaces",
         default: "none",
         doc: "Kubernetes namespaces whose pods are left alone: the kernel programs pass over them, and nothing \
-              of them is shown. A single pod says so itself with the label or annotation \
-              podwitness.dev/observe set to \"false\".",
+              of them is shown. A single pod, or a namespace for all its pods, says \
+              so itself with the label or annotation podwitness.dev/observe set to \"false\"; the pod's own \
+              word counts more.",
         kind: &Namespaces { empty: "none", field: |config| &mut config.observe.exclude_namespaces },
     },
     OptionSpec {

@@ -13,7 +13,7 @@ pub struct Named {
     pub complete: bool,
     /// Whether there is nothing to add, whatever source may come yet.
     pub settled: bool,
-    /// Whether the pod asks to be observed, or not to be.
+    /// Whether the pod, else its namespace, asks to be observed, or not to be.
     pub observe: Option<bool>,
     /// Whether it is known what the pod belongs to.
     pub owner_known: bool,
@@ -85,6 +85,7 @@ impl Names {
         }
         if let Some((_, pod)) = &pod {
             name_pod(&mut named, pod, shelves.workload(&pod.uid));
+            named.observe = pod.observe.or_else(|| shelves.namespaces.get(&pod.namespace).copied());
         }
         if let Some((_, container)) = &container {
             named.labels.container = container_label(container);
@@ -180,7 +181,6 @@ fn name_pod(named: &mut Named, pod: &Pod, workload: Option<&Workload>) {
     named.labels.pod.clone_from(&pod.name);
     kind.clone_into(&mut named.labels.workload_kind);
     name.clone_into(&mut named.labels.workload);
-    named.observe = pod.observe;
 }
 
 /// A sandbox that only waits has no name. One that holds the containers themselves says so; a container can't

@@ -16,6 +16,7 @@ mod shelf;
 mod tests;
 
 use std::{
+    collections::HashMap,
     sync::{
         PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
         atomic::{AtomicU64, Ordering},
@@ -50,8 +51,13 @@ pub struct Names {
     shelves: RwLock<Shelves>,
     generation: AtomicU64,
     contradictions: AtomicU64,
+    /// Changes of what pods and namespaces say about being observed.
+    choices: AtomicU64,
     /// Facts that a source has turned away by itself.
     refused: AtomicU64,
+    /// By source: what failed, and what could not be read.
+    failures: [AtomicU64; Source::ALL.len()],
+    garbled: [AtomicU64; Source::ALL.len()],
     /// Facts by the place from which they were used: those of pods, then those of containers.
     used: [[AtomicU64; Source::ALL.len() + 1]; 2],
     /// The containers that wait for a name.
@@ -62,6 +68,8 @@ pub struct Names {
 struct Shelves {
     pods: [Shelf<Pod>; Source::ALL.len()],
     containers: [Shelf<Container>; Source::ALL.len()],
+    /// What Kubernetes' namespaces say for all their pods, where they say something.
+    namespaces: HashMap<String, bool>,
     states: [SourceState; Source::ALL.len()],
 }
 
@@ -85,6 +93,7 @@ impl Names {
         let shelves = Shelves {
             pods: std::array::from_fn(|_| Shelf::new(bounds)),
             containers: std::array::from_fn(|_| Shelf::new(bounds)),
+            namespaces: HashMap::new(),
             states: [SourceState::Absent; Source::ALL.len()],
         };
         Self {
@@ -92,7 +101,10 @@ impl Names {
             shelves: RwLock::new(shelves),
             generation: AtomicU64::new(0),
             contradictions: AtomicU64::new(0),
+            choices: AtomicU64::new(0),
             refused: AtomicU64::new(0),
+            failures: Default::default(),
+            garbled: Default::default(),
             used: Default::default(),
             waiting: watch::Sender::new(Vec::new()),
         }
@@ -101,9 +113,44 @@ impl Names {
     /// A pod is there, or has changed.
     pub fn put_pod(&self, source: Source, pod: Pod, now: Instant) {
         let mut shelves = self.write();
+        let is_other_choice =
+            shelves.pods[source as usize].get(&pod.uid).is_some_and(|known| known.observe != pod.observe);
         if shelves.pods[source as usize].put(pod, now) {
             self.changed(&mut shelves, source);
+            self.choices.fetch_add(u64::from(is_other_choice), Ordering::Release);
         }
+    }
+
+    /// Whether a namespace wants its pods to be observed, where they don't say so themselves. None if it is gone, or
+    /// says nothing.
+    pub fn set_namespace(&self, name: String, observe: Option<bool>) {
+        let mut shelves = self.write();
+        let before = match observe {
+            Some(_) if shelves.namespaces.len() >= self.room() && !shelves.namespaces.contains_key(&name) => {
+                return self.refuse(1);
+            }
+            Some(observe) => shelves.namespaces.insert(name, observe),
+            None => shelves.namespaces.remove(&name),
+        };
+        self.choices.fetch_add(u64::from(before != observe), Ordering::Release);
+    }
+
+    /// The same for all of them, after a list.
+    pub fn replace_namespaces(&self, mut choices: HashMap<String, bool>) {
+        while choices.len() > self.room() {
+            let surplus = choices.keys().next().cloned().unwrap_or_default();
+            choices.remove(&surplus);
+            self.refuse(1);
+        }
+        let mut shelves = self.write();
+        if std::mem::replace(&mut shelves.namespaces, choices) != shelves.namespaces {
+            self.choices.fetch_add(1, Ordering::Release);
+        }
+    }
+
+    /// Changes whenever a container that is named may have to be observed, or left alone, from now on.
+    pub fn choices(&self) -> u64 {
+        self.choices.load(Ordering::Acquire)
     }
 
     /// A pod is gone: by its uid, not by an alias.
@@ -127,6 +174,10 @@ impl Names {
     /// All that the source knows, after a list: what isn't in it is gone.
     pub fn replace(&self, source: Source, pods: Vec<Pod>, containers: Vec<Container>, now: Instant) {
         let mut shelves = self.write();
+        let is_other_choice = pods.iter().any(|pod| {
+            shelves.pods[source as usize].get(&pod.uid).is_some_and(|known| known.observe != pod.observe)
+        });
+        self.choices.fetch_add(u64::from(is_other_choice), Ordering::Release);
         let changed = shelves.pods[source as usize].replace(pods, now);
         if shelves.containers[source as usize].replace(containers, now) || changed {
             self.changed(&mut shelves, source);
@@ -178,6 +229,26 @@ impl Names {
     /// of what is new does it then.
     pub fn wanted(&self) -> watch::Receiver<Vec<String>> {
         self.waiting.subscribe()
+    }
+
+    /// A session with the source, a list or a watch has failed.
+    fn failed(&self, source: Source) {
+        self.failures[source as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often that was.
+    pub fn failures(&self, source: Source) -> u64 {
+        self.failures[source as usize].load(Ordering::Relaxed)
+    }
+
+    /// Something of what the source said could not be read.
+    fn garbled(&self, source: Source, count: u64) {
+        self.garbled[source as usize].fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// How much that was.
+    pub fn garbled_by(&self, source: Source) -> u64 {
+        self.garbled[source as usize].load(Ordering::Relaxed)
     }
 
     /// Most containers of a source.

@@ -130,6 +130,9 @@ impl Docker {
             self.report(&socket, (!is_others).then_some(SourceState::Failed));
             // Each reason once, however often it is tried.
             let text = format!("{:#}", anyhow::Error::new(error));
+            if !is_others {
+                self.names.failed(self.source);
+            }
             if !is_others && text != told {
                 let (source, socket) = (self.source.name(), socket.display());
                 tracing::warn!("no names from {source} at {socket}: {text}; it is tried again");

@@ -137,7 +137,10 @@ impl<'a> Session<'a> {
                 Some(Change::Renamed(id)) => asked.push(id),
                 Some(Change::Gone(id)) => self.forget(&key(&id, user)),
                 Some(Change::Other) => {}
-                None => is_garbled = true,
+                None => {
+                    self.names.garbled(self.source, 1);
+                    is_garbled = true;
+                }
             }
         }
         // Whatever it was, a list has it.
@@ -162,12 +165,14 @@ impl<'a> Session<'a> {
         let listed: Vec<Lenient> = self.client.ask("containers", path).await?;
         let mut facts = Vec::new();
         for listed in listed {
-            if let Lenient::Listed(listed) = listed {
-                if !listed.pod.is_empty() && self.pods.len() < self.room {
-                    self.pods.insert(listed.pod.clone(), listed.pod_name.clone());
-                }
-                facts.extend(listed.fact(self.client.user()));
+            let Lenient::Listed(listed) = listed else {
+                self.names.garbled(self.source, 1);
+                continue;
+            };
+            if !listed.pod.is_empty() && self.pods.len() < self.room {
+                self.pods.insert(listed.pod.clone(), listed.pod_name.clone());
             }
+            facts.extend(listed.fact(self.client.user()));
         }
         Ok(facts)
     }

@@ -4,38 +4,42 @@
 //! Field names: <https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/pod-v1/>. Go writes an empty
 //! list as `null` or leaves it out, so nearly everything may be absent.
 
-use serde::{Deserialize, de::IgnoredAny};
+use serde::{
+    Deserialize,
+    de::{DeserializeOwned, IgnoredAny},
+};
 
 /// A page of a list.
 #[derive(Debug, Deserialize)]
-pub(super) struct PodList {
+#[serde(bound = "T: Deserialize<'de>")]
+pub(super) struct List<T> {
     #[serde(default)]
     pub metadata: ListMeta,
     #[serde(default)]
-    items: Option<Vec<Lenient>>,
+    pub items: Option<Vec<Lenient<T>>>,
 }
 
 /// One strange object must not hide all others.
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
-enum Lenient {
-    Pod(Box<PodObject>),
+pub(super) enum Lenient<T> {
+    Known(Box<T>),
     Strange(IgnoredAny),
 }
 
-impl PodList {
-    /// The pods, and how many items were none.
-    pub(super) fn into_pods(self) -> (Vec<PodObject>, usize) {
+impl<T> List<T> {
+    /// The objects, and how many items were none.
+    pub(super) fn into_objects(self) -> (Vec<T>, usize) {
         let mut strange = 0;
         let items = self.items.unwrap_or_default();
-        let pods = items.into_iter().filter_map(|item| match item {
-            Lenient::Pod(pod) => Some(*pod),
+        let objects = items.into_iter().filter_map(|item| match item {
+            Lenient::Known(object) => Some(*object),
             Lenient::Strange(_) => {
                 strange += 1;
                 None
             }
         });
-        (pods.collect(), strange)
+        (objects.collect(), strange)
     }
 }
 
@@ -60,8 +64,8 @@ pub(super) struct PodObject {
 
 /// A `PartialObjectMetadata`, or any object of which only that matters.
 #[derive(Debug, Deserialize)]
-pub(super) struct MetaObject {
-    pub metadata: Meta,
+pub(super) struct MetaOnly<M> {
+    pub metadata: M,
 }
 
 #[derive(Debug, Deserialize)]
@@ -181,11 +185,11 @@ impl ContainerStatus {
 
 /// One line of a watch.
 #[derive(Debug)]
-pub(super) enum Event {
-    /// The pod is there, or has changed.
-    Put(Box<PodObject>),
-    /// The pod is gone.
-    Gone(Box<PodObject>),
+pub(super) enum Event<T> {
+    /// The object is there, or has changed.
+    Put(Box<T>),
+    /// The object is gone.
+    Gone(Box<T>),
     /// Nothing happened up to this version.
     Bookmark { version: String },
     /// The server ends the watch, with an HTTP status.
@@ -194,7 +198,7 @@ pub(super) enum Event {
     Other,
 }
 
-impl Event {
+impl<T: DeserializeOwned> Event<T> {
     /// Reads a line without its end.
     pub(super) fn parse(line: &[u8]) -> Result<Self, serde_json::Error> {
         #[derive(Deserialize)]

@@ -21,7 +21,7 @@ use super::{
     backoff::{Backoff, random},
     error::{ApiError, Rule},
     mirror::Outcome,
-    object::{Event, PodList, PodObject},
+    object::{Event, List, PodObject},
 };
 
 const LIST: Rule = Rule { group: "", resource: "pods", verb: "list" };
@@ -70,6 +70,7 @@ pub(super) async fn run(shared: &Shared) -> Infallible {
             }
             Err(error) => {
                 if matches!(error, ApiError::Expired) {
+                    shared.figures.expired.fetch_add(1, Relaxed);
                     since = Since::Now;
                 }
                 fails(shared, &error, &mut backoff).await;
@@ -78,9 +79,12 @@ pub(super) async fn run(shared: &Shared) -> Infallible {
     }
 }
 
-/// One list from the server's cache, for a look at whether that works.
+/// A list from the server's cache and the beginning of a watch, for a look at whether that works.
 pub(super) async fn check(shared: &Shared) -> Result<(), ApiError> {
-    list(shared, &Since::Any).await.map(drop)
+    let version = list(shared, &Since::Any).await?;
+    let path =
+        format!("/api/v1/pods?{}&watch=1&resourceVersion={version}&timeoutSeconds=1", shared.selector());
+    shared.api.open(&path, JSON, WATCH).await.map(drop)
 }
 
 /// Returns the version of the list.
@@ -90,12 +94,12 @@ async fn list(shared: &Shared, since: &Since) -> Result<String, ApiError> {
     loop {
         let path = format!("/api/v1/pods?{}&limit={PAGE}{rest}", shared.selector());
         let page = shared.api.get(&path, JSON, LIST, LARGEST_PAGE).await?;
-        let page: PodList =
+        let page: List<PodObject> =
             serde_json::from_slice(&page).map_err(|error| ApiError::Garbage(error.to_string()))?;
         let version = page.metadata.resource_version.clone();
         let more = page.metadata.more.clone().filter(|more| !more.is_empty());
-        let (pods, strange) = page.into_pods();
-        shared.figures.garbage.fetch_add(strange as u64, Relaxed);
+        let (pods, strange) = page.into_objects();
+        shared.garbled(strange as u64);
         objects.extend(pods);
         match more {
             Some(token) if objects.len() < shared.limit => rest = format!("&continue={}", escaped(&token)),
@@ -105,6 +109,8 @@ async fn list(shared: &Shared, since: &Since) -> Result<String, ApiError> {
                 }
                 let refused = shared.mirror().replace(objects, &shared.names, Instant::now());
                 shared.figures.refused.fetch_add(refused as u64, Relaxed);
+                shared.figures.applied.fetch_add(shared.mirror().len() as u64, Relaxed);
+                shared.hears();
                 if shared.figures.lists.fetch_add(1, Relaxed) == 0 && shared.mirror().len() == 0 {
                     // The agent's own pod should be among them.
                     tracing::warn!(
@@ -146,6 +152,7 @@ async fn watch_from(shared: &Shared, mut version: String, backoff: &mut Backoff)
         let is_lost = matches!(error, ApiError::Expired) || is_garbage && stumbled || failures >= TRIES;
         stumbled |= is_garbage;
         if matches!(error, ApiError::Expired) {
+            shared.figures.expired.fetch_add(1, Relaxed);
             // Nothing has failed; but a server may say so every time.
             sleep(backoff.next(None)).await;
         } else {
@@ -162,7 +169,7 @@ async fn watch(shared: &Shared, version: &mut String) -> Result<(), ApiError> {
     let path = format!(
         "/api/v1/pods?{}&watch=1&allowWatchBookmarks=true&resourceVersion={version}&timeoutSeconds={}",
         shared.selector(),
-        shared.pace.watch.mul_f64(0.5 + random() / 2.0).as_secs().max(1)
+        shared.pace.watch_seconds()
     );
     let mut body = shared.api.open(&path, JSON, WATCH).await?;
     shared.figures.watches.fetch_add(1, Relaxed);
@@ -177,16 +184,14 @@ async fn watch(shared: &Shared, version: &mut String) -> Result<(), ApiError> {
                 Ok(line) => Event::parse(line).map_err(|error| ApiError::Garbage(error.to_string())),
                 Err(_) => Err(ApiError::TooLarge(LONGEST_LINE)),
             };
-            let event = event.inspect_err(|_| {
-                shared.figures.garbage.fetch_add(1, Relaxed);
-            })?;
-            apply(shared, event, version)?;
+            shared.hears();
+            apply(shared, event.inspect_err(|_| shared.garbled(1))?, version)?;
         }
     }
     Ok(())
 }
 
-fn apply(shared: &Shared, event: Event, version: &mut String) -> Result<(), ApiError> {
+fn apply(shared: &Shared, event: Event<PodObject>, version: &mut String) -> Result<(), ApiError> {
     let now = Instant::now();
     let figures = &shared.figures;
     let (outcome, object) = match &event {
@@ -201,13 +206,16 @@ fn apply(shared: &Shared, event: Event, version: &mut String) -> Result<(), ApiE
             return Err(api::refusal(status, message, None, WATCH));
         }
         Event::Other => {
-            figures.garbage.fetch_add(1, Relaxed);
+            shared.garbled(1);
             return Ok(());
         }
     };
     figures.events.fetch_add(1, Relaxed);
     match outcome {
-        Outcome::Applied => shared.wanted.notify_one(),
+        Outcome::Applied => {
+            figures.applied.fetch_add(1, Relaxed);
+            shared.wanted.notify_one();
+        }
         Outcome::Stale | Outcome::Foreign => _ = figures.stale.fetch_add(1, Relaxed),
         Outcome::Refused => _ = figures.refused.fetch_add(1, Relaxed),
     }
@@ -216,7 +224,7 @@ fn apply(shared: &Shared, event: Event, version: &mut String) -> Result<(), ApiE
 }
 
 /// Never back: an event that comes late would bring all later ones again.
-fn advance(version: &mut String, at: &str) {
+pub(super) fn advance(version: &mut String, at: &str) {
     let is_older =
         matches!((at.parse::<u64>(), version.parse::<u64>()), (Ok(at), Ok(version)) if at < version);
     if is_version(at) && !is_older {
@@ -225,12 +233,12 @@ fn advance(version: &mut String, at: &str) {
 }
 
 /// Versions go into a query. They are numbers; others that need no escape are let through.
-fn is_version(text: &str) -> bool {
+pub(super) fn is_version(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'))
 }
 
 /// Percent-encoded.
-fn escaped(text: &str) -> String {
+pub(super) fn escaped(text: &str) -> String {
     use std::fmt::Write as _;
     text.bytes().fold(String::new(), |mut out, byte| {
         if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_') {
@@ -279,6 +287,11 @@ impl Default for Pace {
 }
 
 impl Pace {
+    /// How long the next watch may last: not the same for all agents.
+    pub(super) fn watch_seconds(&self) -> u64 {
+        self.watch.mul_f64(0.5 + random() / 2.0).as_secs().max(1)
+    }
+
     pub(super) fn backoff(&self) -> Backoff {
         Backoff::new(self.shortest_wait, self.longest_wait)
     }

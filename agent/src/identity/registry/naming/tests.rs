@@ -148,6 +148,24 @@ fn better_names_come_with_a_source_and_worse_ones_never() {
 }
 
 #[test]
+fn a_container_that_is_named_may_still_decline() {
+    let bench = Bench::new("naming-declines", BOUNDS);
+    bench.put(Source::Cri, None);
+    bench.born();
+    let declines = || {
+        bench.registry.choose();
+        bench.registry.list()[0].container.declines()
+    };
+    assert!(!declines());
+    bench.names.set_namespace("other".into(), Some(false));
+    assert!(!declines());
+    bench.names.set_namespace("shop".into(), Some(false));
+    assert!(declines());
+    bench.names.set_namespace("shop".into(), None);
+    assert!(!declines());
+}
+
+#[test]
 fn sources_are_asked_again_but_less_and_less_often() {
     let bench = Bench::new("naming-again", BOUNDS);
     bench.names.set_state(Source::Cri, SourceState::Connected);

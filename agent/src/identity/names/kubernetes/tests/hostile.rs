@@ -1,7 +1,11 @@
 //! Whatever bytes come: an event, an error, never a panic, and a mirror within its bound.
 
 use super::{
-    super::{super::lines::Lines, mirror::Mirror, object::Event},
+    super::{
+        super::lines::Lines,
+        mirror::Mirror,
+        object::{Event, PodObject},
+    },
     recording::WATCH,
     *,
 };
@@ -78,7 +82,7 @@ fn pieces_of_any_size() {
             lines.push(piece);
             while let Some(line) = lines.next() {
                 match line {
-                    Ok(line) => whole += usize::from(Event::parse(line).is_ok()),
+                    Ok(line) => whole += usize::from(Event::<PodObject>::parse(line).is_ok()),
                     Err(_) => long += 1,
                 }
             }

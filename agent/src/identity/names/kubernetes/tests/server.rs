@@ -7,7 +7,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::watch,
@@ -46,6 +46,10 @@ pub(super) struct World {
     pub list_faults: VecDeque<Fault>,
     pub watch_faults: VecDeque<Fault>,
     pub owner_faults: VecDeque<Fault>,
+    pub namespace_faults: VecDeque<Fault>,
+    /// As listed, and what a watch tells after it.
+    pub namespaces: Vec<Value>,
+    pub namespace_events: Vec<Value>,
     /// The only one that is accepted.
     pub token: Option<String>,
     /// Watches from an earlier one are cut.
@@ -93,6 +97,12 @@ impl Server {
     /// Lets time go on to the version.
     pub(super) fn advance(&self, at: u64) {
         self.world().at = at;
+        self.moved.send_replace(());
+    }
+
+    /// Something happens to a namespace.
+    pub(super) fn tell(&self, kind: &str, namespace: Value) {
+        self.world().namespace_events.push(json!({"type": kind, "object": namespace}));
         self.moved.send_replace(());
     }
 
@@ -150,6 +160,9 @@ async fn answer(
     seen: watch::Receiver<()>,
 ) -> io::Result<()> {
     let target = request.split(' ').nth(1).unwrap_or_default().to_owned();
+    if target.starts_with("/api/v1/namespaces?") {
+        return namespaces_answer(stream, request, &target, world, seen).await;
+    }
     let is_watch = target.contains("watch=1");
     let is_list = target.starts_with("/api/v1/pods?") && !is_watch;
     let (fault, refused) = {
@@ -237,6 +250,47 @@ async fn watch_answer(
             told += 1;
         }
         from = from.max(at);
+        if seen.changed().await.is_err() || lock(world).epoch != epoch {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+    }
+}
+
+async fn namespaces_answer(
+    stream: &mut TcpStream,
+    request: &str,
+    target: &str,
+    world: &Mutex<World>,
+    mut seen: watch::Receiver<()>,
+) -> io::Result<()> {
+    let fault = {
+        let mut world = lock(world);
+        world.requests.push(request.to_owned());
+        world.namespace_faults.pop_front()
+    };
+    let mut told = match fault {
+        Some(Fault::Status(code, headers)) => return status(stream, code, headers).await,
+        Some(Fault::Stall(_)) => return std::future::pending().await,
+        Some(Fault::Bytes(_, bytes)) => return whole(stream, 200, "", bytes).await,
+        _ => parameter(target, "resourceVersion").unwrap().parse().unwrap(),
+    };
+    if !target.contains("watch=1") {
+        let text = {
+            let world = lock(world);
+            let version = world.namespace_events.len();
+            json!({"metadata": {"resourceVersion": version.to_string()}, "items": world.namespaces})
+                .to_string()
+        };
+        return whole(stream, 200, "", text.as_bytes()).await;
+    }
+    write(stream, b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n").await?;
+    let epoch = lock(world).epoch;
+    loop {
+        let news: Vec<Value> = lock(world).namespace_events.iter().skip(told).cloned().collect();
+        told += news.len();
+        for event in news {
+            chunk(stream, format!("{event}\n").as_bytes()).await?;
+        }
         if seen.changed().await.is_err() || lock(world).epoch != epoch {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
