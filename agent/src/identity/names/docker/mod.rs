@@ -68,7 +68,7 @@ impl Docker {
         };
         let states = Mutex::default();
         let docker = Self { source, socket, patience: PATIENCE, retry: RETRY, look: LOOK, names, states };
-        for socket in docker.candidates() {
+        for socket in docker.candidates().into_iter().take(SOCKETS_MAX) {
             docker.report(&socket, Some(SourceState::Connecting));
         }
         Some(docker)
@@ -79,10 +79,18 @@ impl Docker {
         let docker = Arc::new(self);
         let mut tasks = JoinSet::new();
         let mut served = HashSet::new();
+        let mut is_told = false;
         loop {
             for socket in docker.candidates() {
-                if served.len() < SOCKETS_MAX && served.insert(socket.clone()) {
+                if served.contains(&socket) {
+                    continue;
+                }
+                if served.len() < SOCKETS_MAX {
+                    served.insert(socket.clone());
                     tasks.spawn(Arc::clone(&docker).serve(socket));
+                } else if !std::mem::replace(&mut is_told, true) {
+                    let socket = socket.display();
+                    tracing::warn!(%socket, "there are more than {SOCKETS_MAX} sockets: some are not asked for names");
                 }
             }
             tokio::select! {
