@@ -195,7 +195,7 @@ fn container_label(container: &Container) -> String {
 
 /// Whether the containers of this containerd namespace, or with this prefix, are the kubelet's.
 fn of_kubernetes(namespace: &str) -> bool {
-    matches!(namespace, "k8s.io" | "cri-containerd" | "containerd" | "crio" | "kata")
+    matches!(namespace, "k8s.io" | "cri-containerd" | "containerd" | "crio" | "kata" | "kata_overhead")
 }
 
 /// How many of the facts that the source has just brought are at odds with another source's.
