@@ -31,8 +31,9 @@ use crate::{
     identity::{
         Bounds, Hierarchy, Registry, Selection, Tree,
         names::{
-            NameBounds, Names,
+            NameBounds, Names, Source,
             cri::Cri,
+            docker::Docker,
             kubernetes::{self, Kubernetes, cluster::Cluster},
         },
         peers::{PeerBounds, Peers, keep_own},
@@ -121,7 +122,7 @@ async fn serve(config: &Config) -> Result<()> {
     let deliveries = Arc::new(Deliveries::default());
     let stop = Arc::new(AtomicBool::new(false));
     // Before the scan: whose names can be had by now needn't wait for them.
-    let mut sources = sources(config, &names)?;
+    let (mut sources, kubernetes) = sources(config, &names)?;
     sources.spawn(keep_own(Arc::clone(&peers), config.identity.scan_interval));
     let cluster = cluster(config, &peers)?;
     if let Some(cluster) = cluster.clone() {
@@ -169,6 +170,7 @@ async fn serve(config: &Config) -> Result<()> {
     let agent = Agent {
         ledger,
         registry,
+        kubernetes,
         hub: Arc::clone(&hub),
         kernel: kernel_stats,
         deliveries,
@@ -219,25 +221,36 @@ fn print_start(metrics: &Listener, debug: &Listener, sensors: &[(SensorId, State
     out.flush().context("cannot write to standard output")
 }
 
-/// Starts whatever can tell the names of containers.
-fn sources(config: &Config, names: &Arc<Names>) -> Result<JoinSet<()>> {
-    let mut sources = JoinSet::new();
+/// How the Kubernetes API is to be asked, if at all.
+pub fn kubernetes(config: &Config) -> kubernetes::Settings {
     let identity = &config.identity;
-    let settings = kubernetes::Settings {
+    kubernetes::Settings {
         mode: identity.kubernetes,
         kubeconfig: identity.kubeconfig.as_ref().map(Into::into),
         node_name: identity.node_name.clone(),
         pods: config.limits.containers,
-    };
+    }
+}
+
+/// Starts whatever can tell the names of containers.
+fn sources(config: &Config, names: &Arc<Names>) -> Result<(JoinSet<()>, Option<Kubernetes>)> {
+    let mut sources = JoinSet::new();
+    let identity = &config.identity;
     let kubernetes =
-        Kubernetes::new(&settings, Arc::clone(names)).context("cannot ask the Kubernetes API")?;
-    if let Some(kubernetes) = kubernetes {
+        Kubernetes::new(&kubernetes(config), Arc::clone(names)).context("cannot ask the Kubernetes API")?;
+    if let Some(kubernetes) = kubernetes.clone() {
         sources.spawn(kubernetes.run());
     }
     if let Some(cri) = Cri::new(&identity.cri_socket, identity.cri_interval, Arc::clone(names)) {
         sources.spawn(cri.run());
     }
-    Ok(sources)
+    let engines = [(Source::Docker, &identity.docker_socket), (Source::Podman, &identity.podman_socket)];
+    for (source, socket) in engines {
+        if let Some(engine) = Docker::new(source, socket, Arc::clone(names)) {
+            sources.spawn(engine.run());
+        }
+    }
+    Ok((sources, kubernetes))
 }
 
 /// What tells the addresses of the whole cluster, if that is wanted.

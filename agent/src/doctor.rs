@@ -12,12 +12,14 @@ use anyhow::{Result, bail};
 
 use crate::{
     app,
-    config::Config,
+    config::{Config, SocketChoice},
     identity::{
         Tree,
         names::{
-            NameBounds, Names,
+            NameBounds, Names, Source,
             cri::{Cri, CriError},
+            docker::Docker,
+            kubernetes::Kubernetes,
         },
         peers::{PeerBounds, Peers},
     },
@@ -82,7 +84,10 @@ fn machine(config: &Config) -> Vec<(&'static str, Verdict)> {
         ("kernel types", types()),
         ("cgroups", cgroups(config)),
         ("hooks", hooks()),
-        ("names", names(config)),
+        ("kubernetes", names_by_kubernetes(config)),
+        ("cri", names_by_cri(config)),
+        ("docker", names_by_engine(Source::Docker, &config.identity.docker_socket)),
+        ("podman", names_by_engine(Source::Podman, &config.identity.podman_socket)),
         ("peers", peers(config)),
     ]
 }
@@ -122,19 +127,67 @@ fn cgroups(config: &Config) -> Verdict {
     }
 }
 
-/// Who tells the names of containers.
-fn names(config: &Config) -> Verdict {
-    let names = Arc::new(Names::new(NameBounds { containers: 0, grace: Duration::ZERO }));
-    let Some(cri) = Cri::new(&config.identity.cri_socket, config.identity.cri_interval, names) else {
+/// For sources that are asked whether they would tell names, but not for the names.
+fn nowhere() -> Arc<Names> {
+    Arc::new(Names::new(NameBounds { containers: 0, grace: Duration::ZERO }))
+}
+
+fn wait_for<T>(answer: impl Future<Output = T>) -> Result<T, String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    Ok(runtime.map_err(|error| error.to_string())?.block_on(answer))
+}
+
+fn names_by_kubernetes(config: &Config) -> Verdict {
+    let source = Kubernetes::new(&app::kubernetes(config), nowhere()).map_err(|error| error.to_string())?;
+    let Some(source) = source else {
+        return Ok("the API isn't asked: identity.kubernetes is off, or this is no pod with a service \
+                   account's token"
+            .into());
+    };
+    let (pods, lacks) = wait_for(source.check())?.map_err(|error| error.to_string())?;
+    let node = source.node_name();
+    let mut text = match pods {
+        0 => format!("no pod on {node}: is identity.node_name (or NODE_NAME) what the API calls this node?"),
+        _ => format!("{pods} pods on {node}"),
+    };
+    // Names go without: workloads are told by their pods' names, and namespaces can't decline.
+    for lack in lacks {
+        text.push_str(&format!("; {lack}"));
+    }
+    Ok(text)
+}
+
+fn names_by_cri(config: &Config) -> Verdict {
+    let Some(cri) = Cri::new(&config.identity.cri_socket, config.identity.cri_interval, nowhere()) else {
         return Ok("the container runtime isn't asked: identity.cri_socket is off".into());
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    match runtime.map_err(|error| error.to_string())?.block_on(cri.probe()) {
+    match wait_for(cri.probe())? {
         Ok(who) => Ok(who),
         Err(CriError::NoSocket) => {
             Ok("no container runtime is here: containers go by what their cgroup says".into())
         }
         Err(error) => Err(format!("{:#}", anyhow::Error::new(error))),
+    }
+}
+
+fn names_by_engine(source: Source, socket: &SocketChoice) -> Verdict {
+    let name = source.name();
+    let Some(engine) = Docker::new(source, socket, nowhere()) else {
+        return Ok(format!("{name} isn't asked: identity.{name}_socket is off"));
+    };
+    let mut is_well = true;
+    let mut lines = Vec::new();
+    for (socket, answer) in wait_for(engine.probe())? {
+        let text = answer.unwrap_or_else(|error| {
+            is_well = false;
+            format!("{:#}", anyhow::Error::new(error))
+        });
+        lines.push(format!("{}: {text}", socket.display()));
+    }
+    match (lines.is_empty(), is_well) {
+        (true, _) => Ok(format!("no {name} is here")),
+        (false, true) => Ok(lines.join("; ")),
+        (false, false) => Err(lines.join("; ")),
     }
 }
 
@@ -146,9 +199,7 @@ fn peers(config: &Config) -> Verdict {
     let Some(cluster) = cluster else {
         return Ok("the cluster isn't asked for its addresses: peers.kubernetes is false".into());
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let asked = runtime.map_err(|error| error.to_string())?.block_on(cluster.check());
-    match (asked, peers.refused()) {
+    match (wait_for(cluster.check())?, peers.refused()) {
         (Err(error), _) => Err(format!("{:#}", anyhow::Error::new(error))),
         (Ok(()), 0) => Ok(format!("{} addresses of the cluster have names", peers.addresses())),
         (Ok(()), more) => {

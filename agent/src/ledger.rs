@@ -203,6 +203,7 @@ impl Ledger {
 
     /// Takes back the slots of the dead and closes the accounts of the forgotten. Call it every second or so.
     pub fn tidy(&mut self, now: Instant) {
+        self.registry.choose();
         let listed = self.registry.list();
         let dead: HashSet<u64> =
             listed.iter().filter(|listed| !listed.alive).map(|listed| listed.container.cgroup_id).collect();

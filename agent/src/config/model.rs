@@ -154,12 +154,16 @@ pub struct IdentityConfig {
     pub cri_socket: SocketChoice,
     /// Time between two lists of the container runtime.
     pub cri_interval: Duration,
+    /// Docker's socket.
+    pub docker_socket: SocketChoice,
+    /// podman's socket.
+    pub podman_socket: SocketChoice,
 }
 
 /// Which socket a source of names uses.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum SocketChoice {
-    /// The first of the usual ones that answers.
+    /// Whatever answers at the usual places.
     #[default]
     Auto,
     /// None: the source is not used.
@@ -215,6 +219,8 @@ impl Config {
                 node_name: None,
                 cri_socket: SocketChoice::Auto,
                 cri_interval: Duration::ZERO,
+                docker_socket: SocketChoice::Auto,
+                podman_socket: SocketChoice::Auto,
             },
             peers: PeersConfig::default(),
             log: LogConfig { level: Level::INFO },

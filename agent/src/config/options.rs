@@ -101,8 +101,9 @@ pub const OPTIONS: &[OptionSpec] = &[
         key: "observe.exclude_namespaces",
         default: "none",
         doc: "Kubernetes namespaces whose pods are left alone: the kernel programs pass over them, and nothing \
-              of them is shown. A single pod says so itself with the label or annotation \
-              podwitness.dev/observe set to \"false\".",
+              of them is shown. A single pod, or a namespace for all its pods, says \
+              so itself with the label or annotation podwitness.dev/observe set to \"false\"; the pod's own \
+              word counts more.",
         kind: &Namespaces { empty: "none", field: |config| &mut config.observe.exclude_namespaces },
     },
     OptionSpec {
@@ -266,6 +267,21 @@ pub const OPTIONS: &[OptionSpec] = &[
             max: Duration::from_secs(3600),
             field: |config| &mut config.identity.cri_interval,
         },
+    },
+    OptionSpec {
+        key: "identity.docker_socket",
+        default: "auto",
+        doc: "Where Docker tells the names of containers, which is only read. `auto` takes /run/docker.sock, and \
+              docker.sock in /run/user/UID of every user who is logged in.",
+        kind: &Socket { field: |config| &mut config.identity.docker_socket },
+    },
+    OptionSpec {
+        key: "identity.podman_socket",
+        default: "auto",
+        doc: "The same for podman. `auto` takes /run/podman/podman.sock, and podman/podman.sock in /run/user/UID \
+              of every user who is logged in. Where systemd starts podman's service for whoever asks, it runs for \
+              as long as the agent listens.",
+        kind: &Socket { field: |config| &mut config.identity.podman_socket },
     },
     OptionSpec {
         key: "peers.kubernetes",

@@ -4,7 +4,7 @@
 //! cgroup v2 (and, on hybrid nodes, in the v2 hierarchy's mirror of v1); where several containers are nested,
 //! the innermost that is recognized wins, and what is inside of a container belongs to it.
 
-mod fold;
+pub(super) mod fold;
 mod form;
 mod scope;
 #[cfg(test)]
@@ -33,6 +33,8 @@ pub enum Placement {
         engine: Engine,
         /// The engine's id; for LXC the container's name.
         id: String,
+        /// The user whose engine made it, unless that is root: podman and Docker run without root, too.
+        user: Option<u32>,
         /// Depth of the container's cgroup.
         depth: u32,
     },
@@ -159,7 +161,7 @@ fn container(above: &[&str], part: &str, depth: u32) -> Option<Placement> {
     let parent = above.last().copied();
     if let Some(name) = form::lxc(parent, part) {
         let id = fold::text(name, fold::NAME_MAX - "/lxc/".len());
-        return Some(Placement::Container { engine: Engine::Lxc, id, depth });
+        return Some(Placement::Container { engine: Engine::Lxc, id, user: None, depth });
     }
     let (prefix, id) = form::container(part)?;
     let engine = match (prefix, parent) {
@@ -173,7 +175,8 @@ fn container(above: &[&str], part: &str, depth: u32) -> Option<Placement> {
         ("", Some(namespace)) if above.len() == 1 => Engine::Namespace(fold::component(namespace)),
         _ => return None,
     };
-    Some(Placement::Container { engine, id: id.to_owned(), depth })
+    let user = above.iter().find_map(|part| form::user_slice(part));
+    Some(Placement::Container { engine, id: id.to_owned(), user, depth })
 }
 
 /// The 12 characters by which people know a container.

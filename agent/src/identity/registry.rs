@@ -37,7 +37,7 @@ pub struct Container {
     pub path: PathBuf,
     pub placement: Placement,
     labels: RwLock<Arc<Labels>>,
-    /// Whether its pod asks not to be observed.
+    /// Whether its pod, or its namespace, asks not to be observed.
     declines: AtomicBool,
 }
 
@@ -217,6 +217,15 @@ impl Registry {
         if has_news { self.write().rename(generation) } else { Vec::new() }
     }
 
+    /// Takes in what pods and namespaces have come to say about being observed since they were named. Call it every
+    /// second or so.
+    pub fn choose(&self) {
+        let has_choices = self.read().has_choices();
+        if has_choices {
+            self.write().choose();
+        }
+    }
+
     /// The names that were asked.
     pub fn names(&self) -> &Arc<Names> {
         &self.names
@@ -268,7 +277,7 @@ impl Container {
         Arc::clone(&self.labels.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Whether its pod asks not to be observed.
+    /// Whether its pod, or its namespace, asks not to be observed.
     pub fn declines(&self) -> bool {
         self.declines.load(Ordering::Relaxed)
     }

@@ -15,7 +15,7 @@ use crate::{
     http::Scrapes,
     identity::{
         Registry,
-        names::{Source, SourceState, kubernetes::cluster::Cluster},
+        names::kubernetes::{Kubernetes, cluster::Cluster},
         peers::Peers,
     },
     kernel::{clock_ticks, page_size},
@@ -29,6 +29,8 @@ use crate::{
 pub struct Agent {
     pub ledger: Arc<Mutex<Ledger>>,
     pub registry: Arc<Registry>,
+    /// None where the Kubernetes API isn't asked.
+    pub kubernetes: Option<Kubernetes>,
     pub hub: Arc<Hub>,
     pub kernel: Arc<KernelStats>,
     pub deliveries: Arc<Deliveries>,
@@ -237,7 +239,9 @@ impl Agent {
                 (["settling"], stats.settling as f64),
             ],
         )?;
-        self.expose_names(page, stats.renamed)?;
+        super::names::expose(page, self.registry.names(), stats.renamed)?;
+        let kubernetes = self.kubernetes.as_ref().map(Kubernetes::stats);
+        super::names::expose_kubernetes(page, &kubernetes.unwrap_or_default())?;
         let slots = lock(&self.ledger).slot_use();
         page.own_gauge(
             "podwitness_slots_used",
@@ -264,56 +268,6 @@ impl Agent {
             "Container slots that were taken back from the dead",
             [],
             [([], slots.recycled)],
-        )
-    }
-
-    fn expose_names(&self, page: &mut Page<'_>, renamed: u64) -> std::fmt::Result {
-        let names = self.registry.names();
-        let stats = names.stats();
-        let sources = || Source::ALL.into_iter().map(Source::name).chain(["none"]);
-        let pods = sources().zip(stats.pods_named).map(|(source, count)| (["pod", source], count));
-        let containers =
-            sources().zip(stats.containers_named).map(|(source, count)| (["container", source], count));
-        page.own_counter(
-            "podwitness_identity_names",
-            "Cgroups of pods and containers by the source that named them; none where only the cgroup's path did",
-            ["of", "source"],
-            pods.chain(containers),
-        )?;
-        page.own_counter(
-            "podwitness_identity_renamed",
-            "Containers whose labels were changed because a better name came after identity.hold",
-            [],
-            [([], renamed)],
-        )?;
-        page.own_counter(
-            "podwitness_identity_contradictions",
-            "Disagreements of two sources, or of a source and the kernel, about one pod or container",
-            [],
-            [([], stats.contradictions)],
-        )?;
-        page.own_counter(
-            "podwitness_identity_names_refused",
-            "Names turned away because limits.containers was reached",
-            [],
-            [([], stats.refused)],
-        )?;
-        page.own_gauge(
-            "podwitness_identity_facts",
-            "Names of pods and containers that are remembered, of all sources",
-            None,
-            [],
-            [([], stats.facts as f64)],
-        )?;
-        let states = names.states().into_iter().flat_map(|(source, state)| {
-            SourceState::ALL.map(|one| ([source.name(), one.name()], f64::from(u8::from(one == state))))
-        });
-        page.own_gauge(
-            "podwitness_identity_source_state",
-            "1 for the state that a source of names is in",
-            None,
-            ["source", "state"],
-            states,
         )
     }
 

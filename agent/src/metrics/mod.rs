@@ -2,6 +2,7 @@
 
 mod agent;
 mod kernel_stats;
+mod names;
 mod page;
 mod peers;
 mod programs;

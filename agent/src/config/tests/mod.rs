@@ -14,7 +14,7 @@ use super::{Config, ConfigErrors, Effective, EffectiveValue, Flags, OPTIONS, Opt
 type Loaded = Result<(Config, Effective), ConfigErrors>;
 
 /// For every option three values other than the default, in their usual notation (booleans have only two).
-const SAMPLES: [(&str, [&str; 3]); 36] = [
+const SAMPLES: [(&str, [&str; 3]); 38] = [
     ("metrics.listen", ["[::]:9481", "127.0.0.1:0", "10.0.0.1:80"]),
     ("metrics.grace", ["0s", "1h30m", "24h"]),
     ("debug.listen", ["[::1]:9482", "127.0.0.2:1", "127.0.0.1:0"]),
@@ -48,6 +48,8 @@ const SAMPLES: [(&str, [&str; 3]); 36] = [
     ("identity.node_name", ["node1", "ip-10-0-0-1.example.com", "n"]),
     ("identity.cri_socket", ["off", "/run/crio/crio.sock", "/a b"]),
     ("identity.cri_interval", ["1s", "1m", "1h"]),
+    ("identity.docker_socket", ["off", "/run/docker.sock", "/a b"]),
+    ("identity.podman_socket", ["off", "/run/podman/podman.sock", "/a b"]),
     ("peers.kubernetes", ["true", "false", "true"]),
     ("peers.cidrs", ["10.20.0.0/16=database", "10.0.0.0/8=a,10.1.0.0/16=b", "2001:db8::/32=lab"]),
     ("log.level", ["error", "debug", "trace"]),

@@ -4,7 +4,7 @@
 use super::{Placement, form, to_depth};
 
 /// Longest name, in bytes.
-pub(super) const NAME_MAX: usize = 128;
+pub(in crate::identity) const NAME_MAX: usize = 128;
 /// Longest single component that is kept within a name, in bytes.
 const COMPONENT_MAX: usize = 64;
 /// How many components of a path are kept.
@@ -57,7 +57,7 @@ fn component_up_to(part: &str, max: usize) -> String {
 }
 
 /// `raw` without control characters (U+FFFD stands for each), cut at a character's boundary to `max` bytes.
-pub(super) fn text(raw: &str, max: usize) -> String {
+pub(in crate::identity) fn text(raw: &str, max: usize) -> String {
     let mut out = String::new();
     for c in raw.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }) {
         if out.len() + c.len_utf8() > max {

@@ -46,6 +46,12 @@ pub(super) fn lxc<'a>(parent: Option<&str>, part: &'a str) -> Option<&'a str> {
     }
 }
 
+/// The user in systemd's `user-1000.slice`; none for root.
+pub(super) fn user_slice(part: &str) -> Option<u32> {
+    let user = part.strip_prefix("user-")?.strip_suffix(".slice")?;
+    user.parse().ok().filter(|user| *user != 0)
+}
+
 /// Away from `kubepods` (`certain`) only what can't be anything else is taken for a pod.
 fn pod_uid(uid: &str, certain: bool) -> Option<String> {
     let plausible = !uid.is_empty()

@@ -13,7 +13,7 @@ pub struct Named {
     pub complete: bool,
     /// Whether there is nothing to add, whatever source may come yet.
     pub settled: bool,
-    /// Whether the pod asks to be observed, or not to be.
+    /// Whether the pod, else its namespace, asks to be observed, or not to be.
     pub observe: Option<bool>,
     /// Whether it is known what the pod belongs to.
     pub owner_known: bool,
@@ -58,9 +58,9 @@ impl Names {
                 let id = container.as_ref().map(|container| container.id.as_str());
                 self.in_pod(&shelves, placement, uid, id)
             }
-            Placement::Container { engine, id, .. } => match engine {
-                Engine::Docker => plain(&shelves, placement, id, Source::Docker),
-                Engine::Podman => plain(&shelves, placement, id, Source::Podman),
+            Placement::Container { engine, id, user, .. } => match engine {
+                Engine::Docker => plain(&shelves, placement, &key(id, *user), Source::Docker),
+                Engine::Podman => plain(&shelves, placement, &key(id, *user), Source::Podman),
                 Engine::Namespace(name) if of_kubernetes(name) => self.outside(&shelves, placement, id),
                 Engine::Namespace(_) | Engine::Lxc => Named::by_path(placement),
             },
@@ -85,6 +85,7 @@ impl Names {
         }
         if let Some((_, pod)) = &pod {
             name_pod(&mut named, pod, shelves.workload(&pod.uid));
+            named.observe = pod.observe.or_else(|| shelves.namespaces.get(&pod.namespace).copied());
         }
         if let Some((_, container)) = &container {
             named.labels.container = container_label(container);
@@ -153,12 +154,20 @@ fn missing(is_named: bool, owner_known: bool) -> Vec<Source> {
     }
 }
 
-fn plain(shelves: &Shelves, placement: &Placement, id: &str, source: Source) -> Named {
+/// What the containers of an engine that runs as `user` are kept by.
+pub(super) fn key(id: &str, user: Option<u32>) -> String {
+    user.map_or_else(|| id.to_owned(), |user| format!("{user}/{id}"))
+}
+
+fn plain(shelves: &Shelves, placement: &Placement, key: &str, source: Source) -> Named {
     let mut named = Named::by_path(placement);
-    let container = shelves.containers[source as usize].get(id);
+    let container = shelves.containers[source as usize].get(key);
     if let Some(container) = container {
-        named.labels.workload.clone_from(&container.name);
-        named.labels.container.clone_from(&container.name);
+        let Container { service, pod_name, name, .. } = container;
+        let workload = service.as_ref().or(pod_name.as_ref()).unwrap_or(name);
+        named.labels.workload.clone_from(workload);
+        named.labels.pod = pod_name.clone().unwrap_or_default();
+        named.labels.container = container_label(container);
     }
     named.complete = container.is_some() || !shelves.may_answer(&[source]);
     named.settled = container.is_some();
@@ -172,7 +181,6 @@ fn name_pod(named: &mut Named, pod: &Pod, workload: Option<&Workload>) {
     named.labels.pod.clone_from(&pod.name);
     kind.clone_into(&mut named.labels.workload_kind);
     name.clone_into(&mut named.labels.workload);
-    named.observe = pod.observe;
 }
 
 /// A sandbox that only waits has no name. One that holds the containers themselves says so; a container can't
@@ -187,7 +195,7 @@ fn container_label(container: &Container) -> String {
 
 /// Whether the containers of this containerd namespace, or with this prefix, are the kubelet's.
 fn of_kubernetes(namespace: &str) -> bool {
-    matches!(namespace, "k8s.io" | "cri-containerd" | "containerd" | "crio" | "kata")
+    matches!(namespace, "k8s.io" | "cri-containerd" | "containerd" | "crio" | "kata" | "kata_overhead")
 }
 
 /// How many of the facts that the source has just brought are at odds with another source's.

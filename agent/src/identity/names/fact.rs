@@ -81,11 +81,16 @@ pub struct Pod {
     pub observe: Option<bool>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Container {
-    /// As the runtime and the cgroup name it.
+    /// As the runtime and the cgroup name it. Behind the user (`1000/ID`) if an engine that runs as a user says so:
+    /// it can't name the containers of others.
     pub id: String,
     pub pod_uid: Option<String>,
+    /// The podman pod that it is in, outside of Kubernetes.
+    pub pod_name: Option<String>,
+    /// The compose service that it is one of, outside of Kubernetes: `PROJECT/SERVICE`.
+    pub service: Option<String>,
     pub name: String,
     /// The one that only holds the pod's namespaces ("pause").
     pub is_sandbox: bool,

@@ -7,13 +7,16 @@
 
 mod answer;
 pub mod cri;
+pub mod docker;
 mod fact;
 pub mod kubernetes;
+mod lines;
 mod shelf;
 #[cfg(test)]
 mod tests;
 
 use std::{
+    collections::HashMap,
     sync::{
         PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
         atomic::{AtomicU64, Ordering},
@@ -44,9 +47,17 @@ pub struct NameBounds {
 /// Thread-safe; questions take a shared lock only, and no lock is held beyond a call.
 #[derive(Debug)]
 pub struct Names {
+    bounds: NameBounds,
     shelves: RwLock<Shelves>,
     generation: AtomicU64,
     contradictions: AtomicU64,
+    /// Changes of what pods and namespaces say about being observed.
+    choices: AtomicU64,
+    /// Facts that a source has turned away by itself.
+    refused: AtomicU64,
+    /// By source: what failed, and what could not be read.
+    failures: [AtomicU64; Source::ALL.len()],
+    garbled: [AtomicU64; Source::ALL.len()],
     /// Facts by the place from which they were used: those of pods, then those of containers.
     used: [[AtomicU64; Source::ALL.len() + 1]; 2],
     /// The containers that wait for a name.
@@ -57,6 +68,8 @@ pub struct Names {
 struct Shelves {
     pods: [Shelf<Pod>; Source::ALL.len()],
     containers: [Shelf<Container>; Source::ALL.len()],
+    /// What Kubernetes' namespaces say for all their pods, where they say something.
+    namespaces: HashMap<String, bool>,
     states: [SourceState; Source::ALL.len()],
 }
 
@@ -68,7 +81,7 @@ pub struct NameStats {
     pub pods_named: [u64; Source::ALL.len() + 1],
     pub containers_named: [u64; Source::ALL.len() + 1],
     pub contradictions: u64,
-    /// Facts turned away because a shelf was full of the living.
+    /// Facts turned away because a shelf, or what one of its sources may take of it, was full of the living.
     pub refused: u64,
     /// Facts that are held now, about the living and the dead.
     pub facts: usize,
@@ -80,12 +93,18 @@ impl Names {
         let shelves = Shelves {
             pods: std::array::from_fn(|_| Shelf::new(bounds)),
             containers: std::array::from_fn(|_| Shelf::new(bounds)),
+            namespaces: HashMap::new(),
             states: [SourceState::Absent; Source::ALL.len()],
         };
         Self {
+            bounds,
             shelves: RwLock::new(shelves),
             generation: AtomicU64::new(0),
             contradictions: AtomicU64::new(0),
+            choices: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+            failures: Default::default(),
+            garbled: Default::default(),
             used: Default::default(),
             waiting: watch::Sender::new(Vec::new()),
         }
@@ -94,9 +113,44 @@ impl Names {
     /// A pod is there, or has changed.
     pub fn put_pod(&self, source: Source, pod: Pod, now: Instant) {
         let mut shelves = self.write();
+        let is_other_choice =
+            shelves.pods[source as usize].get(&pod.uid).is_some_and(|known| known.observe != pod.observe);
         if shelves.pods[source as usize].put(pod, now) {
             self.changed(&mut shelves, source);
+            self.choices.fetch_add(u64::from(is_other_choice), Ordering::Release);
         }
+    }
+
+    /// Whether a namespace wants its pods to be observed, where they don't say so themselves. None if it is gone, or
+    /// says nothing.
+    pub fn set_namespace(&self, name: String, observe: Option<bool>) {
+        let mut shelves = self.write();
+        let before = match observe {
+            Some(_) if shelves.namespaces.len() >= self.room() && !shelves.namespaces.contains_key(&name) => {
+                return self.refuse(1);
+            }
+            Some(observe) => shelves.namespaces.insert(name, observe),
+            None => shelves.namespaces.remove(&name),
+        };
+        self.choices.fetch_add(u64::from(before != observe), Ordering::Release);
+    }
+
+    /// The same for all of them, after a list.
+    pub fn replace_namespaces(&self, mut choices: HashMap<String, bool>) {
+        while choices.len() > self.room() {
+            let surplus = choices.keys().next().cloned().unwrap_or_default();
+            choices.remove(&surplus);
+            self.refuse(1);
+        }
+        let mut shelves = self.write();
+        if std::mem::replace(&mut shelves.namespaces, choices) != shelves.namespaces {
+            self.choices.fetch_add(1, Ordering::Release);
+        }
+    }
+
+    /// Changes whenever a container that is named may have to be observed, or left alone, from now on.
+    pub fn choices(&self) -> u64 {
+        self.choices.load(Ordering::Acquire)
     }
 
     /// A pod is gone: by its uid, not by an alias.
@@ -120,6 +174,10 @@ impl Names {
     /// All that the source knows, after a list: what isn't in it is gone.
     pub fn replace(&self, source: Source, pods: Vec<Pod>, containers: Vec<Container>, now: Instant) {
         let mut shelves = self.write();
+        let is_other_choice = pods.iter().any(|pod| {
+            shelves.pods[source as usize].get(&pod.uid).is_some_and(|known| known.observe != pod.observe)
+        });
+        self.choices.fetch_add(u64::from(is_other_choice), Ordering::Release);
         let changed = shelves.pods[source as usize].replace(pods, now);
         if shelves.containers[source as usize].replace(containers, now) || changed {
             self.changed(&mut shelves, source);
@@ -173,6 +231,36 @@ impl Names {
         self.waiting.subscribe()
     }
 
+    /// A session with the source, a list or a watch has failed.
+    fn failed(&self, source: Source) {
+        self.failures[source as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often that was.
+    pub fn failures(&self, source: Source) -> u64 {
+        self.failures[source as usize].load(Ordering::Relaxed)
+    }
+
+    /// Something of what the source said could not be read.
+    fn garbled(&self, source: Source, count: u64) {
+        self.garbled[source as usize].fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// How much that was.
+    pub fn garbled_by(&self, source: Source) -> u64 {
+        self.garbled[source as usize].load(Ordering::Relaxed)
+    }
+
+    /// Most containers of a source.
+    fn room(&self) -> usize {
+        self.bounds.containers
+    }
+
+    /// A source has turned away as many facts, because they were more than it may take.
+    fn refuse(&self, facts: u64) {
+        self.refused.fetch_add(facts, Ordering::Relaxed);
+    }
+
     /// The answer has been put to use: counts where its parts came from.
     pub fn used(&self, named: &Named) {
         let place = |source: Option<Source>| source.map_or(Source::ALL.len(), |source| source as usize);
@@ -205,7 +293,7 @@ impl Names {
             pods_named,
             containers_named,
             contradictions: self.contradictions(),
-            refused: refused.sum(),
+            refused: refused.sum::<u64>() + self.refused.load(Ordering::Relaxed),
             facts: sizes.sum(),
         }
     }

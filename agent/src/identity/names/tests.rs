@@ -24,7 +24,7 @@ fn owned(uid: &str, name: &str, owner: &str) -> Pod {
 
 fn container(letter: char, uid: &str, name: &str) -> Container {
     let (pod_uid, name) = (Some(uid.into()), name.into());
-    Container { id: id(letter), pod_uid, name, is_sandbox: false, sandbox_runtime: None }
+    Container { id: id(letter), pod_uid, name, ..Container::default() }
 }
 
 fn text(labels: &Labels) -> String {
@@ -124,12 +124,42 @@ fn sandboxes_have_no_name_unless_the_containers_are_inside() {
     let names = Names::new(BOUNDS);
     names.put_pod(Source::Cri, pod(UID, "web-1"), now);
     let pause = Container { is_sandbox: true, ..container('a', UID, "") };
-    let kata =
-        Container { sandbox_runtime: Some("kata".into()), is_sandbox: true, ..container('b', UID, "") };
     names.put_container(Source::Cri, pause, now);
-    names.put_container(Source::Cri, kata, now);
     assert_eq!(text(&names.labels(&place(UID, 'a')).labels), "shop Pod web-1 web-1 ");
-    assert_eq!(text(&names.labels(&place(UID, 'b')).labels), "shop Pod web-1 web-1 sandbox:kata");
+    let underscores = UID.replace('-', "_");
+    for (letter, runtime, paths) in [
+        // gVisor's sentry runs in the sandbox's own cgroup, which is called like any container's.
+        (
+            'b',
+            "runsc",
+            vec![
+                format!("/kubepods/burstable/pod{UID}/{}", id('b')),
+                format!("/kubepods.slice/kubepods-pod{underscores}.slice/cri-containerd-{}.scope", id('b')),
+            ],
+        ),
+        // Kata's virtual machine, and what it keeps out of the pod's limits.
+        (
+            'c',
+            "kata",
+            vec![
+                format!("/kubepods/burstable/pod{UID}/kata_{}", id('c')),
+                format!("/kubepods.slice/kubepods-pod{underscores}.slice/cri-containerd-{}.scope", id('c')),
+                format!("/kata_overhead/{}", id('c')),
+                format!("/kata_overhead/kubepods/besteffort/pod{UID}/kata_{}", id('c')),
+            ],
+        ),
+    ] {
+        let hides = Container {
+            sandbox_runtime: Some(runtime.into()),
+            is_sandbox: true,
+            ..container(letter, UID, "")
+        };
+        names.put_container(Source::Cri, hides, now);
+        for path in paths {
+            let named = names.labels(&Placement::parse(&path));
+            assert_eq!(text(&named.labels), format!("shop Pod web-1 web-1 sandbox:{runtime}"), "{path}");
+        }
+    }
 }
 
 #[test]

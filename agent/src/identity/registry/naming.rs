@@ -22,6 +22,8 @@ pub(super) struct Naming {
     /// Generation of the names at the last look at those that wait, and at the poor.
     settled_at: u64,
     renamed_at: u64,
+    /// Count of choices at the last look at who is to be observed.
+    chosen_at: u64,
     /// When sources are asked again for those that wait, and how long after the last time that is.
     ask_at: Option<Instant>,
     ask_step: Duration,
@@ -43,6 +45,7 @@ impl Naming {
             poor,
             settled_at: 0,
             renamed_at: 0,
+            chosen_at: 0,
             ask_at: None,
             ask_step: ASK_AGAIN,
             renamed: 0,
@@ -120,6 +123,19 @@ impl Naming {
         }
         self.renamed += renamed.len() as u64;
         renamed
+    }
+
+    pub(super) fn has_choices(&self) -> bool {
+        self.names.choices() != self.chosen_at
+    }
+
+    /// Whether these are to be observed may be otherwise than when they were named.
+    pub(super) fn choose<'a>(&mut self, known: impl Iterator<Item = &'a Arc<Container>>) {
+        self.chosen_at = self.names.choices();
+        for container in known {
+            let observe = self.names.labels(&container.placement).observe;
+            container.declines.store(observe == Some(false), Ordering::Relaxed);
+        }
     }
 
     pub(super) fn forget(&mut self, id: u64) {

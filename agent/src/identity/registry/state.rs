@@ -186,6 +186,14 @@ impl State {
     }
 
     /// Whether there may be better names than at the last [`State::rename`].
+    pub(super) fn has_choices(&self) -> bool {
+        self.naming.has_choices()
+    }
+
+    pub(super) fn choose(&mut self) {
+        self.naming.choose(self.known.values().map(|known| &known.container));
+    }
+
     pub(super) fn has_news(&self, generation: u64) -> bool {
         self.naming.has_news(generation)
     }

@@ -94,6 +94,9 @@ impl Cri {
             let is_absent = matches!(error, CriError::NoSocket);
             let state = if is_absent { SourceState::Absent } else { SourceState::Failed };
             self.names.set_state(Source::Cri, state);
+            if !is_absent {
+                self.names.failed(Source::Cri);
+            }
             // Each reason once, however often it is tried.
             let text = format!("{:#}", anyhow::Error::new(error));
             if !is_absent && text != told {

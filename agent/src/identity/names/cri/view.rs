@@ -91,9 +91,9 @@ impl View {
         let container = Container {
             id: sandbox.id,
             pod_uid: Some(metadata.uid.clone()),
-            name: String::new(),
             is_sandbox: true,
             sandbox_runtime: sandbox_runtime(&sandbox.runtime_handler),
+            ..Container::default()
         };
         let observe = sandbox.annotations.get(OBSERVE).and_then(|text| text.parse().ok());
         // Owners are not the runtime's business.
@@ -106,7 +106,7 @@ impl View {
 fn named(id: String, metadata: Option<api::ContainerMetadata>, pod_uid: Option<String>) -> Option<Container> {
     let name = metadata?.name;
     let is_useful = !id.is_empty() && !name.is_empty();
-    is_useful.then_some(Container { id, pod_uid, name, is_sandbox: false, sandbox_runtime: None })
+    is_useful.then(|| Container { id, pod_uid, name, ..Container::default() })
 }
 
 /// Runtimes that hide containers from the kernel, by the usual names of their handlers: `kata`, `kata-qemu`, `runsc`,

@@ -19,6 +19,7 @@ use super::{
 pub(super) const JSON: &str = "application/json";
 /// Metadata only, by <https://kubernetes.io/docs/reference/using-api/api-concepts/#metadata-only-fetches>.
 pub(super) const METADATA: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
+pub(super) const METADATA_LIST: &str = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
 /// What is read of an answer that says no.
 const LONGEST_REFUSAL: usize = 64 << 10;
 

@@ -3,10 +3,9 @@
 use std::time::{Duration, Instant};
 
 use super::{
-    super::{NameBounds, Names},
-    lines::Lines,
+    super::{NameBounds, Names, lines::Lines},
     mirror::Mirror,
-    object::{Event, List, MetaObject, PodObject},
+    object::{Event, List, Meta, MetaOnly, PodObject},
 };
 
 /// Longest line of a watch.
@@ -33,7 +32,7 @@ pub(crate) fn answers(bytes: &[u8]) {
             Ok(Event::Gone(object)) => _ = mirror.remove(&object, &names, now),
             _ => {}
         }
-        if let Ok(object) = serde_json::from_slice::<MetaObject>(line) {
+        if let Ok(object) = serde_json::from_slice::<MetaOnly<Meta>>(line) {
             let _ = object.metadata.controller();
         }
         assert!(mirror.len() <= PODS, "{} pods", mirror.len());

@@ -7,8 +7,8 @@ use tokio::time::{Instant, sleep, timeout_at};
 use super::{
     Shared,
     api::METADATA,
-    error::ApiError,
-    object::MetaObject,
+    error::{ApiError, Rule},
+    object::{Meta, MetaOnly},
     owners::{Lookup, Middle},
 };
 
@@ -57,8 +57,23 @@ pub(super) async fn run(shared: &Shared) -> Infallible {
     }
 }
 
+/// What may not be asked for.
+pub(super) async fn check(shared: &Shared) -> Vec<ApiError> {
+    let mut lacks = Vec::new();
+    for middle in Middle::ALL {
+        let Rule { group, resource, .. } = middle.rule();
+        // RBAC answers first, whether there is such an object or not.
+        let path = format!("/apis/{group}/v1/namespaces/default/{resource}/podwitness-doctor");
+        match shared.api.get(&path, METADATA, middle.rule(), LARGEST).await {
+            Ok(_) | Err(ApiError::NotFound) => {}
+            Err(error) => lacks.push(error),
+        }
+    }
+    lacks
+}
+
 /// None if there is no such object any more.
-async fn ask(shared: &Shared, lookup: &Lookup) -> Result<Option<MetaObject>, ApiError> {
+async fn ask(shared: &Shared, lookup: &Lookup) -> Result<Option<MetaOnly<Meta>>, ApiError> {
     match shared.api.get(&lookup.path(), METADATA, lookup.middle.rule(), LARGEST).await {
         Ok(text) => {
             serde_json::from_slice(&text).map(Some).map_err(|error| ApiError::Garbage(error.to_string()))

@@ -1,7 +1,7 @@
 //! Names from the Kubernetes API: the pods of this node, watched, and what they belong to.
 //!
-//! The service account needs `list` and `watch` on pods, and, for workloads whose names don't follow the usual form,
-//! `get` on `replicasets` (apps) and `jobs` (batch).
+//! The service account needs `list` and `watch` on pods; the same on namespaces, for those that decline to be observed;
+//! and, for workloads whose names don't follow the usual form, `get` on `replicasets` (apps) and `jobs` (batch).
 
 mod access;
 mod api;
@@ -10,9 +10,9 @@ pub mod cluster;
 mod error;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzz;
-mod lines;
 mod lookups;
 mod mirror;
+mod namespaces;
 mod object;
 mod owners;
 mod pod;
@@ -27,7 +27,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use tokio::sync::Notify;
@@ -74,6 +74,10 @@ pub struct Kubernetes {
 pub struct KubernetesStats {
     pub lists: u64,
     pub watches: u64,
+    /// Lists and watches whose version the server didn't have any more (410).
+    pub expired: u64,
+    /// Pods that a list or a watch has brought.
+    pub applied: u64,
     /// Changes of pods that a watch told of.
     pub events: u64,
     /// Of these, told before, out of order, or of another node.
@@ -87,6 +91,11 @@ pub struct KubernetesStats {
     /// ReplicaSets and Jobs that were asked for, and how often that failed.
     pub lookups: u64,
     pub lookup_failures: u64,
+    /// Lists and watches of namespaces that failed, and why they do, if they do.
+    pub namespace_failures: u64,
+    pub namespace_problem: Option<String>,
+    /// When the server was last heard of by a list or a watch of pods, in seconds since 1970; 0 if never.
+    pub heard: u64,
     /// Pods that are known now, and owners that are still to be asked for.
     pub pods: usize,
     pub owners_wanted: usize,
@@ -100,11 +109,13 @@ struct Figures {
     watches: AtomicU64,
     events: AtomicU64,
     stale: AtomicU64,
-    garbage: AtomicU64,
     refused: AtomicU64,
-    failures: AtomicU64,
     lookups: AtomicU64,
     lookup_failures: AtomicU64,
+    namespace_failures: AtomicU64,
+    expired: AtomicU64,
+    applied: AtomicU64,
+    heard: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -117,6 +128,7 @@ struct Shared {
     mirror: Mutex<Mirror>,
     figures: Figures,
     problem: Mutex<Option<String>>,
+    namespace_problem: Mutex<Option<String>>,
     /// Rings when there may be owners to ask for.
     wanted: Notify,
 }
@@ -150,6 +162,7 @@ impl Kubernetes {
             limit: pods,
             figures: Figures::default(),
             problem: Mutex::new(None),
+            namespace_problem: Mutex::new(None),
             wanted: Notify::new(),
         };
         Self { shared: Arc::new(shared) }
@@ -157,16 +170,21 @@ impl Kubernetes {
 
     /// Fills the store until it is dropped. Whatever fails is tried again; nothing is lost by dropping it.
     pub async fn run(self) {
+        let listed = namespaces::first(&self.shared).await;
         tokio::select! {
+            never = namespaces::run(&self.shared, listed) => match never {},
             never = sync::run(&*self.shared) => match never {},
             never = lookups::run(&self.shared) => match never {},
         }
     }
 
-    /// Asks once, without going on, and returns how many pods this node has: for `podwitness doctor`.
-    pub async fn check(&self) -> Result<usize, ApiError> {
+    /// Asks once, without going on, and returns how many pods this node has, and what is not allowed of the rest: for
+    /// `podwitness doctor`.
+    pub async fn check(&self) -> Result<(usize, Vec<ApiError>), ApiError> {
         sync::check(&*self.shared).await?;
-        Ok(self.shared.mirror().len())
+        let mut lacks = lookups::check(&self.shared).await;
+        lacks.extend(namespaces::check(&self.shared).await.err());
+        Ok((self.shared.mirror().len(), lacks))
     }
 
     /// The node whose pods are watched.
@@ -185,11 +203,16 @@ impl Kubernetes {
             watches: figures.watches.load(Relaxed),
             events: figures.events.load(Relaxed),
             stale: figures.stale.load(Relaxed),
-            garbage: figures.garbage.load(Relaxed),
+            garbage: self.shared.names.garbled_by(Source::Kubernetes),
             refused: figures.refused.load(Relaxed),
-            failures: figures.failures.load(Relaxed),
+            failures: self.shared.names.failures(Source::Kubernetes),
             lookups: figures.lookups.load(Relaxed),
             lookup_failures: figures.lookup_failures.load(Relaxed),
+            namespace_failures: figures.namespace_failures.load(Relaxed),
+            namespace_problem: lock(&self.shared.namespace_problem).clone(),
+            expired: figures.expired.load(Relaxed),
+            applied: figures.applied.load(Relaxed),
+            heard: figures.heard.load(Relaxed),
             pods,
             owners_wanted,
             problem: lock(&self.shared.problem).clone(),
@@ -243,7 +266,9 @@ impl Feed for Shared {
 
     fn replace(&self, objects: Vec<PodObject>) -> usize {
         let refused = self.mirror().replace(objects, &self.names, Instant::now());
-        if self.figures.lists.load(Relaxed) == 0 && self.mirror().len() == 0 {
+        let pods = self.mirror().len();
+        self.figures.applied.fetch_add(pods as u64, Relaxed);
+        if self.figures.lists.load(Relaxed) == 0 && pods == 0 {
             // The agent's own pod should be among them.
             tracing::warn!(
                 node = self.node,
@@ -264,6 +289,15 @@ impl Feed for Shared {
         self.told(outcome)
     }
 
+    fn garbled(&self, count: u64) {
+        self.names.garbled(Source::Kubernetes, count);
+    }
+
+    fn hears(&self) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.figures.heard.store(now.as_secs(), Relaxed);
+    }
+
     fn works(&self) {
         self.names.set_state(Source::Kubernetes, SourceState::Connected);
         if lock(&self.problem).take().is_some() {
@@ -272,7 +306,7 @@ impl Feed for Shared {
     }
 
     fn fails(&self, state: SourceState, error: &ApiError, wait: Duration) {
-        self.figures.failures.fetch_add(1, Relaxed);
+        self.names.failed(Source::Kubernetes);
         self.names.set_state(Source::Kubernetes, state);
         let text = error.to_string();
         let before = lock(&self.problem).replace(text.clone());

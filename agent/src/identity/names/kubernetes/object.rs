@@ -11,10 +11,11 @@ use serde::{
 
 /// A page of a list.
 #[derive(Debug, Deserialize)]
+#[serde(bound = "T: Deserialize<'de>")]
 pub(super) struct List<T> {
     #[serde(default)]
     pub metadata: ListMeta,
-    #[serde(default = "Option::default")]
+    #[serde(default)]
     items: Option<Vec<Lenient<T>>>,
 }
 
@@ -63,8 +64,8 @@ pub(super) struct PodObject {
 
 /// A `PartialObjectMetadata`, or any object of which only that matters.
 #[derive(Debug, Deserialize)]
-pub(super) struct MetaObject {
-    pub metadata: Meta,
+pub(super) struct MetaOnly<M> {
+    pub metadata: M,
 }
 
 #[derive(Debug, Deserialize)]

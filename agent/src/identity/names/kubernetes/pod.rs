@@ -2,7 +2,7 @@
 
 use super::{
     super::{Container, Pod, Workload},
-    object::{Meta, PodObject},
+    object::{Annotations, Labels, PodObject},
 };
 
 /// The pod under the name that its workload gives it.
@@ -17,7 +17,7 @@ pub(super) fn pod(object: &PodObject, workload: Workload) -> Pod {
         namespace: meta.namespace.clone(),
         name: meta.name.clone(),
         workload: Some(workload),
-        observe: observe(meta),
+        observe: observe(meta.labels.as_ref(), meta.annotations.as_ref()),
     }
 }
 
@@ -30,16 +30,15 @@ pub(super) fn containers(object: &PodObject) -> Vec<Container> {
             id: id.to_owned(),
             pod_uid: Some(object.metadata.uid.clone()),
             name: name.clone(),
-            is_sandbox: false,
-            sandbox_runtime: None,
+            ..Container::default()
         })
         .collect()
 }
 
 /// The annotation counts more than the label. Anything but the two words says nothing.
-fn observe(meta: &Meta) -> Option<bool> {
-    let annotation = meta.annotations.as_ref().and_then(|annotations| annotations.observe.as_deref());
-    let label = meta.labels.as_ref().and_then(|labels| labels.observe.as_deref());
+pub(super) fn observe(labels: Option<&Labels>, annotations: Option<&Annotations>) -> Option<bool> {
+    let annotation = annotations.and_then(|annotations| annotations.observe.as_deref());
+    let label = labels.and_then(|labels| labels.observe.as_deref());
     [annotation, label].into_iter().flatten().find_map(|word| word.parse().ok())
 }
 

@@ -12,12 +12,11 @@ use serde::de::DeserializeOwned;
 use tokio::time::{sleep, timeout};
 
 use super::{
-    super::SourceState,
+    super::{SourceState, lines::Lines},
     Figures,
     api::{self, Api, JSON, whole},
     backoff::{Backoff, random},
     error::{ApiError, Rule},
-    lines::Lines,
     mirror::Outcome,
     object::{Event, List},
 };
@@ -74,7 +73,11 @@ pub(super) trait Feed {
     fn put(&self, object: &Self::Object) -> Outcome;
     /// An object is gone.
     fn remove(&self, object: &Self::Object) -> Outcome;
-    /// The server has answered.
+    /// Something could not be read.
+    fn garbled(&self, count: u64);
+    /// The server has said something.
+    fn hears(&self);
+    /// A watch has begun.
     fn works(&self);
     fn fails(&self, state: SourceState, error: &ApiError, wait: Duration);
 }
@@ -91,6 +94,7 @@ pub(super) async fn run(feed: &impl Feed) -> Infallible {
             }
             Err(error) => {
                 if matches!(error, ApiError::Expired) {
+                    feed.figures().expired.fetch_add(1, Relaxed);
                     since = Since::Now;
                 }
                 fails(feed, &error, &mut backoff).await;
@@ -99,9 +103,11 @@ pub(super) async fn run(feed: &impl Feed) -> Infallible {
     }
 }
 
-/// One list from the server's cache, for a look at whether that works.
+/// A list from the server's cache and the beginning of a watch, for a look at whether that works.
 pub(super) async fn check(feed: &impl Feed) -> Result<(), ApiError> {
-    list(feed, &Since::Any).await.map(drop)
+    let version = list(feed, &Since::Any).await?;
+    let path = format!("{}watch=1&resourceVersion={version}&timeoutSeconds=1", feed.path());
+    feed.api().open(&path, JSON, feed.rule("watch")).await.map(drop)
 }
 
 /// Returns the version of the list.
@@ -118,7 +124,7 @@ async fn list(feed: &impl Feed, since: &Since) -> Result<String, ApiError> {
         let version = page.metadata.resource_version.clone();
         let more = page.metadata.more.clone().filter(|more| !more.is_empty());
         let (read, strange) = page.into_objects();
-        feed.figures().garbage.fetch_add(strange as u64, Relaxed);
+        feed.garbled(strange as u64);
         objects.extend(read);
         match more {
             Some(token) if objects.len() < feed.limit() => rest = format!("&continue={}", escaped(&token)),
@@ -129,6 +135,7 @@ async fn list(feed: &impl Feed, since: &Since) -> Result<String, ApiError> {
                 let refused = feed.replace(objects);
                 feed.figures().refused.fetch_add(refused as u64, Relaxed);
                 feed.figures().lists.fetch_add(1, Relaxed);
+                feed.hears();
                 return Ok(version);
             }
         }
@@ -162,6 +169,7 @@ async fn watch_from(feed: &impl Feed, mut version: String, backoff: &mut Backoff
         let is_lost = matches!(error, ApiError::Expired) || is_garbage && stumbled || failures >= TRIES;
         stumbled |= is_garbage;
         if matches!(error, ApiError::Expired) {
+            feed.figures().expired.fetch_add(1, Relaxed);
             // Nothing has failed; but a server may say so every time.
             sleep(backoff.next(None)).await;
         } else {
@@ -178,7 +186,7 @@ async fn watch(feed: &impl Feed, version: &mut String) -> Result<(), ApiError> {
     let path = format!(
         "{}watch=1&allowWatchBookmarks=true&resourceVersion={version}&timeoutSeconds={}",
         feed.path(),
-        feed.pace().watch.mul_f64(0.5 + random() / 2.0).as_secs().max(1)
+        feed.pace().watch_seconds()
     );
     let mut body = feed.api().open(&path, JSON, feed.rule("watch")).await?;
     feed.figures().watches.fetch_add(1, Relaxed);
@@ -193,10 +201,8 @@ async fn watch(feed: &impl Feed, version: &mut String) -> Result<(), ApiError> {
                 Ok(line) => Event::parse(line).map_err(|error| ApiError::Garbage(error.to_string())),
                 Err(_) => Err(ApiError::TooLarge(LONGEST_LINE)),
             };
-            let event = event.inspect_err(|_| {
-                feed.figures().garbage.fetch_add(1, Relaxed);
-            })?;
-            apply(feed, event, version)?;
+            feed.hears();
+            apply(feed, event.inspect_err(|_| feed.garbled(1))?, version)?;
         }
     }
     Ok(())
@@ -216,13 +222,13 @@ fn apply<F: Feed>(feed: &F, event: Event<F::Object>, version: &mut String) -> Re
             return Err(api::refusal(status, message, None, feed.rule("watch")));
         }
         Event::Other => {
-            figures.garbage.fetch_add(1, Relaxed);
+            feed.garbled(1);
             return Ok(());
         }
     };
     figures.events.fetch_add(1, Relaxed);
     match outcome {
-        Outcome::Applied => {}
+        Outcome::Applied => _ = figures.applied.fetch_add(1, Relaxed),
         Outcome::Stale | Outcome::Foreign => _ = figures.stale.fetch_add(1, Relaxed),
         Outcome::Refused => _ = figures.refused.fetch_add(1, Relaxed),
     }
@@ -231,7 +237,7 @@ fn apply<F: Feed>(feed: &F, event: Event<F::Object>, version: &mut String) -> Re
 }
 
 /// Never back: an event that comes late would bring all later ones again.
-fn advance(version: &mut String, at: &str) {
+pub(super) fn advance(version: &mut String, at: &str) {
     let is_older =
         matches!((at.parse::<u64>(), version.parse::<u64>()), (Ok(at), Ok(version)) if at < version);
     if is_version(at) && !is_older {
@@ -240,12 +246,12 @@ fn advance(version: &mut String, at: &str) {
 }
 
 /// Versions go into a query. They are numbers; others that need no escape are let through.
-fn is_version(text: &str) -> bool {
+pub(super) fn is_version(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'))
 }
 
 /// Percent-encoded.
-fn escaped(text: &str) -> String {
+pub(super) fn escaped(text: &str) -> String {
     use std::fmt::Write as _;
     text.bytes().fold(String::new(), |mut out, byte| {
         if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_') {
@@ -294,6 +300,11 @@ impl Default for Pace {
 }
 
 impl Pace {
+    /// How long the next watch may last: not the same for all agents.
+    pub(super) fn watch_seconds(&self) -> u64 {
+        self.watch.mul_f64(0.5 + random() / 2.0).as_secs().max(1)
+    }
+
     pub(super) fn backoff(&self) -> Backoff {
         Backoff::new(self.shortest_wait, self.longest_wait)
     }

@@ -42,7 +42,7 @@ impl Bench {
         let pod = Pod { uid: UID.into(), aliases: Vec::new(), namespace, name, workload, observe: None };
         self.names.put_pod(source, pod, self.begin);
         let (pod_uid, name) = (Some(UID.into()), "nginx".into());
-        let container = Fact { id: id(), pod_uid, name, is_sandbox: false, sandbox_runtime: None };
+        let container = Fact { id: id(), pod_uid, name, ..Fact::default() };
         self.names.put_container(source, container, self.begin);
     }
 
@@ -145,6 +145,24 @@ fn better_names_come_with_a_source_and_worse_ones_never() {
     assert!(bench.registry.rename().is_empty());
     assert_eq!(bench.called(bench.at(60)), "shop Deployment web web-1 nginx");
     assert_eq!(bench.registry.stats().renamed, 2);
+}
+
+#[test]
+fn a_container_that_is_named_may_still_decline() {
+    let bench = Bench::new("naming-declines", BOUNDS);
+    bench.put(Source::Cri, None);
+    bench.born();
+    let declines = || {
+        bench.registry.choose();
+        bench.registry.list()[0].container.declines()
+    };
+    assert!(!declines());
+    bench.names.set_namespace("other".into(), Some(false));
+    assert!(!declines());
+    bench.names.set_namespace("shop".into(), Some(false));
+    assert!(declines());
+    bench.names.set_namespace("shop".into(), None);
+    assert!(!declines());
 }
 
 #[test]

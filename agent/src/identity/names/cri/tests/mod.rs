@@ -210,6 +210,23 @@ fn odd_words_are_left_out() {
 }
 
 #[test]
+fn runtimes_that_hide_containers_are_known_by_their_handlers() {
+    for (handler, expected) in [
+        ("kata", Some("kata")),
+        ("kata-qemu", Some("kata")),
+        ("runsc", Some("runsc")),
+        ("gvisor", Some("runsc")),
+        ("runsc-kvm", Some("runsc")),
+        ("runc", None),
+        ("", None),
+    ] {
+        let sandbox = api::Sandbox { runtime_handler: handler.into(), ..sandbox("s1", UID, "web-1") };
+        let (_, facts) = View::default().list(vec![sandbox], Vec::new());
+        assert_eq!(facts[0].sandbox_runtime.as_deref(), expected, "{handler}");
+    }
+}
+
+#[test]
 fn only_runtimes_that_report_to_everyone_are_listened_to() {
     for (name, version, expected) in [
         ("containerd", "1.6.20~ds1", false),

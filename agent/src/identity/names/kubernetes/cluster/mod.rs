@@ -9,7 +9,10 @@ mod tests;
 
 use std::{
     path::Path,
-    sync::{Arc, Mutex, atomic::Ordering::Relaxed},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -81,6 +84,8 @@ struct Watched {
     /// Addresses that are kept; objects have one at the least.
     limit: usize,
     figures: Figures,
+    failures: AtomicU64,
+    garbage: AtomicU64,
     state: Mutex<(SourceState, Option<String>)>,
 }
 
@@ -99,6 +104,8 @@ impl Cluster {
             peers: Arc::clone(peers),
             limit,
             figures: Figures::default(),
+            failures: AtomicU64::default(),
+            garbage: AtomicU64::default(),
             state: Mutex::new((SourceState::Connecting, None)),
         });
         Self { watched: Arc::new(watched) }
@@ -128,8 +135,8 @@ impl Cluster {
             ClusterStats {
                 resource: watched.rule("").resource,
                 state,
-                failures: watched.figures.failures.load(Relaxed),
-                garbage: watched.figures.garbage.load(Relaxed),
+                failures: watched.failures.load(Relaxed),
+                garbage: watched.garbage.load(Relaxed),
                 events: watched.figures.events.load(Relaxed),
                 lists: watched.figures.lists.load(Relaxed),
                 problem,
@@ -208,6 +215,12 @@ impl Feed for Watched {
         Outcome::Applied
     }
 
+    fn garbled(&self, count: u64) {
+        self.garbage.fetch_add(count, Relaxed);
+    }
+
+    fn hears(&self) {}
+
     fn works(&self) {
         let before = std::mem::replace(&mut *lock(&self.state), (SourceState::Connected, None));
         if before.1.is_some() {
@@ -216,7 +229,7 @@ impl Feed for Watched {
     }
 
     fn fails(&self, state: SourceState, error: &ApiError, wait: Duration) {
-        self.figures.failures.fetch_add(1, Relaxed);
+        self.failures.fetch_add(1, Relaxed);
         let text = error.to_string();
         let before = std::mem::replace(&mut *lock(&self.state), (state, Some(text.clone())));
         // Once for each problem: an outage may last for hours.

@@ -79,7 +79,7 @@ async fn a_kubeconfig() {
     let agent = Agent::start(Access::Kubeconfig(directory.file("config", &text)));
     agent.reaches(END).await;
     assert_eq!(agent.state(), SourceState::Connected);
-    assert_eq!(agent.source.check().await.unwrap(), pods_at(END).len());
+    assert_eq!(agent.source.check().await.unwrap().0, pods_at(END).len());
     server.world().token = Some("another".into());
     assert!(agent.source.check().await.unwrap_err().to_string().contains("401"));
 }

@@ -43,7 +43,7 @@ async fn watches_that_break_off_go_on_from_where_they_were() {
     let faults = (0..6).flat_map(|after| [Fault::Cut(after), Fault::CutLine(after)]);
     let (server, agent) = survives(vec![], faults.collect()).await;
     assert_eq!(agent.stats().lists, 1, "{:?}", agent.stats());
-    assert_eq!(server.requests_to("watch=1"), 13);
+    assert_eq!(server.requests_to("node1&watch=1"), 13);
 }
 
 #[tokio::test]

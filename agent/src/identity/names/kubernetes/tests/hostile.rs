@@ -2,7 +2,7 @@
 
 use super::{
     super::{
-        lines::Lines,
+        super::lines::Lines,
         mirror::Mirror,
         object::{Event, PodObject},
     },

@@ -1,9 +1,12 @@
 //! The source against a server that replays the recording of a real cluster, whole and misbehaving.
 
+#![expect(clippy::result_large_err, reason = "a test that waits shows all figures when it gives up")]
+
 mod access;
 mod faults;
 mod hostile;
 mod memory;
+mod namespaces;
 mod owners;
 pub(super) mod recording;
 mod replay;

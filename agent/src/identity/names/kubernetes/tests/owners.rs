@@ -174,7 +174,9 @@ fn the_api_knows_better_than_the_names() {
         let json = format!(
             r#"{{"metadata":{{"name":"r","namespace":"ns","uid":"o","ownerReferences":[{owner}]}}}}"#
         );
-        serde_json::from_str::<super::super::object::MetaObject>(&json).unwrap().metadata
+        serde_json::from_str::<super::super::object::MetaOnly<super::super::object::Meta>>(&json)
+            .unwrap()
+            .metadata
     };
     let mut owners = Owners::new(10);
     owners.workload(&pod.metadata);

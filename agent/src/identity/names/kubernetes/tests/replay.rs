@@ -51,7 +51,7 @@ async fn only_this_node_and_from_the_servers_cache() {
     let server = Server::start(END).await;
     let agent = Agent::at(&server);
     agent.reaches(END).await;
-    eventually("a watch", || if server.requests_to("watch=1") > 0 { Ok(()) } else { Err(()) }).await;
+    eventually("a watch", || if server.requests_to("node1&watch=1") > 0 { Ok(()) } else { Err(()) }).await;
     let world = server.world();
     let pods: Vec<_> = world.requests.iter().filter(|request| request.contains("/api/v1/pods")).collect();
     assert!(pods.iter().all(|request| request.contains("?fieldSelector=spec.nodeName%3Dnode1&")), "{pods:?}");

@@ -7,7 +7,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::watch,
@@ -48,6 +48,10 @@ pub(in super::super) struct World {
     pub owner_faults: VecDeque<Fault>,
     /// Path of what nobody may read.
     pub forbidden: Option<&'static str>,
+    pub namespace_faults: VecDeque<Fault>,
+    /// As listed, and what a watch tells after it.
+    pub namespaces: Vec<Value>,
+    pub namespace_events: Vec<Value>,
     /// The only one that is accepted.
     pub token: Option<String>,
     /// Watches from an earlier one are cut.
@@ -95,6 +99,12 @@ impl Server {
     /// Lets time go on to the version.
     pub(in super::super) fn advance(&self, at: u64) {
         self.world().at = at;
+        self.moved.send_replace(());
+    }
+
+    /// Something happens to a namespace.
+    pub(super) fn tell(&self, kind: &str, namespace: Value) {
+        self.world().namespace_events.push(json!({"type": kind, "object": namespace}));
         self.moved.send_replace(());
     }
 
@@ -153,6 +163,9 @@ async fn answer(
 ) -> io::Result<()> {
     let target = request.split(' ').nth(1).unwrap_or_default().to_owned();
     let path = target.split('?').next().unwrap_or_default();
+    if target.starts_with("/api/v1/namespaces?") {
+        return namespaces_answer(stream, request, &target, world, seen).await;
+    }
     let is_watch = target.contains("watch=1");
     let is_list = is_recorded(path) && !is_watch;
     if lock(world).forbidden == Some(path) {
@@ -244,6 +257,47 @@ async fn watch_answer(
             told += 1;
         }
         from = from.max(at);
+        if seen.changed().await.is_err() || lock(world).epoch != epoch {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+    }
+}
+
+async fn namespaces_answer(
+    stream: &mut TcpStream,
+    request: &str,
+    target: &str,
+    world: &Mutex<World>,
+    mut seen: watch::Receiver<()>,
+) -> io::Result<()> {
+    let fault = {
+        let mut world = lock(world);
+        world.requests.push(request.to_owned());
+        world.namespace_faults.pop_front()
+    };
+    let mut told = match fault {
+        Some(Fault::Status(code, headers)) => return status(stream, code, headers).await,
+        Some(Fault::Stall(_)) => return std::future::pending().await,
+        Some(Fault::Bytes(_, bytes)) => return whole(stream, 200, "", bytes).await,
+        _ => parameter(target, "resourceVersion").unwrap().parse().unwrap(),
+    };
+    if !target.contains("watch=1") {
+        let text = {
+            let world = lock(world);
+            let version = world.namespace_events.len();
+            json!({"metadata": {"resourceVersion": version.to_string()}, "items": world.namespaces})
+                .to_string()
+        };
+        return whole(stream, 200, "", text.as_bytes()).await;
+    }
+    write(stream, b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n").await?;
+    let epoch = lock(world).epoch;
+    loop {
+        let news: Vec<Value> = lock(world).namespace_events.iter().skip(told).cloned().collect();
+        told += news.len();
+        for event in news {
+            chunk(stream, format!("{event}\n").as_bytes()).await?;
+        }
         if seen.changed().await.is_err() || lock(world).epoch != epoch {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
