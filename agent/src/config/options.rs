@@ -225,7 +225,10 @@ pub const OPTIONS: &[OptionSpec] = &[
         key: "identity.kubernetes",
         default: "auto",
         doc: "Whether the Kubernetes API is asked for the pods of this node and what they belong to. `auto` \
-              asks if the agent runs in a pod with a service account's token, or identity.kubeconfig is set.",
+              asks if the agent runs in a pod with a service account's token, or identity.kubeconfig is set. \
+              Its ClusterRole needs list and watch on pods; list and watch on namespaces, for those that \
+              decline to be observed; get on replicasets (apps) and jobs (batch), for what pods belong to. \
+              `podwitness doctor` says which of these lacks.",
         kind: &Choice { names: MODES, field: |config| &mut config.identity.kubernetes },
     },
     OptionSpec {
