@@ -15,6 +15,7 @@ mod mirror;
 mod namespaces;
 mod object;
 mod owners;
+mod pace;
 mod pod;
 pub mod service_name;
 mod sync;
@@ -37,8 +38,10 @@ use self::{
     access::Access,
     api::Api,
     mirror::{Mirror, Outcome},
+    namespaces::Namespaces,
     object::PodObject,
-    sync::{Feed, Pace},
+    pace::Pace,
+    sync::Feed,
 };
 use super::{Names, Source, SourceState};
 
@@ -67,6 +70,7 @@ pub struct Settings {
 #[derive(Clone, Debug)]
 pub struct Kubernetes {
     shared: Arc<Shared>,
+    namespaces: Arc<Namespaces>,
 }
 
 /// What the source has done, for the metrics, and how it is, for people.
@@ -112,7 +116,6 @@ struct Figures {
     refused: AtomicU64,
     lookups: AtomicU64,
     lookup_failures: AtomicU64,
-    namespace_failures: AtomicU64,
     expired: AtomicU64,
     applied: AtomicU64,
     heard: AtomicU64,
@@ -128,7 +131,6 @@ struct Shared {
     mirror: Mutex<Mirror>,
     figures: Figures,
     problem: Mutex<Option<String>>,
-    namespace_problem: Mutex<Option<String>>,
     /// Rings when there may be owners to ask for.
     wanted: Notify,
 }
@@ -162,18 +164,21 @@ impl Kubernetes {
             limit: pods,
             figures: Figures::default(),
             problem: Mutex::new(None),
-            namespace_problem: Mutex::new(None),
             wanted: Notify::new(),
         };
-        Self { shared: Arc::new(shared) }
+        let shared = Arc::new(shared);
+        Self { namespaces: Arc::new(Namespaces::new(Arc::clone(&shared))), shared }
     }
 
     /// Fills the store until it is dropped. Whatever fails is tried again; nothing is lost by dropping it.
     pub async fn run(self) {
-        let listed = namespaces::first(&self.shared).await;
+        let pods = async {
+            self.namespaces.answered().await;
+            sync::run(&*self.shared).await
+        };
         tokio::select! {
-            never = namespaces::run(&self.shared, listed) => match never {},
-            never = sync::run(&*self.shared) => match never {},
+            never = sync::run(&*self.namespaces) => match never {},
+            never = pods => match never {},
             never = lookups::run(&self.shared) => match never {},
         }
     }
@@ -183,7 +188,7 @@ impl Kubernetes {
     pub async fn check(&self) -> Result<(usize, Vec<ApiError>), ApiError> {
         sync::check(&*self.shared).await?;
         let mut lacks = lookups::check(&self.shared).await;
-        lacks.extend(namespaces::check(&self.shared).await.err());
+        lacks.extend(sync::check(&*self.namespaces).await.err());
         Ok((self.shared.mirror().len(), lacks))
     }
 
@@ -208,8 +213,8 @@ impl Kubernetes {
             failures: self.shared.names.failures(Source::Kubernetes),
             lookups: figures.lookups.load(Relaxed),
             lookup_failures: figures.lookup_failures.load(Relaxed),
-            namespace_failures: figures.namespace_failures.load(Relaxed),
-            namespace_problem: lock(&self.shared.namespace_problem).clone(),
+            namespace_failures: self.namespaces.failures.load(Relaxed),
+            namespace_problem: lock(&self.namespaces.problem).clone(),
             expired: figures.expired.load(Relaxed),
             applied: figures.applied.load(Relaxed),
             heard: figures.heard.load(Relaxed),

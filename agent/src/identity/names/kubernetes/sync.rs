@@ -15,10 +15,11 @@ use super::{
     super::{SourceState, lines::Lines},
     Figures,
     api::{self, Api, JSON, whole},
-    backoff::{Backoff, random},
+    backoff::Backoff,
     error::{ApiError, Rule},
     mirror::Outcome,
     object::{Event, List},
+    pace::Pace,
 };
 
 /// Objects of one page. A list from the server's cache comes in one page whatever is asked for.
@@ -64,6 +65,14 @@ pub(super) trait Feed {
     fn rule(&self, verb: &'static str) -> Rule;
     /// Where the objects are, up to the next parameter of the query.
     fn path(&self) -> String;
+    /// Media types that are asked for: of a list, and of a watch.
+    fn formats(&self) -> [&'static str; 2] {
+        [JSON; 2]
+    }
+    /// Whether all else goes on without it: then, if it is forbidden, it is seldom tried again.
+    fn is_optional(&self) -> bool {
+        false
+    }
     /// A list is not read on beyond as many objects.
     fn limit(&self) -> usize;
     fn version<'a>(&self, object: &'a Self::Object) -> &'a str;
@@ -107,7 +116,7 @@ pub(super) async fn run(feed: &impl Feed) -> Infallible {
 pub(super) async fn check(feed: &impl Feed) -> Result<(), ApiError> {
     let version = list(feed, &Since::Any).await?;
     let path = format!("{}watch=1&resourceVersion={version}&timeoutSeconds=1", feed.path());
-    feed.api().open(&path, JSON, feed.rule("watch")).await.map(drop)
+    feed.api().open(&path, feed.formats()[1], feed.rule("watch")).await.map(drop)
 }
 
 /// Returns the version of the list.
@@ -116,7 +125,7 @@ async fn list(feed: &impl Feed, since: &Since) -> Result<String, ApiError> {
     let mut rest = since.query();
     loop {
         let path = format!("{}limit={PAGE}{rest}", feed.path());
-        let text = feed.api().get(&path, JSON, feed.rule("list"), LARGEST_PAGE).await?;
+        let text = feed.api().get(&path, feed.formats()[0], feed.rule("list"), LARGEST_PAGE).await?;
         let page: List<_> =
             serde_json::from_slice(&text).map_err(|error| ApiError::Garbage(error.to_string()))?;
         // It may be larger than all that is kept of it.
@@ -188,7 +197,7 @@ async fn watch(feed: &impl Feed, version: &mut String) -> Result<(), ApiError> {
         feed.path(),
         feed.pace().watch_seconds()
     );
-    let mut body = feed.api().open(&path, JSON, feed.rule("watch")).await?;
+    let mut body = feed.api().open(&path, feed.formats()[1], feed.rule("watch")).await?;
     feed.figures().watches.fetch_add(1, Relaxed);
     feed.works();
     let mut lines = Lines::new(LONGEST_LINE);
@@ -237,7 +246,7 @@ fn apply<F: Feed>(feed: &F, event: Event<F::Object>, version: &mut String) -> Re
 }
 
 /// Never back: an event that comes late would bring all later ones again.
-pub(super) fn advance(version: &mut String, at: &str) {
+fn advance(version: &mut String, at: &str) {
     let is_older =
         matches!((at.parse::<u64>(), version.parse::<u64>()), (Ok(at), Ok(version)) if at < version);
     if is_version(at) && !is_older {
@@ -246,12 +255,12 @@ pub(super) fn advance(version: &mut String, at: &str) {
 }
 
 /// Versions go into a query. They are numbers; others that need no escape are let through.
-pub(super) fn is_version(text: &str) -> bool {
+fn is_version(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'))
 }
 
 /// Percent-encoded.
-pub(super) fn escaped(text: &str) -> String {
+fn escaped(text: &str) -> String {
     use std::fmt::Write as _;
     text.bytes().fold(String::new(), |mut out, byte| {
         if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_') {
@@ -265,47 +274,10 @@ pub(super) fn escaped(text: &str) -> String {
 }
 
 async fn fails(feed: &impl Feed, error: &ApiError, backoff: &mut Backoff) {
-    let wait = backoff.next(error.retry_after());
+    let mut wait = backoff.next(error.retry_after());
+    if feed.is_optional() && matches!(error, ApiError::Forbidden(_)) {
+        wait = feed.pace().forbidden;
+    }
     feed.fails(SourceState::Failed, error, wait);
     sleep(wait).await;
-}
-
-/// How patient the source is.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Pace {
-    /// For an answer.
-    pub answer: Duration,
-    /// Without a sign of life in a watch. Servers send a bookmark about once a minute.
-    pub silence: Duration,
-    /// How long the server may keep a watch; half of it at the least.
-    pub watch: Duration,
-    /// Between tries.
-    pub shortest_wait: Duration,
-    pub longest_wait: Duration,
-    /// Until something forbidden is tried again.
-    pub forbidden: Duration,
-}
-
-impl Default for Pace {
-    fn default() -> Self {
-        Self {
-            answer: Duration::from_secs(30),
-            silence: Duration::from_secs(200),
-            watch: Duration::from_secs(600),
-            shortest_wait: Duration::from_millis(500),
-            longest_wait: Duration::from_secs(30),
-            forbidden: Duration::from_secs(600),
-        }
-    }
-}
-
-impl Pace {
-    /// How long the next watch may last: not the same for all agents.
-    pub(super) fn watch_seconds(&self) -> u64 {
-        self.watch.mul_f64(0.5 + random() / 2.0).as_secs().max(1)
-    }
-
-    pub(super) fn backoff(&self) -> Backoff {
-        Backoff::new(self.shortest_wait, self.longest_wait)
-    }
 }

@@ -23,7 +23,8 @@ use super::{
     api::Api,
     lock,
     mirror::Outcome,
-    sync::{self, Feed, Pace},
+    pace::Pace,
+    sync::{self, Feed},
 };
 use crate::{
     identity::{
@@ -220,6 +221,10 @@ impl Feed for Watched {
     }
 
     fn hears(&self) {}
+
+    fn is_optional(&self) -> bool {
+        true
+    }
 
     fn works(&self) {
         let before = std::mem::replace(&mut *lock(&self.state), (SourceState::Connected, None));

@@ -24,7 +24,7 @@ use self::{
     recording::{container_ids, pods_at},
     server::{Fault, Server},
 };
-use super::{Kubernetes, KubernetesStats, access::Access, sync::Pace};
+use super::{Kubernetes, KubernetesStats, access::Access, pace::Pace};
 use crate::identity::names::{NameBounds, Names, Pod, Source, SourceState, Workload};
 
 const NODE: &str = "node1";

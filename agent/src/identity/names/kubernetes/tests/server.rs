@@ -279,7 +279,8 @@ async fn namespaces_answer(
         Some(Fault::Status(code, headers)) => return status(stream, code, headers).await,
         Some(Fault::Stall(_)) => return std::future::pending().await,
         Some(Fault::Bytes(_, bytes)) => return whole(stream, 200, "", bytes).await,
-        _ => parameter(target, "resourceVersion").unwrap().parse().unwrap(),
+        // A list from etcd itself asks for no version.
+        _ => parameter(target, "resourceVersion").map_or(0, |version| version.parse().unwrap()),
     };
     if !target.contains("watch=1") {
         let text = {
