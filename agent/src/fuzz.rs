@@ -25,16 +25,18 @@ use crate::{
 pub type Target = fn(&[u8]);
 
 /// The targets by name, which is that of their directory in `fuzz/seeds/`, too.
-pub const TARGETS: [(&str, Target); 10] = [
+pub const TARGETS: [(&str, Target); 12] = [
     ("btf", btf),
     ("cgroup_path", cgroup_path),
     ("config_file", config::fuzz::file),
     ("config_value", config::fuzz::value),
     ("cri", names::cri::fuzz::answers),
+    ("docker", names::docker::fuzz::answers),
     ("fdinfo", fdinfo),
     ("filter", filter),
     ("hierarchies", fuzz_tree::hierarchies),
     ("kubernetes", names::kubernetes::fuzz::answers),
+    ("kubernetes_cluster", names::kubernetes::cluster::fuzz::answers),
     ("record", record),
 ];
 

@@ -10,6 +10,8 @@
 
 mod api;
 mod client;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 mod session;
 #[cfg(test)]
 mod tests;

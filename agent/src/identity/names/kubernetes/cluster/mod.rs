@@ -3,6 +3,8 @@
 //! The service account needs `list` and `watch` on services and nodes, and on `endpointslices` (discovery.k8s.io). Each
 //! is watched by itself: one that is forbidden leaves the others at work.
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 mod object;
 #[cfg(test)]
 mod tests;
