@@ -299,7 +299,8 @@ impl Running {
                 }
                 Err(reason) => {
                     warning = Some(format!(
-                        "calls are missed where tasks preempt each other in it, because {} can't be used: {reason}",
+                        "calls may be missed where tasks preempt each other: {} can't be used ({reason}); is tracefs \
+                         mounted at /sys/kernel/tracing?",
                         classic.name
                     ));
                 }
