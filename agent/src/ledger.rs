@@ -11,11 +11,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use agent_ebpf::contract::{event::EventKind, oom, slot::OVERFLOW};
+use agent_ebpf::contract::{event::EventKind, oom, slot::OVERFLOW, syscalls::Mode};
 
 use crate::{
+    config::ModeByNamespace,
     identity::{
-        Container, Labels, Registry, Renamed, Resolution, Selection,
+        Container, Labels, Listed, Registry, Renamed, Resolution, Selection,
         peers::{Peer, Peers},
     },
     kernel::Slots,
@@ -79,6 +80,8 @@ pub struct Ledger {
     registry: Arc<Registry>,
     peers: Arc<Peers>,
     selection: Selection,
+    /// How system calls are measured in single namespaces.
+    modes: HashMap<String, Mode>,
     slots: Slots,
     /// None where the `syscalls` sensor is off.
     tables: Option<syscalls::Tables>,
@@ -104,6 +107,7 @@ impl Ledger {
         registry: Arc<Registry>,
         peers: Arc<Peers>,
         selection: Selection,
+        modes: Vec<ModeByNamespace>,
         slots: Slots,
         tables: Option<syscalls::Tables>,
         carried_limit: usize,
@@ -112,6 +116,7 @@ impl Ledger {
             registry,
             peers,
             selection,
+            modes: modes.into_iter().collect(),
             slots,
             tables,
             accounts: HashMap::new(),
@@ -211,6 +216,7 @@ impl Ledger {
             // What has a name by now, or asks for something else than before.
             self.observe(listed.container.cgroup_id, self.wants(&listed.container), now);
         }
+        self.choose_modes(&listed);
         let retired: Vec<(u32, u64)> = self.slots.owners().filter(|(_, id)| dead.contains(id)).collect();
         self.retire(&retired);
         let gone: Vec<u64> = self.excluded.intersection(&dead).copied().collect();
@@ -240,6 +246,25 @@ impl Ledger {
         let living = self.registry.list().into_iter().map(|listed| listed.container.labels()).collect();
         let_go(&mut self.carried, &living);
         self.dropped += bound(&mut self.carried, self.carried_limit, &living);
+    }
+
+    /// Containers whose namespace is known by now are measured as it says.
+    fn choose_modes(&self, listed: &[Listed]) {
+        if self.modes.is_empty() {
+            return;
+        }
+        let wanted: HashMap<u64, Mode> = listed
+            .iter()
+            .filter_map(|listed| {
+                let mode = self.modes.get(&listed.container.labels().namespace)?;
+                Some((listed.container.cgroup_id, *mode))
+            })
+            .collect();
+        for (slot, id) in self.slots.owners() {
+            if let Some(mode) = wanted.get(&id) {
+                self.slots.set_mode(slot, *mode);
+            }
+        }
     }
 
     fn release_quarantine(&mut self, now: Instant) {

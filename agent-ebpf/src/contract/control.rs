@@ -14,6 +14,9 @@ pub struct Control {
     /// there is none of anybody's business.
     pub own_ports: u64,
     pub own_netns: u64,
+    /// Counts whatever may give a task another slot: tasks that move between cgroups, threads that end, slots that
+    /// change hands. A slot found under another number has to be looked up again; 0: always.
+    pub generation: u64,
 }
 
 /// Whether `port` is one of the packed ports.

@@ -69,6 +69,7 @@ pub const FIELDS: &[Field] = &[
     field("FDTABLE_FD", "fdtable.fd", 8),
     field("FILE_PRIVATE_DATA", "file.private_data", 8),
     field("SOCKET_SK", "socket.sk", 8),
+    TASK_ABI,
     field("REGS_NUMBER", REGS_NUMBER, 8),
     field("REGS_ARG0", REGS_ARGS[0], 8),
     field("REGS_ARG1", REGS_ARGS[1], 8),
@@ -120,6 +121,17 @@ const SYS_EXIT: &[&str] = &[
 ];
 const INET_SOCK_SET_STATE: &[&str] =
     &["INET_SOCK_SPORT", "NET_INUM", "SOCK_NET", "SOCK_V6_DADDR", "SOCK_V6_RCV_SADDR"];
+
+/// Where the kernel notes that a task is in a call of the 32-bit ABI, and the bit that says so: `TS_COMPAT`
+/// (arch/x86/include/asm/thread_info.h), `TIF_32BIT` (arch/arm64/include/asm/thread_info.h).
+#[cfg(not(target_arch = "aarch64"))]
+const TASK_ABI: Field = field("TASK_ABI", "task_struct.thread_info.status", 4);
+#[cfg(not(target_arch = "aarch64"))]
+pub const COMPAT_MASK: u32 = 1 << 1;
+#[cfg(target_arch = "aarch64")]
+const TASK_ABI: Field = field("TASK_ABI", "task_struct.thread_info.flags", 8);
+#[cfg(target_arch = "aarch64")]
+pub const COMPAT_MASK: u32 = 1 << 22;
 
 /// The number of the call in `pt_regs`, and its first arguments. The programs are loaded on the architecture
 /// that the agent was built for.

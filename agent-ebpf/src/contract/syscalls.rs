@@ -1,7 +1,67 @@
 //! The tables of the `syscalls` sensor: plain per-CPU banks that user space maps and reads.
 
-/// System call numbers that are told apart; the last stands for all beyond it. A power of two.
+/// System call numbers that are told apart; the last three stand for others ([`OTHER`], [`COMPAT`], [`X32`]). A
+/// power of two.
 pub const NUMBERS: usize = 512;
+
+/// Stands for all numbers beyond the table.
+pub const OTHER: u32 = NUMBERS as u32 - 1;
+/// Stands for the calls of the 32-bit ABI (i386, arm), whose numbers mean something else.
+pub const COMPAT: u32 = NUMBERS as u32 - 2;
+/// Stands for the calls of the x32 ABI.
+pub const X32: u32 = NUMBERS as u32 - 3;
+/// The bit by which x32 tells its calls from native ones (`__X32_SYSCALL_BIT`, arch/x86/include/uapi/asm/unistd.h).
+pub const X32_BIT: u64 = 0x4000_0000;
+
+/// How system calls are measured.
+#[repr(u64)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Mode {
+    /// Counted when they return; no durations.
+    Counts = 0,
+    /// Counted; every call that slept or took two ticks is timed, of the others one of [`SAMPLED`].
+    #[default]
+    Default = 1,
+    /// Every call is counted and timed.
+    Full = 2,
+}
+
+/// One of how many calls reads the clock in [`Mode::Default`], on average; a power of two, at most 32.
+pub const SAMPLED: u64 = 16;
+
+/// Ticks of the kernel's clock after which a call is slow. One may pass during the shortest call.
+pub const SLOW_TICKS: u64 = 2;
+
+/// Calls until the next one that reads the clock, from 1 to `2 * SAMPLED - 1` and `SAMPLED` on average. The step
+/// comes from the clock itself, so that no rhythm of the calls can hide between the samples.
+#[inline(always)]
+pub fn gap(ns: u64) -> u64 {
+    let random = ns.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32 & (2 * SAMPLED - 1);
+    if random == 0 { SAMPLED } else { random }
+}
+
+/// What a CPU remembers between the hooks of one task: a cache line that nobody else touches.
+#[repr(C, align(64))]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Cell {
+    /// Tick (`jiffies`) at the entry of the call that the running task is inside of; 0 if it is in none that was seen.
+    pub entered: u64,
+    /// `CLOCK_MONOTONIC` ns of that entry; 0 where the clock wasn't read.
+    pub since_ns: u64,
+    /// Number of the call.
+    pub number: u64,
+    /// How many calls this one stands for in the histogram, if it is a fast one.
+    pub weight: u64,
+    /// Calls until the next one that reads the clock.
+    pub until_sampled: u64,
+    /// Address of the task that has `slot`, as far as the switch of tasks doesn't tell.
+    pub task: u64,
+    /// [`Control::generation`](super::control::Control) under which `slot` was found; 0 if it wasn't.
+    pub generation: u64,
+    pub slot: u64,
+}
+
+const _: () = assert!(size_of::<Cell>() == 64);
 
 /// Classes of system calls in the latency histogram; a power of two.
 pub const CLASSES: usize = 16;
@@ -44,6 +104,8 @@ pub struct ClassCell {
     pub buckets: [u64; BUCKETS],
     /// Nanoseconds spent in all of them.
     pub sum_ns: u64,
+    /// How many of the calls above were not timed themselves: others stand for them.
+    pub estimated: u64,
 }
 
 /// All counters of one slot on one CPU. Only the programs on that CPU write to it.
@@ -56,7 +118,8 @@ pub struct Bank {
     pub classes: [ClassCell; CLASSES],
     /// Failed calls whose errno found no room in the error table: counted, their errno forgotten.
     pub errors_folded: u64,
-    /// Calls without a duration: they began before the agent, or their start found no room.
+    /// Calls without a duration although they should have one: they began before the agent, or their start found
+    /// no room.
     pub untimed: u64,
 }
 
@@ -95,10 +158,17 @@ pub fn error_bucket(key: u64) -> u32 {
     (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 54) as u32 & (ERROR_BUCKETS - 1)
 }
 
-/// The cell index of a system call number.
+/// Where a native system call of this number is counted.
 #[inline(always)]
 pub fn number_index(number: u64) -> u32 {
-    if number < NUMBERS as u64 { number as u32 } else { NUMBERS as u32 - 1 }
+    if number < X32 as u64 {
+        number as u32
+    } else if number & !(NUMBERS as u64 * 2 - 1) == X32_BIT {
+        // x32's own calls begin at 512.
+        X32
+    } else {
+        OTHER
+    }
 }
 
 /// The histogram bucket of a duration: the first whose bound is not below it. Five comparisons, no loop.
@@ -162,7 +232,20 @@ mod tests {
     #[test]
     fn numbers_beyond_the_table_share_its_last_cell() {
         assert_eq!(number_index(39), 39);
-        assert_eq!(number_index(u64::MAX), 511);
-        assert_eq!(number_index(0x4000_0000 + 39), 511);
+        for number in [509, 510, 511, 512, X32_BIT + 1024, u64::MAX] {
+            assert_eq!(number_index(number), OTHER, "{number}");
+        }
+        assert_eq!((number_index(X32_BIT + 39), number_index(X32_BIT + 520)), (X32, X32));
+    }
+
+    #[test]
+    fn one_of_sixteen_calls_is_sampled_on_average_and_in_no_rhythm() {
+        // Clocks that tick every nanosecond, every ten and every hundred.
+        for step in [1, 10, 100] {
+            let gaps: [u64; 4096] = core::array::from_fn(|i| gap(1_000_000_007 + i as u64 * step * 37));
+            assert!(gaps.iter().all(|gap| (1..2 * SAMPLED).contains(gap)));
+            let mean = gaps.iter().sum::<u64>() as f64 / gaps.len() as f64;
+            assert!((mean / SAMPLED as f64 - 1.0).abs() < 0.02, "steps of {step} ns: {mean}");
+        }
     }
 }

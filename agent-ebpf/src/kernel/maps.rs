@@ -4,14 +4,14 @@ use agent_ebpf::contract::{
     control::{Bucket, Control},
     slot::CACHE_CELLS,
     stats::{SENSORS_MAX, SensorStats},
-    syscalls::{Bank, ErrorBucket, NUMBERS},
+    syscalls::{Bank, Cell, ErrorBucket, NUMBERS},
     tcp::Socket,
 };
 use aya_ebpf::{
     Global,
     bindings::BPF_F_MMAPABLE,
     macros::map,
-    maps::{Array, HashMap, LruHashMap, PerCpuArray, Queue, RingBuf},
+    maps::{Array, HashMap, LruHashMap, Queue, RingBuf},
 };
 
 /// CPUs that can ever come up: banks per map.
@@ -66,20 +66,14 @@ pub(crate) static ERRORS: Array<ErrorBucket> = Array::with_max_entries(1, BPF_F_
 #[map]
 pub(crate) static CLASS_OF: Array<u8> = Array::with_max_entries(NUMBERS as u32, BPF_F_MMAPABLE);
 
-/// The system call that the task on this CPU is inside of.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub(crate) struct InCall {
-    /// Address of the task; 0 if nothing is noted.
-    pub(crate) task: u64,
-    /// `CLOCK_MONOTONIC` ns of its entry.
-    pub(crate) since_ns: u64,
-    /// Number of the call.
-    pub(crate) number: u64,
-}
-
+/// Slot → how its container's system calls are measured ([`Mode`]), where containers differ in that.
+///
+/// [`Mode`]: agent_ebpf::contract::syscalls::Mode
 #[map]
-pub(crate) static IN_CALL: PerCpuArray<InCall> = PerCpuArray::with_max_entries(1, 0);
+pub(crate) static SLOT_MODES: Array<u64> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+/// A cell per CPU, which `kernel::cell` explains.
+#[map]
+pub(crate) static CELLS: Array<Cell> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
 /// TCP sockets between their first transition and their last, by address.
 #[map]

@@ -1,5 +1,6 @@
 //! What the sensors share: loads from kernel memory, container slots, and the way into the ring buffers.
 
+pub(crate) mod cell;
 pub(crate) mod event;
 pub(crate) mod load;
 pub(crate) mod log;

@@ -12,6 +12,7 @@ macro_rules! offsets {
 }
 
 offsets! {
+    TASK_ABI,
     TASK_TGID,
     TASK_PID,
     TASK_COMM,

@@ -10,6 +10,7 @@ use aya_ebpf::{
     programs::BtfTracePointContext,
 };
 
+use super::syscalls;
 use crate::kernel::{
     event::{Admission, Ring, fill_header, filtered, reserve, submit},
     load::{KernelPtr, copied, field, string_to},
@@ -18,6 +19,9 @@ use crate::kernel::{
     offset, task,
 };
 
+/// Whether this sensor is on; the hook on exit serves `syscalls` too.
+#[unsafe(no_mangle)]
+static PROCESS: Global<u8> = Global::new(1);
 /// Whether the hook on exit says that the thread was the last of its process (since 6.16).
 #[unsafe(no_mangle)]
 static EXIT_TELLS_LAST: Global<u8> = Global::new(0);
@@ -61,6 +65,10 @@ fn sched_process_exec(ctx: BtfTracePointContext) -> i32 {
 #[btf_tracepoint(function = "sched_process_exit")]
 fn sched_process_exit(ctx: BtfTracePointContext) -> i32 {
     let task: KernelPtr = ctx.arg(0);
+    syscalls::thread_ended();
+    if PROCESS.load() == 0 {
+        return 0;
+    }
     let last = if EXIT_TELLS_LAST.load() != 0 {
         let group_dead: u64 = ctx.arg(1);
         group_dead & 0xff != 0

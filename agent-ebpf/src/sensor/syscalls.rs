@@ -1,41 +1,41 @@
 //! System calls: counted, timed and their errors told apart in the kernel, per container.
 //!
-//! A call is counted when it ends. Those that never return are counted when they begin; the child of a fork
-//! returns from a call that its parent made, and is not counted. The time of entry waits in a per-CPU cell
-//! while the task stays on its CPU, and moves into task storage when the task is switched out.
+//! A call is counted when it returns ([`bank`]); those that never return when their thread ends. The child of a fork
+//! returns from a call that its parent made, and is not counted. How calls are timed, and which, depends on the mode
+//! ([`timing`]); where none is timed, the hooks on entry and on the switch of tasks are not attached.
 //!
 //! Entry and exit have two programs each, of which one is attached: where tasks can preempt a BTF-typed tracepoint
 //! (since 7.0) the kernel would refuse the runs of all others on that CPU meanwhile, so there the classic
 //! tracepoint is taken, which is dearer but is never preempted.
 
-use agent_ebpf::contract::{
-    slot::EXCLUDED,
-    stats::SensorId,
-    syscalls::{
-        BUCKETS, Bank, CLASSES, ERRNO_MAX, ERROR_BUCKETS, ERROR_WAYS, ErrorBucket, NUMBERS, bucket,
-        error_bucket, error_key, number_index,
-    },
-};
+mod bank;
+mod timing;
+
+use agent_ebpf::contract::syscalls::{COMPAT, number_index};
 use aya_ebpf::{
     EbpfContext as _, Global,
-    helpers::generated::{
-        bpf_get_current_task_btf, bpf_get_smp_processor_id, bpf_ktime_get_ns, bpf_task_pt_regs,
-    },
+    helpers::generated::{bpf_get_current_task_btf, bpf_task_pt_regs},
     macros::{btf_tracepoint, tracepoint},
     programs::{BtfTracePointContext, TracePointContext},
 };
+use timing::Timing;
 
 use super::tcp;
 use crate::kernel::{
-    event::stats,
-    load::{KernelPtr, field, masked},
-    maps::{BANKS, CLASS_OF, ERRORS, IN_CALL, InCall, SLOTS},
-    offset, slot, task,
+    cell,
+    load::{KernelPtr, field},
+    offset, task,
 };
 
-/// Whether this sensor is on; the hooks below serve `tcp` too.
+/// Whether this sensor is on; its hooks serve `tcp` and `process` too.
 #[unsafe(no_mangle)]
 static SYSCALLS: Global<u8> = Global::new(1);
+/// Whether the kernel hands out the registers of the current task (since 5.15).
+#[unsafe(no_mangle)]
+pub(super) static REGS_TELL: Global<u8> = Global::new(1);
+/// The bit of `task_struct.thread_info` that says that the task is in a call of the 32-bit ABI; 0 where there is none.
+#[unsafe(no_mangle)]
+static COMPAT_MASK: Global<u32> = Global::new(0);
 /// Numbers of the calls that the programs treat in a way of their own; `u64::MAX` where there is none.
 #[unsafe(no_mangle)]
 static NR_EXIT: Global<u64> = Global::new(u64::MAX);
@@ -49,6 +49,20 @@ static NR_CLONE3: Global<u64> = Global::new(u64::MAX);
 static NR_FORK: Global<u64> = Global::new(u64::MAX);
 #[unsafe(no_mangle)]
 static NR_VFORK: Global<u64> = Global::new(u64::MAX);
+#[unsafe(no_mangle)]
+static NR_RT_SIGRETURN: Global<u64> = Global::new(u64::MAX);
+
+/// Numbers of the 32-bit ABI: the same on i386 and arm but for exit_group (arch/x86/entry/syscalls/syscall_32.tbl,
+/// arch/arm/tools/syscall.tbl).
+mod compat {
+    pub(super) const EXIT: u64 = 1;
+    pub(super) const EXIT_GROUP_I386: u64 = 252;
+    pub(super) const EXIT_GROUP_ARM: u64 = 248;
+    pub(super) const FORK: u64 = 2;
+    pub(super) const CLONE: u64 = 120;
+    pub(super) const VFORK: u64 = 190;
+    pub(super) const CLONE3: u64 = 435;
+}
 
 /// match-proto: `void(struct pt_regs *regs, long id)`
 #[btf_tracepoint(function = "sys_enter")]
@@ -86,168 +100,106 @@ fn argument(ctx: &TracePointContext, index: usize) -> u64 {
     unsafe { ctx.as_ptr().cast::<u64>().add(1 + index).read_volatile() }
 }
 
-#[inline(always)]
-fn entered(number: u64) {
-    let task = task::current();
-    if number == NR_EXIT.load() || number == NR_EXIT_GROUP.load() {
-        ended(task, number, 0, Timing::None);
-    } else if let Some(call) = IN_CALL.get_ptr_mut(0) {
-        // SAFETY: this CPU's cell of our own map, which only this hook, its exit and the switch touch, none of
-        // which can interrupt another.
-        unsafe { call.write(InCall { task: task as u64, since_ns: bpf_ktime_get_ns(), number }) };
-    }
-}
-
-#[inline(always)]
-fn returned(regs: KernelPtr, result: i64) {
-    let task = task::current();
-    // SAFETY: the registers are typed in both programs.
-    let in_regs: u64 = unsafe { field(regs, &offset::REGS_NUMBER) };
-    let (began, since_ns) = began(task);
-    // What was asked for is what began: rt_sigreturn(2) leaves no number in its registers.
-    let number = if since_ns != 0 { began } else { in_regs };
-    tcp::call_returned(regs, task, number, result, since_ns);
-    if SYSCALLS.load() != 0 && !(result == 0 && since_ns == 0 && is_fork(number)) {
-        let timing = if since_ns != 0 {
-            // SAFETY: the helper takes nothing.
-            Timing::Took(unsafe { bpf_ktime_get_ns() }.wrapping_sub(since_ns))
-        } else {
-            Timing::Unknown
-        };
-        ended(task, number, result, timing);
-    }
-}
-
 /// match-proto: `void(bool preempt, struct task_struct *prev, struct task_struct *next, unsigned int prev_state)`
 #[btf_tracepoint(function = "sched_switch")]
 fn sched_switch(ctx: BtfTracePointContext) -> i32 {
     let prev: KernelPtr = ctx.arg(1);
-    if let Some(call) = IN_CALL.get_ptr_mut(0) {
-        // SAFETY: as in `sys_enter`; `prev` is a trusted argument of the hook.
+    if let Some(cell) = cell::of(cell::processor()) {
+        // SAFETY: this CPU's cell; `prev` is a trusted argument of the hook.
         unsafe {
-            if (*call).task == prev as u64 {
-                if let Some(state) = task::state_or_new_of(prev) {
-                    (*state).since_ns = (*call).since_ns;
-                    (*state).number = (*call).number;
-                } else if let Some(stats) = stats(SensorId::Syscalls) {
-                    (*stats).untracked += 1;
-                }
-                (*call).task = 0;
-            }
+            timing::leave_processor(cell, prev);
+            cell::switched(cell);
         }
     }
     0
 }
 
-/// Number and time of entry of the call that `task` returns from; zeros if its entry was not seen. (An `Option` would
-/// leave a part of the stack unwritten, and the verifier of 5.10 refuses to have that copied.)
+/// match-proto: `void(struct cgroup *dst_cgrp, const char *path, struct task_struct *task, bool threadgroup)`
+#[btf_tracepoint(function = "cgroup_attach_task")]
+fn cgroup_attach_task(_: BtfTracePointContext) -> i32 {
+    cell::forget_all();
+    0
+}
+
 #[inline(always)]
-fn began(task: KernelPtr) -> (u64, u64) {
-    let Some(call) = IN_CALL.get_ptr_mut(0) else { return (0, 0) };
-    // SAFETY: as in `sys_enter`; `task` is the current one.
-    unsafe {
-        if (*call).task == task as u64 {
-            (*call).task = 0;
-            return ((*call).number, (*call).since_ns);
-        }
-        let Some(state) = task::state(task) else { return (0, 0) };
-        let since_ns = (*state).since_ns;
-        (*state).since_ns = 0;
-        ((*state).number, since_ns)
+fn entered(number: u64) {
+    let processor = cell::processor();
+    let Some(cell) = cell::of(processor) else { return };
+    if REGS_TELL.load() == 0 && (number == NR_EXIT.load() || number == NR_EXIT_GROUP.load()) {
+        // SAFETY: this CPU's cell.
+        unsafe { bank::book_without_result(cell, processor, number_index(number)) };
+    } else {
+        // SAFETY: as above.
+        unsafe { timing::begin(cell, number) };
     }
 }
 
 #[inline(always)]
-fn is_fork(number: u64) -> bool {
+fn returned(regs: KernelPtr, result: i64) {
+    let processor = cell::processor();
+    let Some(cell) = cell::of(processor) else { return };
+    // SAFETY: this CPU's cell.
+    let timing = unsafe { timing::end(cell) };
+    let number = match timing {
+        Timing::Began { number, .. } => number,
+        // SAFETY: the registers are typed in both programs.
+        _ => match unsafe { field(regs, &offset::REGS_NUMBER) } {
+            // rt_sigreturn(2) has put back the registers of what a signal interrupted.
+            u64::MAX => NR_RT_SIGRETURN.load(),
+            number => number,
+        },
+    };
+    let is_compat = is_compat();
+    if !is_compat {
+        tcp::call_returned(regs, number, result, timing.since_ns());
+    }
+    if SYSCALLS.load() == 0 || result == 0 && !timing.began() && is_fork(number, is_compat) {
+        return;
+    }
+    let index = if is_compat { COMPAT } else { number_index(number) };
+    // SAFETY: as above.
+    unsafe { bank::book(cell, processor, index, result, timing) };
+}
+
+/// A thread ends: if by its own call of exit(2) or exit_group(2), that is counted now, since it won't return.
+#[inline(always)]
+pub(super) fn thread_ended() {
+    cell::forget_all();
+    if SYSCALLS.load() == 0 || REGS_TELL.load() == 0 {
+        return;
+    }
+    let processor = cell::processor();
+    let Some(cell) = cell::of(processor) else { return };
+    // SAFETY: the ending thread is the current one, as the verifier knows it; this CPU's cell.
+    unsafe {
+        (*cell).entered = 0;
+        let regs = bpf_task_pt_regs(bpf_get_current_task_btf()) as KernelPtr;
+        let number: u64 = field(regs, &offset::REGS_NUMBER);
+        if is_compat() {
+            if matches!(number, compat::EXIT | compat::EXIT_GROUP_I386 | compat::EXIT_GROUP_ARM) {
+                bank::book_without_result(cell, processor, COMPAT);
+            }
+        } else if number == NR_EXIT.load() || number == NR_EXIT_GROUP.load() {
+            bank::book_without_result(cell, processor, number_index(number));
+        }
+    }
+}
+
+/// Whether the current task is in a call of the 32-bit ABI.
+#[inline(always)]
+fn is_compat() -> bool {
+    // SAFETY: the current task is typed wherever the agent sets the mask.
+    COMPAT_MASK.load() != 0
+        && unsafe { field::<u32>(task::current(), &offset::TASK_ABI) } & COMPAT_MASK.load() != 0
+}
+
+#[inline(always)]
+fn is_fork(number: u64, is_compat: bool) -> bool {
+    if is_compat {
+        return matches!(number, compat::FORK | compat::CLONE | compat::VFORK | compat::CLONE3);
+    }
     number == NR_CLONE.load()
         || number == NR_CLONE3.load()
         || number == NR_FORK.load()
         || number == NR_VFORK.load()
 }
-
-/// How long a call took.
-#[derive(Clone, Copy)]
-enum Timing {
-    /// Nanoseconds.
-    Took(u64),
-    /// It ended, but nobody knows when it began.
-    Unknown,
-    /// It does not return.
-    None,
-}
-
-/// Books a call that has ended.
-#[inline(always)]
-fn ended(task: KernelPtr, number: u64, result: i64, timing: Timing) {
-    let slot = slot::of(task::current_cgroup_id(task));
-    // SAFETY: the helper takes nothing.
-    let cpu = unsafe { bpf_get_smp_processor_id() };
-    if slot == EXCLUDED || task::is_self(task::current_pid(task)) {
-        if let Some(stats) = stats(SensorId::Syscalls) {
-            // SAFETY: this CPU's counter, which only this hook adds to.
-            unsafe { (*stats).filtered += 1 };
-        }
-        return;
-    }
-    let index = number_index(number);
-    let Some(bank) = BANKS.get_ptr_mut(cpu * SLOTS.load() + slot) else { return };
-    // SAFETY: this CPU's bank, which only this program writes to; all indexes are masked.
-    unsafe {
-        *(&raw mut (*bank).calls).cast::<u64>().add(masked::<{ NUMBERS as u32 - 1 }>(index.into())) += 1;
-        match timing {
-            Timing::Took(duration_ns) => record_duration(bank, index, duration_ns),
-            Timing::Unknown => (*bank).untimed += 1,
-            Timing::None => {}
-        }
-    }
-    if result < 0 && result >= -(ERRNO_MAX as i64) {
-        record_error(bank, cpu, slot, index, -result as u32);
-    }
-}
-
-/// # Safety
-///
-/// `bank` is this CPU's.
-#[inline(always)]
-unsafe fn record_duration(bank: *mut Bank, index: u32, duration_ns: u64) {
-    let class = CLASS_OF.get(index).map_or(0, |class| *class as usize & (CLASSES - 1));
-    let bucket = bucket(duration_ns).min(BUCKETS - 1);
-    // SAFETY: the caller's promise; class and bucket are below the lengths of their arrays.
-    unsafe {
-        let cell = (&raw mut (*bank).classes).cast::<agent_ebpf::contract::syscalls::ClassCell>().add(class);
-        *(&raw mut (*cell).buckets).cast::<u64>().add(bucket) += 1;
-        (*cell).sum_ns += duration_ns;
-    }
-}
-
-/// Counts an error in this CPU's table; where its bucket is full, the errno is forgotten and that is counted.
-#[inline(never)]
-fn record_error(bank: *mut Bank, cpu: u32, slot: u32, index: u32, errno: u32) {
-    let key = error_key(slot, index, errno);
-    let Some(bucket) = ERRORS.get_ptr_mut(cpu * ERROR_BUCKETS + error_bucket(key)) else { return };
-    // SAFETY: this CPU's bucket, which only this program writes to; user space frees entries of dead slots by
-    // zeroing their key last, so a free entry has no count that anybody still adds to.
-    unsafe {
-        let keys = (&raw mut (*bucket).keys).cast::<u64>();
-        let counts = (&raw mut (*bucket).counts).cast::<u64>();
-        let mut free = ERROR_WAYS;
-        for way in 0..ERROR_WAYS {
-            let found = keys.add(way).read_volatile();
-            if found == key {
-                *counts.add(way) += 1;
-                return;
-            }
-            if found == 0 && free == ERROR_WAYS {
-                free = way;
-            }
-        }
-        if free < ERROR_WAYS {
-            counts.add(free).write_volatile(1);
-            keys.add(free).write_volatile(key);
-        } else {
-            (*bank).errors_folded += 1;
-        }
-    }
-}
-
-const _: () = assert!(size_of::<ErrorBucket>() == 128);

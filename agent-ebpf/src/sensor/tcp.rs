@@ -25,13 +25,15 @@ use aya_ebpf::{
     programs::BtfTracePointContext,
 };
 use record::Outcome;
-pub(super) use refusal::call_returned;
+pub(super) use refusal::{call_returned, is_connect};
 
+use super::syscalls::REGS_TELL;
 use crate::kernel::{
+    cell,
     event::{Admission, Ring, fill_header, filtered, reserve, submit, untracked},
     load::{KernelPtr, copied, field},
     log::trace_event,
-    maps::{CONTROL, IN_CALL, SOCKETS},
+    maps::{CONTROL, SOCKETS},
     offset, task,
 };
 
@@ -41,9 +43,6 @@ static TCP: Global<u8> = Global::new(1);
 /// Number of connect(2).
 #[unsafe(no_mangle)]
 static NR_CONNECT: Global<u64> = Global::new(u64::MAX);
-/// Whether the kernel hands out the registers of the current task (since 5.15).
-#[unsafe(no_mangle)]
-static REGS_TELL: Global<u8> = Global::new(1);
 
 // States of a socket (include/net/tcp_states.h).
 const TCP_ESTABLISHED: u32 = 1;
@@ -139,11 +138,9 @@ fn attempt(sk: KernelPtr) {
 #[inline(always)]
 fn in_connect() -> bool {
     if REGS_TELL.load() == 0 {
-        let noted = IN_CALL.get_ptr(0);
         // SAFETY: this CPU's cell of our own map; the current task can't leave its CPU in here.
-        return noted.is_none_or(|call| unsafe {
-            (*call).task != task::current() as u64 || (*call).number == NR_CONNECT.load()
-        });
+        return cell::of(cell::processor())
+            .is_none_or(|cell| unsafe { (*cell).entered == 0 || (*cell).number == NR_CONNECT.load() });
     }
     // SAFETY: the helpers take the current task, as the verifier knows it; the registers are typed.
     unsafe {

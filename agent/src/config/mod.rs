@@ -32,8 +32,8 @@ pub use error::{ConfigError, ConfigErrors, Origin, Problem};
 pub use load::Flags;
 pub use markdown::markdown;
 pub use model::{
-    Config, DebugConfig, EventsConfig, IdentityConfig, LimitsConfig, LogConfig, MetricsConfig, ObserveConfig,
-    RingConfig, SensorsConfig, SocketChoice, SyscallsHook,
+    Config, DebugConfig, EventsConfig, IdentityConfig, LimitsConfig, LogConfig, MetricsConfig,
+    ModeByNamespace, ObserveConfig, RingConfig, SensorsConfig, SocketChoice, SyscallsHook,
 };
 pub use options::OPTIONS;
 pub use spec::OptionSpec;

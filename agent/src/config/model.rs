@@ -8,10 +8,11 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use agent_ebpf::contract::syscalls::Mode;
 use tracing::Level;
 
 use super::options::OPTIONS;
-use crate::identity::{Wanted, names::kubernetes::Mode, peers::Network};
+use crate::identity::{Wanted, names::kubernetes, peers::Network};
 
 /// The whole configuration, validated.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,6 +71,9 @@ pub enum SyscallsHook {
     Classic,
 }
 
+/// How system calls are measured in a namespace.
+pub type ModeByNamespace = (String, Mode);
+
 /// Section `sensors`: which of them run.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SensorsConfig {
@@ -77,6 +81,10 @@ pub struct SensorsConfig {
     pub syscalls: bool,
     /// Where they are seen.
     pub syscalls_hook: SyscallsHook,
+    /// How they are measured.
+    pub syscalls_mode: Mode,
+    /// How they are measured in single namespaces, in the order of their names.
+    pub syscalls_modes: Vec<ModeByNamespace>,
     /// TCP connections.
     pub tcp: bool,
     /// OOM kills.
@@ -145,7 +153,7 @@ pub struct IdentityConfig {
     /// Time between two walks over the control group tree.
     pub scan_interval: Duration,
     /// Whether the Kubernetes API is asked.
-    pub kubernetes: Mode,
+    pub kubernetes: kubernetes::Mode,
     /// How to reach it, instead of by the pod's service account: an absolute path.
     pub kubeconfig: Option<String>,
     /// What the API calls this node.
@@ -214,7 +222,7 @@ impl Config {
                 hierarchy: Wanted::Auto,
                 hold: Duration::ZERO,
                 scan_interval: Duration::ZERO,
-                kubernetes: Mode::Auto,
+                kubernetes: kubernetes::Mode::Auto,
                 kubeconfig: None,
                 node_name: None,
                 cri_socket: SocketChoice::Auto,

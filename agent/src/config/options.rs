@@ -5,10 +5,13 @@ use std::time::Duration;
 
 use tracing::Level;
 
-use crate::identity::{Wanted, names::kubernetes::Mode};
+use agent_ebpf::contract::syscalls::Mode;
+
+use crate::identity::{Wanted, names::kubernetes};
 
 use super::kind::{
-    Address, Choice, Cidrs, Form, Given, Namespaces, Number, Reach, Size, Socket, Span, Switch,
+    Address, Choice, Cidrs, Form, Given, ModesByNamespace, Namespaces, Number, Reach, Size, Socket, Span,
+    Switch,
 };
 use super::model::SyscallsHook;
 use super::spec::OptionSpec;
@@ -65,6 +68,20 @@ pub const OPTIONS: &[OptionSpec] = &[
               which need tracefs. Auto takes the classic ones on Linux 7.0 and later, where tasks can preempt \
               the others, so that calls would be missed.",
         kind: &Choice { names: SYSCALLS_HOOKS, field: |config| &mut config.sensors.syscalls_hook },
+    },
+    OptionSpec {
+        key: "sensors.syscalls_mode",
+        default: "default",
+        doc: "How system calls are measured. They are counted exactly, with their errors, in all modes. `counts` \
+              leaves it at that. `default` also times every call that sleeps or takes two ticks of the kernel's clock \
+              (8 ms at 250 Hz), and of the others one of 16, which then stands for 16. `full` times every call.",
+        kind: &Choice { names: SYSCALLS_MODES, field: |config| &mut config.sensors.syscalls_mode },
+    },
+    OptionSpec {
+        key: "sensors.syscalls_modes",
+        default: "none",
+        doc: "The same for single Kubernetes namespaces, from the moment on at which a container's namespace is known.",
+        kind: &ModesByNamespace { field: |config| &mut config.sensors.syscalls_modes },
     },
     OptionSpec {
         key: "sensors.tcp",
@@ -317,7 +334,10 @@ const SYSCALLS_HOOKS: &[(&str, SyscallsHook)] =
 const HIERARCHIES: &[(&str, Wanted)] =
     &[("auto", Wanted::Auto), ("v2", Wanted::V2), ("memory", Wanted::Memory)];
 
-const MODES: &[(&str, Mode)] = &[("auto", Mode::Auto), ("on", Mode::On), ("off", Mode::Off)];
+pub(super) const SYSCALLS_MODES: &[(&str, Mode)] =
+    &[("counts", Mode::Counts), ("default", Mode::Default), ("full", Mode::Full)];
+const MODES: &[(&str, kubernetes::Mode)] =
+    &[("auto", kubernetes::Mode::Auto), ("on", kubernetes::Mode::On), ("off", kubernetes::Mode::Off)];
 const LEVELS: &[(&str, Level)] = &[
     ("error", Level::ERROR),
     ("warn", Level::WARN),

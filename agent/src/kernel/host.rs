@@ -25,6 +25,17 @@ pub fn clock_ticks() -> u64 {
     u64::try_from(ticks).unwrap_or(100)
 }
 
+/// Nanoseconds of one tick of the kernel's clock (`jiffies`), as the coarse clocks tell it.
+pub(super) fn tick_ns() -> u64 {
+    let mut resolution = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: writes into our own variable. A failure leaves it, and the longest tick that Linux has is assumed.
+    unsafe { libc::clock_getres(libc::CLOCK_MONOTONIC_COARSE, &raw mut resolution) };
+    match u64::try_from(resolution.tv_nsec) {
+        Ok(ns) if ns > 0 => ns,
+        _ => 10_000_000,
+    }
+}
+
 /// Whether the process may do everything.
 pub fn is_root() -> bool {
     // SAFETY: takes nothing, returns a plain number, cannot fail.

@@ -4,9 +4,10 @@ use std::{collections::BTreeMap, fs, io};
 
 use agent_ebpf::contract::{
     control::Control,
+    offsets::COMPAT_MASK,
     slot::CACHE_CELLS,
     stats::{SENSORS_MAX, SensorId, SensorStats},
-    syscalls::{Bank, CLASSES, ERROR_BUCKETS, ErrorBucket, NUMBERS},
+    syscalls::{Bank, CLASSES, ERROR_BUCKETS, ErrorBucket, Mode, NUMBERS},
 };
 use aya::{
     Ebpf, EbpfError, EbpfLoader, TestRun as _,
@@ -24,7 +25,7 @@ use super::{
 };
 use crate::{
     identity::Hierarchy,
-    sensor::{Hook, SENSORS, Sensor, State},
+    sensor::{Circumstances, Hook, SENSORS, Sensor, State},
 };
 
 /// What the programs and their maps are made for.
@@ -42,6 +43,10 @@ pub struct Settings {
     pub sockets: u32,
     /// Whether system calls are taken from classic tracepoints.
     pub classic: bool,
+    /// How system calls are measured.
+    pub mode: Mode,
+    /// The most that any container wants, if they may differ in that.
+    pub mode_of_others: Option<Mode>,
     /// Bytes of the bulk ring and of the rare ring; powers of two, multiples of the page size.
     pub ring_bytes: u32,
     pub rare_ring_bytes: u32,
@@ -81,6 +86,8 @@ pub enum LoadError {
 pub struct Kernel {
     ebpf: Ebpf,
     classic: bool,
+    circumstances: Circumstances,
+    control: Table<Control>,
     types: Types,
 }
 
@@ -97,6 +104,7 @@ pub struct Running {
     ebpf: Ebpf,
     /// Whether classic tracepoints are taken where there are any.
     classic: bool,
+    circumstances: Circumstances,
     attached: BTreeMap<&'static str, Attached>,
 }
 
@@ -128,14 +136,27 @@ impl Kernel {
         }
         let cpus = possible_cpus().map_err(LoadError::Cpus)?;
         let task_storage = old::has_task_storage();
+        // Without the sensor, its hook on exit serves others, and nobody times anything.
+        let (mode, mode_of_others) = match enabled(SensorId::Syscalls) {
+            true => (settings.mode, settings.mode_of_others),
+            false => (Mode::Counts, None),
+        };
+        let circumstances = Circumstances {
+            timed: mode.max(mode_of_others.unwrap_or(mode)) != Mode::Counts,
+            regs_tell: btf.constant("BPF_FUNC_task_pt_regs").is_ok(),
+            oom_lock_tells: offsets.has("MEMCG_OOM_LOCK"),
+        };
         let flags = [
             ("SYSCALLS", enabled(SensorId::Syscalls)),
             ("TCP", enabled(SensorId::Tcp)),
+            ("PROCESS", enabled(SensorId::Process)),
+            ("MODES_DIFFER", mode_of_others.is_some()),
+            ("SWITCHES_SEEN", circumstances.timed),
             ("BY_MEMORY", matches!(settings.hierarchy, Hierarchy::Memory { .. })),
             ("MEMCG_KNOWN", memory_cgroups_known(&btf, &offsets)),
-            ("MEMCG_TELLS", offsets.has("MEMCG_OOM_LOCK")),
+            ("MEMCG_TELLS", circumstances.oom_lock_tells),
             ("TYPED_TASKS", task_storage),
-            ("REGS_TELL", btf.constant("BPF_FUNC_task_pt_regs").is_ok()),
+            ("REGS_TELL", circumstances.regs_tell),
             (
                 "EXIT_TELLS_LAST",
                 btf.tracepoint("sched_process_exit").is_ok_and(|arguments| arguments.len() > 1),
@@ -146,6 +167,9 @@ impl Kernel {
             Hierarchy::V2 => 0,
             Hierarchy::Memory { id } => id,
         };
+        // Before 5.11 the current task has no type, by which a program could load its field.
+        let compat_mask = if task_storage && offsets.has("TASK_ABI") { COMPAT_MASK } else { 0 };
+        let (mode_number, tick_ns) = (mode as u64, host::tick_ns());
         let marks = [settings.ring_bytes, settings.rare_ring_bytes].map(|bytes| bytes as u64 / 2);
 
         let mut loader = EbpfLoader::new();
@@ -160,6 +184,9 @@ impl Kernel {
             loader.override_global(global, on, true);
         }
         loader
+            .override_global("COMPAT_MASK", &compat_mask, true)
+            .override_global("MODE", &mode_number, true)
+            .override_global("TICK_NS", &tick_ns, true)
             .override_global("CPUS", &cpus, true)
             .override_global("HIERARCHY", &hierarchy, true)
             .override_global("SLOTS", &settings.slots, true)
@@ -183,6 +210,9 @@ impl Kernel {
             by_cgroup: take(&mut ebpf, "CGROUP_SLOTS")?.try_into()?,
             free: take(&mut ebpf, "FREE_SLOTS")?.try_into()?,
             buckets: table(&mut ebpf, "BUCKETS", sizes.of_map("BUCKETS"))?,
+            modes: table(&mut ebpf, "SLOT_MODES", sizes.of_map("SLOT_MODES"))?,
+            control: table(&mut ebpf, "CONTROL", 1)?,
+            mode,
         };
         slots.offer_all()?;
         let classes: Table<u8> = table(&mut ebpf, "CLASS_OF", NUMBERS as u32)?;
@@ -203,16 +233,22 @@ impl Kernel {
             banks: table(&mut ebpf, "BANKS", sizes.of_map("BANKS"))?,
             errors: table(&mut ebpf, "ERRORS", sizes.of_map("ERRORS"))?,
             cpus,
-            kernel: Self { ebpf, classic: settings.classic, types: Types { btf, offsets, system } }
-                .knowing_itself()?,
+            kernel: Self {
+                ebpf,
+                classic: settings.classic,
+                circumstances,
+                control,
+                types: Types { btf, offsets, system },
+            }
+            .knowing_itself()?,
         })
     }
 
     /// Attaches the programs of every sensor that is wanted, in the order of its hooks, and says how each does.
     /// The kernel's types, tens of megabytes, are needed no more afterwards.
     pub fn attach(self, wanted: impl Fn(SensorId) -> bool) -> (Running, Vec<(SensorId, State)>) {
-        let Self { ebpf, classic, types } = self;
-        let mut running = Running { ebpf, classic, attached: BTreeMap::new() };
+        let Self { ebpf, classic, circumstances, control, types } = self;
+        let mut running = Running { ebpf, classic, circumstances, attached: BTreeMap::new() };
         let states = SENSORS
             .iter()
             .map(|sensor| {
@@ -220,6 +256,9 @@ impl Kernel {
                 (sensor.id, state)
             })
             .collect();
+        if running.notices_moves() {
+            control.store(0, std::mem::offset_of!(Control, generation) / 8, 1);
+        }
         drop(types);
         host::give_memory_back();
         (running, states)
@@ -249,12 +288,19 @@ impl Running {
         }
     }
 
+    /// Whether the programs are told of whatever may give the running task another slot, so that they may remember
+    /// it: tasks that move, and either the switch of tasks or the end of the one whose address may be used again.
+    fn notices_moves(&self) -> bool {
+        let has = |program| self.attached.contains_key(program);
+        has("cgroup_attach_task") && (has("sched_switch") || has("sched_process_exit"))
+    }
+
     fn attach(&mut self, sensor: &Sensor, types: &Types) -> State {
         let before: Vec<&str> = self.attached.keys().copied().collect();
         let mut hooks = Vec::new();
         let mut lacking = Vec::new();
         for hook in sensor.hooks {
-            if hook.unless.is_some_and(|global| types.offsets.has(global)) {
+            if !(hook.is_needed)(self.circumstances) {
                 continue;
             }
             match self.attach_hook(hook, types) {
@@ -312,7 +358,7 @@ impl Running {
 }
 
 /// Entries of the maps whose size isn't fixed.
-struct Sizes([(&'static str, u32); 11]);
+struct Sizes([(&'static str, u32); 13]);
 
 impl Sizes {
     fn of(settings: &Settings, cpus: u32, syscalls: bool) -> Self {
@@ -327,6 +373,8 @@ impl Sizes {
             ("SLOT_OWNERS", slots),
             ("FREE_SLOTS", slots),
             ("BUCKETS", slots),
+            ("SLOT_MODES", slots),
+            ("CELLS", cpus),
             ("BANKS", banks),
             ("ERRORS", errors),
             ("SOCKETS", sockets),

@@ -3,12 +3,15 @@
 use std::sync::atomic::Ordering;
 
 use agent_ebpf::contract::{
-    control::Bucket,
+    control::{Bucket, Control},
     slot::{CACHE_CELLS, EXCLUDED, OVERFLOW, cache_hit, cache_index},
+    syscalls::Mode,
 };
 use aya::maps::{HashMap, MapData, MapError, Queue};
 
 use super::Table;
+
+const GENERATION: usize = std::mem::offset_of!(Control, generation) / 8;
 
 /// The slots of one loaded kernel half.
 pub struct Slots {
@@ -17,11 +20,16 @@ pub struct Slots {
     pub(super) by_cgroup: HashMap<MapData, u64, u32>,
     pub(super) free: Queue<MapData, u32>,
     pub(super) buckets: Table<Bucket>,
+    pub(super) modes: Table<u64>,
+    pub(super) control: Table<Control>,
+    /// What a slot's mode is until somebody sets another one.
+    pub(super) mode: Mode,
 }
 
 impl Slots {
     /// Fills the queue of free slots: all but the overflow slot.
     pub(super) fn offer_all(&mut self) -> Result<(), MapError> {
+        (OVERFLOW..self.count()).for_each(|slot| self.set_mode(slot, self.mode));
         (OVERFLOW + 1..self.owners.entries()).try_for_each(|slot| self.free.push(slot, 0))
     }
 
@@ -38,6 +46,11 @@ impl Slots {
     /// Events of this slot's container that its token bucket has refused.
     pub fn throttled(&self, slot: u32) -> u64 {
         self.buckets.load(slot, std::mem::offset_of!(Bucket, throttled) / 8)
+    }
+
+    /// How the system calls of the slot's container are measured from now on, where containers may differ in that.
+    pub fn set_mode(&self, slot: u32, mode: Mode) {
+        self.modes.store(slot, 0, mode as u64);
     }
 
     /// Takes the slot from a cgroup that has died. No task is left in it, so no program asks for the slot; its
@@ -76,11 +89,22 @@ impl Slots {
                 let _ = cell.compare_exchange(seen, 0, Ordering::Relaxed, Ordering::Relaxed);
             }
         }
+        self.forget_running();
+    }
+
+    /// Makes every CPU look up again whose task runs there.
+    fn forget_running(&self) {
+        if let Some(generation) = self.control.words(0).get(GENERATION)
+            && generation.load(Ordering::Relaxed) != 0
+        {
+            generation.fetch_add(1, Ordering::Release);
+        }
     }
 
     /// Makes an unbound slot, whose counters were zeroed, free for the next cgroup.
     pub fn give_back(&mut self, slot: u32) -> Result<(), MapError> {
         self.buckets.clear(slot);
+        self.set_mode(slot, self.mode);
         self.free.push(slot, 0)?;
         // Cgroups that had to share the overflow slot may now ask again.
         for index in 0..CACHE_CELLS {
@@ -91,6 +115,7 @@ impl Slots {
                 }
             }
         }
+        self.forget_running();
         Ok(())
     }
 }

@@ -51,10 +51,21 @@ pub struct Hook {
     pub required: bool,
     /// What is missing without it.
     pub lacking: &'static str,
-    /// Not needed where the kernel has this field, by global.
-    pub unless: Option<&'static str>,
+    /// Whether it serves anything here.
+    pub is_needed: fn(Circumstances) -> bool,
     /// What is attached instead where tasks can preempt this hook.
     pub classic: Option<Classic>,
+}
+
+/// On what it depends whether a hook is needed: of the kernel, and of what is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Circumstances {
+    /// Some system calls are timed.
+    pub timed: bool,
+    /// The kernel hands out the registers of the current task.
+    pub regs_tell: bool,
+    /// The kernel notes which memory cgroup is short (`mem_cgroup.oom_lock`).
+    pub oom_lock_tells: bool,
 }
 
 /// A classic tracepoint and the program for it.
@@ -75,7 +86,7 @@ impl Hook {
             arguments,
             required: true,
             lacking: "",
-            unless: None,
+            is_needed: |_| true,
             classic: None,
         }
     }

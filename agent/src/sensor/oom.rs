@@ -20,7 +20,7 @@ pub const SENSOR: Sensor = Sensor {
             arguments: &[Some("oom_control")],
             required: false,
             lacking: "whose limit was hit is not known (scope is `unknown`)",
-            unless: Some("MEMCG_OOM_LOCK"),
+            is_needed: |circumstances| !circumstances.oom_lock_tells,
             classic: None,
         },
     ],

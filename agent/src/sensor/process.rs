@@ -12,9 +12,12 @@ pub const SENSOR: Sensor = Sensor {
     id: SensorId::Process,
     hooks: &[
         Hook::required("sched_process_exec", &[Some("task_struct"), None, Some("linux_binprm")]),
-        Hook::required("sched_process_exit", &[Some("task_struct")]),
+        SCHED_PROCESS_EXIT,
     ],
 };
+
+/// The sensor `syscalls` needs it, too.
+pub(super) const SCHED_PROCESS_EXIT: Hook = Hook::required("sched_process_exit", &[Some("task_struct")]);
 
 /// Why a process ended.
 pub const COMPLETED: &str = "completed";

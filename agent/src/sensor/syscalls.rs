@@ -14,16 +14,32 @@ use agent_ebpf::contract::{
 pub use class::{CLASS_NAMES, classes, errno_name, name, numbers};
 pub use counters::{Counters, expose};
 
-use super::{Classic, Hook, Sensor};
+use super::{Classic, Hook, Sensor, process::SCHED_PROCESS_EXIT};
 use crate::kernel::Table;
 
 pub const SENSOR: Sensor = Sensor {
     id: SensorId::Syscalls,
     // An entry that is noted must find the others in place, or its time would be left to a later call.
     hooks: &[
-        Hook::required("sched_switch", &[None, Some("task_struct")]),
+        // What a CPU remembers of the running task's container has to be forgotten in time.
+        Hook {
+            required: false,
+            lacking: "each call looks its container up anew, which costs more",
+            ..Hook::required("cgroup_attach_task", &[Some("cgroup")])
+        },
+        Hook {
+            is_needed: |circumstances| circumstances.timed,
+            ..Hook::required("sched_switch", &[None, Some("task_struct")])
+        },
+        Hook {
+            required: false,
+            lacking: "exit and exit_group are not counted",
+            is_needed: |circumstances| circumstances.regs_tell,
+            ..SCHED_PROCESS_EXIT
+        },
         SYS_EXIT,
         Hook {
+            is_needed: |circumstances| circumstances.timed || !circumstances.regs_tell,
             classic: Some(Classic {
                 category: "raw_syscalls",
                 name: "raw_syscalls:sys_enter",
@@ -61,6 +77,7 @@ impl Tables {
         const CELLS: usize = offset_of!(Bank, classes) / 8;
         const CELL: usize = size_of::<ClassCell>() / 8;
         const SUM: usize = offset_of!(ClassCell, sum_ns) / 8;
+        const ESTIMATED: usize = offset_of!(ClassCell, estimated) / 8;
         for cpu in 0..self.cpus {
             let bank = self.banks.words(cpu * self.slots + slot);
             if bank.is_empty() {
@@ -76,6 +93,7 @@ impl Tables {
                     into.buckets[class][bucket] += word(cell + bucket);
                 }
                 into.sums_ns[class] += word(cell + SUM);
+                into.estimated[class] += word(cell + ESTIMATED);
             }
             into.errors_folded += word(offset_of!(Bank, errors_folded) / 8);
             into.untimed += word(offset_of!(Bank, untimed) / 8);

@@ -36,7 +36,7 @@ pub const SENSOR: Sensor = Sensor {
             arguments: &[Some("sock")],
             required: false,
             lacking: "connections are missed while the program on this hook is interrupted",
-            unless: None,
+            is_needed: |_| true,
             classic: None,
         },
         Hook {

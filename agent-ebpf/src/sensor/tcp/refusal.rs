@@ -20,16 +20,16 @@ use crate::kernel::{
 /// Called for every system call that returns: what connect(2) refused by itself. `since_ns` is 0 if the entry was not
 /// seen.
 #[inline(always)]
-pub(in crate::sensor) fn call_returned(
-    regs: KernelPtr,
-    task: KernelPtr,
-    number: u64,
-    result: i64,
-    since_ns: u64,
-) {
-    if TCP.load() != 0 && number == NR_CONNECT.load() {
-        connect_returned(regs, task, result, since_ns);
+pub(in crate::sensor) fn call_returned(regs: KernelPtr, number: u64, result: i64, since_ns: u64) {
+    if is_connect(number) {
+        connect_returned(regs, task::current(), result, since_ns);
     }
+}
+
+/// Whether the call is connect(2), and somebody wants to know.
+#[inline(always)]
+pub(in crate::sensor) fn is_connect(number: u64) -> bool {
+    TCP.load() != 0 && number == NR_CONNECT.load()
 }
 
 #[inline(always)]

@@ -40,7 +40,7 @@ impl Kind for Namespaces {
     }
 }
 
-fn is_label(name: &str) -> bool {
+pub(super) fn is_label(name: &str) -> bool {
     let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     (1..=LENGTH_MAX).contains(&name.len())
         && name.bytes().all(inner)

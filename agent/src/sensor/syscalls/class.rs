@@ -1,6 +1,6 @@
 //! Names, numbers and classes of system calls and errors.
 
-use agent_ebpf::contract::syscalls::{CLASSES, NUMBERS};
+use agent_ebpf::contract::syscalls::{CLASSES, COMPAT, NUMBERS, OTHER, X32};
 use syscalls::{Errno, Sysno};
 
 /// What users see in the label `class`, by number of the class.
@@ -11,12 +11,22 @@ pub const CLASS_NAMES: [&str; CLASSES] = [
 
 /// The name of a system call's number on this architecture.
 pub fn name(number: u32) -> String {
-    match Sysno::new(number as usize) {
-        Some(call) => call.name().to_owned(),
-        None if number as usize == NUMBERS - 1 => "other".to_owned(),
-        None => format!("unknown_{number}"),
+    match number {
+        OTHER => "other".to_owned(),
+        COMPAT => COMPAT_NAME.to_owned(),
+        X32 => "x32".to_owned(),
+        _ => match Sysno::new(number as usize) {
+            Some(call) => call.name().to_owned(),
+            None => format!("unknown_{number}"),
+        },
     }
 }
+
+/// What the kernel calls the 32-bit ABI of this architecture (`arch/*/entry/syscalls`, `arch/*/tools`).
+#[cfg(not(target_arch = "aarch64"))]
+const COMPAT_NAME: &str = "i386";
+#[cfg(target_arch = "aarch64")]
+const COMPAT_NAME: &str = "arm";
 
 /// The symbol of an error, such as `ENOENT`.
 pub fn errno_name(errno: u32) -> Option<&'static str> {
@@ -48,6 +58,7 @@ pub fn numbers() -> Vec<(&'static str, u64)> {
         ("NR_FORK", "fork"),
         ("NR_VFORK", "vfork"),
         ("NR_CONNECT", "connect"),
+        ("NR_RT_SIGRETURN", "rt_sigreturn"),
     ]
     .into_iter()
     .filter_map(|(global, name)| Some((global, name.parse::<Sysno>().ok()?.id() as u64)))

@@ -16,6 +16,8 @@ pub struct Counters {
     pub(super) buckets: [[u64; BUCKETS]; CLASSES],
     /// Nanoseconds by class.
     pub(super) sums_ns: [u64; CLASSES],
+    /// Calls by class that were not timed themselves: others stand for them in the buckets and sums.
+    pub(super) estimated: [u64; CLASSES],
     /// Failed calls by number and errno.
     pub(super) errors: BTreeMap<(u16, u16), u64>,
     /// Failed calls whose number and errno found no room.
@@ -30,6 +32,7 @@ impl Default for Counters {
             calls: [0; NUMBERS],
             buckets: [[0; BUCKETS]; CLASSES],
             sums_ns: [0; CLASSES],
+            estimated: [0; CLASSES],
             errors: BTreeMap::new(),
             errors_folded: 0,
             untimed: 0,
@@ -39,12 +42,13 @@ impl Default for Counters {
 
 impl Counters {
     pub fn add(&mut self, other: &Self) {
-        let Self { calls, buckets, sums_ns, errors, errors_folded, untimed } = other;
+        let Self { calls, buckets, sums_ns, estimated, errors, errors_folded, untimed } = other;
         add_all(&mut self.calls, calls);
         for (sum, class) in self.buckets.iter_mut().zip(buckets) {
             add_all(sum, class);
         }
         add_all(&mut self.sums_ns, sums_ns);
+        add_all(&mut self.estimated, estimated);
         self.add_errors(errors);
         self.errors_folded += errors_folded;
         self.untimed += untimed;
@@ -108,7 +112,7 @@ pub fn expose(page: &mut Page<'_>, rows: &[(&[&str; 5], &Counters)]) -> std::fmt
     let bounds = BOUNDS_NS.map(|ns| ns as f64 / 1e9);
     page.histogram(
         "podwitness_syscall_duration",
-        "Time from entry to return of system calls, by class",
+        "Time from entry to return of system calls, by class; where calls are sampled, estimated for fast ones",
         &["class"],
         &bounds,
         rows.iter().flat_map(|(labels, counters)| {
@@ -118,6 +122,16 @@ pub fn expose(page: &mut Page<'_>, rows: &[(&[&str; 5], &Counters)]) -> std::fmt
                     (*labels, vec![CLASS_NAMES[class]], seconds, counters.buckets[class].as_slice())
                 },
             )
+        }),
+    )?;
+    page.counter(
+        "podwitness_syscall_duration_estimated",
+        "Calls in podwitness_syscall_duration_seconds that were not timed themselves: sampled ones stand for them",
+        &["class"],
+        rows.iter().flat_map(|(labels, counters)| {
+            (0..CLASSES)
+                .filter(|class| counters.estimated[*class] > 0)
+                .map(move |class| (*labels, vec![CLASS_NAMES[class]], counters.estimated[class]))
         }),
     )
 }

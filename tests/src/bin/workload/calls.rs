@@ -11,12 +11,14 @@ use serde_json::json;
 
 use crate::{Arguments, ready, report, share};
 
-/// `--getppid N --openat-enoent N --nanosleep-1ms N --threads T`: as many in total, shared by the threads.
+/// `--getppid N --openat-enoent N --nanosleep-1ms N --threads T`: as many in total, shared by the threads; and
+/// `--i386-getpid N` of the 32-bit ABI, by the first.
 pub(crate) fn syscalls(arguments: &Arguments) -> Result<()> {
     let getppid = arguments.or("getppid", 0)?;
     let openat = arguments.or("openat-enoent", 0)?;
     let nanosleep = arguments.or("nanosleep-1ms", 0)?;
     let threads: u64 = arguments.or("threads", 1)?;
+    let i386: u64 = arguments.or("i386-getpid", 0)?;
 
     let begin = Arc::new(Barrier::new(usize::try_from(threads)? + 1));
     let workers: Vec<_> = (0..threads)
@@ -40,6 +42,7 @@ pub(crate) fn syscalls(arguments: &Arguments) -> Result<()> {
         "openat_enoent": openat,
         "nanosleep": nanosleep,
         "slept": slept.as_secs_f64(),
+        "i386": i386 > 0 && call_i386_getpid(i386),
     }));
     Ok(())
 }
@@ -70,6 +73,33 @@ fn work(getppid: u64, openat: u64, nanosleep: u64) -> Result<Duration> {
 pub(crate) fn call_getppid() {
     // SAFETY: getppid takes nothing and touches nothing.
     unsafe { libc::syscall(libc::SYS_getppid) };
+}
+
+/// getpid of the 32-bit ABI, in a child that a kernel without that ABI kills; whether it wasn't.
+#[cfg(target_arch = "x86_64")]
+fn call_i386_getpid(times: u64) -> bool {
+    // SAFETY: the child makes nothing but system calls; the status is our own variable. The old way into the kernel
+    // keeps all registers but the one with the result, and the 64-bit ABI's r8 to r11 (entry_64_compat.S).
+    unsafe {
+        let child = libc::fork();
+        if child == 0 {
+            for _ in 0..times {
+                std::arch::asm!(
+                    "int 0x80",
+                    inout("eax") 20 => _,
+                    out("r8") _, out("r9") _, out("r10") _, out("r11") _,
+                );
+            }
+            libc::_exit(0);
+        }
+        let mut status = 0;
+        libc::waitpid(child, &raw mut status, 0) == child && status == 0
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn call_i386_getpid(_: u64) -> bool {
+    false
 }
 
 fn call_nanosleep(duration: Duration) -> i64 {

@@ -1,0 +1,96 @@
+//! What each CPU remembers of the task that runs on it: see `contract::syscalls::Cell`.
+//!
+//! A cell is touched by the hooks of its own CPU alone, of which none interrupts another: they run in the context of
+//! a task, with preemption disabled. So it takes plain loads and stores.
+
+use agent_ebpf::contract::{slot::EXCLUDED, syscalls::Cell};
+use aya_ebpf::{Global, helpers::generated::bpf_get_smp_processor_id};
+
+use super::{
+    event::bump,
+    maps::{CELLS, CONTROL},
+    slot, task,
+};
+
+/// Whether `sched_switch` tells when another task runs: its program calls [`switched`].
+#[unsafe(no_mangle)]
+static SWITCHES_SEEN: Global<u8> = Global::new(0);
+
+#[inline(always)]
+pub(crate) fn processor() -> u32 {
+    // SAFETY: the helper takes nothing.
+    unsafe { bpf_get_smp_processor_id() }
+}
+
+/// This CPU's cell.
+#[inline(always)]
+pub(crate) fn of(processor: u32) -> Option<*mut Cell> {
+    CELLS.get_ptr_mut(processor)
+}
+
+/// The slot of the running task: [`EXCLUDED`] if nobody wants to observe it, the agent included.
+///
+/// Most tasks make many calls while they run, so what was found stays in the cell until something may have changed
+/// it: another task runs, or the generation is another one.
+///
+/// # Safety
+///
+/// `cell` is this CPU's.
+#[inline(always)]
+pub(crate) unsafe fn slot(cell: *mut Cell) -> u32 {
+    // SAFETY: the caller's promise; a cell of our own array map.
+    unsafe {
+        let generation =
+            CONTROL.get_ptr(0).map_or(0, |control| (&raw const (*control).generation).read_volatile());
+        let is_same = SWITCHES_SEEN.load() != 0 || (*cell).task == task::current() as u64;
+        if generation != 0 && (*cell).generation == generation && is_same {
+            (*cell).slot as u32
+        } else {
+            find(cell, generation)
+        }
+    }
+}
+
+/// # Safety
+///
+/// As for [`slot`].
+#[inline(never)]
+unsafe fn find(cell: *mut Cell, generation: u64) -> u32 {
+    let task = task::current();
+    let slot = if task::is_self(task::current_pid(task)) {
+        EXCLUDED
+    } else {
+        slot::of(task::current_cgroup_id(task))
+    };
+    // SAFETY: the caller's promise.
+    unsafe {
+        (*cell).task = task as u64;
+        (*cell).slot = slot.into();
+        (*cell).generation = generation;
+    }
+    slot
+}
+
+/// Another task will run on this CPU.
+///
+/// # Safety
+///
+/// As for [`slot`].
+#[inline(always)]
+pub(crate) unsafe fn switched(cell: *mut Cell) {
+    // SAFETY: the caller's promise.
+    unsafe { (*cell).generation = 0 };
+}
+
+/// Makes every CPU look up again whose task runs there.
+#[inline(always)]
+pub(crate) fn forget_all() {
+    if let Some(control) = CONTROL.get_ptr_mut(0) {
+        // SAFETY: a cell of our own array map. 0, which turns the memory off, is not left by this.
+        unsafe {
+            if (&raw const (*control).generation).read_volatile() != 0 {
+                bump(&raw mut (*control).generation);
+            }
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! Booking a call in the bank of its CPU and slot.
+
+use agent_ebpf::contract::{
+    slot::EXCLUDED,
+    stats::SensorId,
+    syscalls::{
+        BUCKETS, Bank, CLASSES, Cell, ClassCell, ERRNO_MAX, ERROR_BUCKETS, ERROR_WAYS, ErrorBucket, NUMBERS,
+        bucket, error_bucket, error_key,
+    },
+};
+
+use super::timing::Timing;
+use crate::kernel::{
+    cell,
+    event::{bump, stats},
+    load::masked,
+    maps::{BANKS, CLASS_OF, ERRORS, SLOTS},
+};
+
+/// A call that has returned.
+///
+/// # Safety
+///
+/// `cell` is this CPU's, whose number is `processor`.
+#[inline(always)]
+pub(super) unsafe fn book(cell: *mut Cell, processor: u32, index: u32, result: i64, timing: Timing) {
+    // SAFETY: the caller's promise; this CPU's bank, in which only this program counts without a lock.
+    unsafe {
+        let slot = cell::slot(cell);
+        if slot == EXCLUDED {
+            return filtered();
+        }
+        let Some(bank) = BANKS.get_ptr_mut(processor * SLOTS.load() + slot) else { return };
+        *count(bank, index) += 1;
+        match timing {
+            Timing::Began { weight: 0, .. } | Timing::Unwanted => {}
+            Timing::Began { took_ns, weight, .. } => record_duration(bank, index, took_ns, weight),
+            Timing::Missed => (*bank).untimed += 1,
+        }
+        if result < 0 && result >= -(ERRNO_MAX as i64) {
+            record_error(bank, processor, slot, index, -result as u32);
+        }
+    }
+}
+
+/// A call that won't return. Its program may be preempted by the one on `sys_exit`, so it counts by a single
+/// instruction.
+///
+/// # Safety
+///
+/// As for [`book`].
+#[inline(always)]
+pub(super) unsafe fn book_without_result(cell: *mut Cell, processor: u32, index: u32) {
+    // SAFETY: the caller's promise; counters of our own maps.
+    unsafe {
+        let slot = cell::slot(cell);
+        if slot == EXCLUDED {
+            return filtered();
+        }
+        let Some(bank) = BANKS.get_ptr_mut(processor * SLOTS.load() + slot) else { return };
+        bump(count(bank, index));
+    }
+}
+
+fn filtered() {
+    if let Some(stats) = stats(SensorId::Syscalls) {
+        // SAFETY: this CPU's counter.
+        unsafe { bump(&raw mut (*stats).filtered) };
+    }
+}
+
+#[inline(always)]
+fn count(bank: *mut Bank, index: u32) -> *mut u64 {
+    // SAFETY: the index is masked to the length of the array.
+    unsafe { (&raw mut (*bank).calls).cast::<u64>().add(masked::<{ NUMBERS as u32 - 1 }>(index.into())) }
+}
+
+/// # Safety
+///
+/// `bank` is this CPU's.
+#[inline(never)]
+unsafe fn record_duration(bank: *mut Bank, index: u32, took_ns: u64, weight: u64) {
+    let class = CLASS_OF.get(index).map_or(0, |class| *class as usize & (CLASSES - 1));
+    let bucket = bucket(took_ns).min(BUCKETS - 1);
+    // SAFETY: the caller's promise; class and bucket are below the lengths of their arrays.
+    unsafe {
+        let cell = (&raw mut (*bank).classes).cast::<ClassCell>().add(class);
+        *(&raw mut (*cell).buckets).cast::<u64>().add(bucket) += weight;
+        (*cell).sum_ns += took_ns * weight;
+        (*cell).estimated += weight - 1;
+    }
+}
+
+/// Counts an error in this CPU's table; where its bucket is full, the errno is forgotten and that is counted.
+#[inline(never)]
+fn record_error(bank: *mut Bank, processor: u32, slot: u32, index: u32, errno: u32) {
+    let key = error_key(slot, index, errno);
+    let Some(bucket) = ERRORS.get_ptr_mut(processor * ERROR_BUCKETS + error_bucket(key)) else { return };
+    // SAFETY: this CPU's bucket, which only this program writes to; user space frees entries of dead slots by
+    // zeroing their key last, so a free entry has no count that anybody still adds to.
+    unsafe {
+        let keys = (&raw mut (*bucket).keys).cast::<u64>();
+        let counts = (&raw mut (*bucket).counts).cast::<u64>();
+        let mut free = ERROR_WAYS;
+        for way in 0..ERROR_WAYS {
+            let found = keys.add(way).read_volatile();
+            if found == key {
+                *counts.add(way) += 1;
+                return;
+            }
+            if found == 0 && free == ERROR_WAYS {
+                free = way;
+            }
+        }
+        if free < ERROR_WAYS {
+            counts.add(free).write_volatile(1);
+            keys.add(free).write_volatile(key);
+        } else {
+            (*bank).errors_folded += 1;
+        }
+    }
+}
+
+const _: () = assert!(size_of::<ErrorBucket>() == 128);
