@@ -18,7 +18,7 @@ use crate::{
         names::kubernetes::{Kubernetes, cluster::Cluster},
         peers::Peers,
     },
-    kernel::{clock_ticks, page_size},
+    kernel::{clock_ticks, heap_in_use, page_size},
     ledger::Ledger,
     live::Hub,
     reader::{Deliveries, lock},
@@ -327,5 +327,12 @@ fn expose_process(page: &mut Page<'_>) -> std::fmt::Result {
         Some(Unit::Bytes),
         [],
         [([], (field(24) * page_size()) as f64)],
+    )?;
+    page.own_gauge(
+        "podwitness_heap",
+        "Memory that the agent has allocated and not freed, as its allocator counts it",
+        Some(Unit::Bytes),
+        [],
+        [([], heap_in_use() as f64)],
     )
 }

@@ -276,9 +276,11 @@ impl Names {
         let mut shelves = self.write();
         for shelf in &mut shelves.pods {
             shelf.expire(now);
+            shelf.give_room_back();
         }
         for shelf in &mut shelves.containers {
             shelf.expire(now);
+            shelf.give_room_back();
         }
     }
 
