@@ -180,6 +180,14 @@ pub const OPTIONS: &[OptionSpec] = &[
         kind: &Number { min: 16, max: 1 << 24, field: |config| &mut config.limits.sockets },
     },
     OptionSpec {
+        key: "limits.engine_sockets",
+        default: "32",
+        doc: "Sockets of Docker, and of podman, that are asked for names: one of root, and one of each user who is \
+              logged in. Those beyond it are left out. One user's engine may name as many containers as half of \
+              limits.containers divided by this.",
+        kind: &Number { min: 1, max: 1024, field: |config| &mut config.limits.engine_sockets },
+    },
+    OptionSpec {
         key: "limits.peers",
         default: "100000",
         doc: "Addresses that are known by name. Those beyond it are told by the network that they lie in.",

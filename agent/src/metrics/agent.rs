@@ -60,6 +60,7 @@ impl Figures {
             ("events.burst", config.events.burst as f64),
             ("events.rate", config.events.rate as f64),
             ("limits.containers", config.limits.containers as f64),
+            ("limits.engine_sockets", config.limits.engine_sockets as f64),
             ("limits.map_memory", config.limits.map_memory as f64),
             ("limits.peers", config.limits.peers as f64),
             ("limits.peers_per_container", config.limits.peers_per_container as f64),
