@@ -130,9 +130,10 @@ pub const OPTIONS: &[OptionSpec] = &[
     },
     OptionSpec {
         key: "ring.rare_size",
-        default: "256KiB",
+        default: "1MiB",
         doc: "Bytes of the ring buffer for what is rare and precious: OOM kills, exits, failed connects, \
-              control groups.",
+              control groups. A control group that comes or goes takes 576 bytes, so that 1 MiB holds 900 pods \
+              with one container each that come at once.",
         kind: &Size { min: 4096, max: 1 << 30, ring: true, field: |config| &mut config.ring.rare_size },
     },
     OptionSpec {
