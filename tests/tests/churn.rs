@@ -12,6 +12,8 @@ const WAVE: u64 = 250;
 /// Calls of each container that the agent has to find again.
 const GETPPIDS: u64 = 7;
 const SLOTS: u64 = 1024;
+/// Bytes of pages that what is in use lies scattered on.
+const SCATTERED: u64 = 8 << 20;
 /// Cgroups that others on this machine may bring to life meanwhile.
 const OTHERS: u64 = 16;
 
@@ -43,8 +45,8 @@ fn five_thousand_containers_leave_nothing_behind() {
     assert!(after.alive <= before.alive + OTHERS, "cgroups: {before:?}, then {after:?}");
     assert!(after.heap <= before.heap / 10 * 11, "heap: {before:?}, then {after:?}");
     assert_eq!(after.kernel, before.kernel, "kernel memory");
-    // A page of it is given back only when nothing on it is in use.
-    assert!(after.anonymous <= before.anonymous * 2, "anonymous memory: {before:?}, then {after:?}");
+    // A page of it is given back only when nothing on it is in use; but nobody keeps a crowd's pages.
+    assert!(after.anonymous <= before.anonymous + SCATTERED, "anonymous memory: {before:?}, then {after:?}");
     assert_eq!(after.missed, before.missed, "each was told apart, and nothing was lost");
 }
 
