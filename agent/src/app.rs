@@ -247,7 +247,7 @@ fn sources(config: &Config, names: &Arc<Names>) -> Result<(JoinSet<()>, Option<K
     }
     let engines = [(Source::Docker, &identity.docker_socket), (Source::Podman, &identity.podman_socket)];
     for (source, socket) in engines {
-        if let Some(engine) = Docker::new(source, socket, Arc::clone(names)) {
+        if let Some(engine) = Docker::new(source, socket, config.limits.engine_sockets, Arc::clone(names)) {
             sources.spawn(engine.run());
         }
     }

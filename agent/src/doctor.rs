@@ -172,7 +172,7 @@ fn names_by_cri(config: &Config) -> Verdict {
 
 fn names_by_engine(source: Source, socket: &SocketChoice) -> Verdict {
     let name = source.name();
-    let Some(engine) = Docker::new(source, socket, nowhere()) else {
+    let Some(engine) = Docker::new(source, socket, 1, nowhere()) else {
         return Ok(format!("{name} isn't asked: identity.{name}_socket is off"));
     };
     let mut is_well = true;

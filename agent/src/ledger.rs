@@ -20,6 +20,7 @@ use crate::{
         peers::{Peer, Peers},
     },
     kernel::Slots,
+    room::Table as _,
     sensor::{self, Record, process, syscalls, tcp},
 };
 
@@ -208,6 +209,9 @@ impl Ledger {
 
     /// Takes back the slots of the dead and closes the accounts of the forgotten. Call it every second or so.
     pub fn tidy(&mut self, now: Instant) {
+        self.accounts.give_room_back();
+        self.carried.give_room_back();
+        self.excluded.give_room_back();
         self.registry.choose();
         let listed = self.registry.list();
         let dead: HashSet<u64> =

@@ -21,4 +21,5 @@ pub mod live;
 pub mod metrics;
 pub mod observation;
 pub mod reader;
+mod room;
 pub mod sensor;

@@ -29,6 +29,7 @@ const KEPT_LINES: usize = 300;
 #[derive(Clone, Debug, Default)]
 pub struct Options {
     flags: Vec<String>,
+    environment: Vec<(String, String)>,
 }
 
 impl Options {
@@ -36,6 +37,12 @@ impl Options {
     pub fn flag(mut self, name: &str, value: &str) -> Self {
         self.flags.push(format!("--{name}"));
         self.flags.push(value.to_owned());
+        self
+    }
+
+    /// Sets a variable of its environment.
+    pub fn variable(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
         self
     }
 }
@@ -98,6 +105,7 @@ impl Agent {
         }
         arguments.extend(options.flags.iter().map(String::as_str));
         let mut child = command(&arguments)
+            .envs(options.environment.iter().map(|(name, value)| (name, value)))
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()

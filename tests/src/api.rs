@@ -1,19 +1,27 @@
-//! A Kubernetes API server with a few objects, which never change.
+//! A Kubernetes API server with a few objects, which never change; it may be down.
 
 use std::{
     fs,
     io::{BufRead, BufReader, Read, Write},
-    net::{TcpListener, TcpStream},
+    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
     path::PathBuf,
-    sync::Arc,
+    sync::{Arc, Mutex},
     thread,
 };
 
 use crate::wait::unique;
 
-/// Serves on loopback, without credentials, until the process ends.
+/// Serves on loopback, without credentials.
 pub struct Api {
     kubeconfig: PathBuf,
+    address: SocketAddr,
+    running: Option<Running>,
+}
+
+struct Running {
+    acceptor: thread::JoinHandle<()>,
+    /// None once the server is to end.
+    streams: Arc<Mutex<Option<Vec<TcpStream>>>>,
 }
 
 /// Lists by path.
@@ -23,18 +31,19 @@ impl Api {
     /// Serves one object for each path.
     #[track_caller]
     pub fn serve(objects: &[(&str, &str)]) -> Self {
-        let list = |item: &str| format!(r#"{{"metadata":{{"resourceVersion":"1"}},"items":[{item}]}}"#);
-        let lists: Lists =
-            Arc::new(objects.iter().map(|(path, item)| ((*path).to_owned(), list(item))).collect());
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port of loopback");
-        let address = listener.local_addr().expect("its address");
-        thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                let lists = Arc::clone(&lists);
-                // An agent that is stopped hangs up.
-                thread::spawn(move || drop(answer(stream, &lists)));
-            }
-        });
+        let mut api = Self::down();
+        api.start(objects);
+        api
+    }
+
+    /// Nobody answers there yet.
+    #[track_caller]
+    pub fn down() -> Self {
+        // An address that no other test has, so that the port stays free for as long as nobody listens.
+        let [_, _, high, low] = std::process::id().to_be_bytes();
+        let address = SocketAddr::from(([127, 83, high, low.max(1)], 0));
+        let free = TcpListener::bind(address).expect("a port of loopback");
+        let address = free.local_addr().expect("its address");
         let text = format!(
             "apiVersion: v1\nkind: Config\ncurrent-context: here\n\
              clusters: [{{name: c, cluster: {{server: \"http://{address}\"}}}}]\n\
@@ -42,7 +51,41 @@ impl Api {
         );
         let kubeconfig = std::env::temp_dir().join(format!("podwitness-test-{}.kubeconfig", unique()));
         fs::write(&kubeconfig, text).expect("a file for the kubeconfig");
-        Self { kubeconfig }
+        Self { kubeconfig, address, running: None }
+    }
+
+    /// Begins to answer.
+    #[track_caller]
+    pub fn start(&mut self, objects: &[(&str, &str)]) {
+        let list = |item: &str| format!(r#"{{"metadata":{{"resourceVersion":"1"}},"items":[{item}]}}"#);
+        let lists: Lists =
+            Arc::new(objects.iter().map(|(path, item)| ((*path).to_owned(), list(item))).collect());
+        let listener = TcpListener::bind(self.address).expect("the port of before");
+        let streams = Arc::new(Mutex::new(Some(Vec::new())));
+        let open = Arc::clone(&streams);
+        let acceptor = thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let mut open = open.lock().expect("no thread panics");
+                let Some(open) = open.as_mut() else { return };
+                open.extend(stream.try_clone());
+                let lists = Arc::clone(&lists);
+                // An agent that is stopped hangs up.
+                thread::spawn(move || drop(answer(stream, &lists)));
+            }
+        });
+        self.running = Some(Running { acceptor, streams });
+    }
+
+    /// Ends, with every connection.
+    pub fn stop(&mut self) {
+        let Some(Running { acceptor, streams }) = self.running.take() else { return };
+        let open = streams.lock().expect("no thread panics").take();
+        // The acceptor waits for one more.
+        let _ = TcpStream::connect(self.address);
+        let _ = acceptor.join();
+        for stream in open.into_iter().flatten() {
+            let _ = stream.shutdown(Shutdown::Both);
+        }
     }
 
     /// The file that leads to the server.
@@ -53,6 +96,7 @@ impl Api {
 
 impl Drop for Api {
     fn drop(&mut self) {
+        self.stop();
         let _ = fs::remove_file(&self.kubeconfig);
     }
 }

@@ -119,14 +119,22 @@ impl Workload {
     /// The next line it reports.
     #[track_caller]
     pub fn report(&mut self) -> Value {
-        let line = match self.lines.recv_timeout(scaled(WORK)) {
-            Ok(line) => line,
-            Err(RecvTimeoutError::Timeout) => panic!("workload {}: no report in {WORK:?}", self.arguments),
-            Err(RecvTimeoutError::Disconnected) => {
-                panic!("workload {} ended early: {:?}", self.arguments, self.child.wait())
+        self.report_or_end().unwrap_or_else(|| {
+            panic!("workload {} ended early: {:?}", self.arguments, self.child.wait());
+        })
+    }
+
+    /// The next line it reports, or nothing if it ends before.
+    #[track_caller]
+    pub fn report_or_end(&mut self) -> Option<Value> {
+        match self.lines.recv_timeout(scaled(WORK)) {
+            Ok(line) => {
+                let report = serde_json::from_str(&line);
+                Some(report.unwrap_or_else(|_| panic!("workload {}: {line}", self.arguments)))
             }
-        };
-        serde_json::from_str(&line).unwrap_or_else(|_| panic!("workload {}: {line}", self.arguments))
+            Err(RecvTimeoutError::Timeout) => panic!("workload {}: no report in {WORK:?}", self.arguments),
+            Err(RecvTimeoutError::Disconnected) => None,
+        }
     }
 
     /// Lets it end, which has to be a success.

@@ -1,6 +1,7 @@
 //! Names, from a real container runtime: whatever happens in a pod goes by the pod's and the container's name.
 //!
-//! The work is that of a shell: `kill -0 $$` is built in and is one system call.
+//! The work is that of a shell: `kill -0 $$` is built in and is one system call, which is counted in a table; `(exit 7)`
+//! is a process of its own, whose end is an event.
 
 use std::{
     thread,
@@ -8,24 +9,13 @@ use std::{
 };
 
 use integration_tests::{
-    Agent, Containerd, Metrics, Options, containerd, kernel, require_kernel,
-    wait::{PATIENCE, unique, wait_until},
+    Agent, Containerd, Metrics, Options, containerd, require_containerd,
+    wait::{PATIENCE, fewer, unique, wait_until},
 };
 
 const CALLS: &str = "podwitness_syscalls_total";
+const EXITS: &str = "podwitness_process_exits_total";
 const STATE: &str = "podwitness_identity_source_state";
-
-/// Leaves the test with a sentence when there is no containerd.
-macro_rules! require_containerd {
-    () => {
-        require_kernel!();
-        if let Some(reason) = containerd::missing() {
-            assert!(!kernel::on_ci(), "this test can't run here: {reason}");
-            eprintln!("not run: {reason}");
-            return;
-        }
-    };
-}
 
 fn agent(containerd: &Containerd) -> Agent {
     let socket = containerd.socket();
@@ -114,30 +104,57 @@ fn an_excluded_namespace_leaves_no_trace() {
     }
 }
 
+/// Who hides a pod's containers from the kernel is seen as the pod's sandbox, and marked.
+#[test]
+fn a_sandbox_that_hides_its_containers_is_marked() {
+    require_containerd!();
+    let containerd = Containerd::start();
+    let agent = agent(&containerd);
+    let namespace = format!("vault-{}", unique());
+    let (hiding, usual) = (
+        containerd.pod_by(containerd::SANDBOXED, &namespace, "secret-1"),
+        containerd.pod(&namespace, "plain-1"),
+    );
+    for (pod, container) in [("secret-1", "sandbox:kata"), ("plain-1", "")] {
+        let labels = [("namespace", namespace.as_str()), ("pod", pod)];
+        wait_until(PATIENCE, "the sandbox has started its program", || {
+            agent.scrape().count("podwitness_processes_started_total", &labels) > 0
+        });
+        for series in agent.scrape().series(CALLS, &labels) {
+            assert_eq!(series.label("container"), container, "{series:?}");
+            assert_eq!((series.label("workload_kind"), series.label("workload")), ("Pod", pod), "{series:?}");
+        }
+    }
+    hiding.remove();
+    usual.remove();
+}
+
 /// Containers that are gone from the runtime as soon as they have lived for 50 ms.
 #[test]
 fn pods_that_come_and_go_are_attributed_by_name() {
     require_containerd!();
     // 200 pods, or as many as fit into the time on a machine that is busy with other things.
     const WAVES: u64 = 25;
-    const WAVES_AT_LEAST: u64 = 5;
     const TIME: Duration = Duration::from_secs(75);
-    const PODS: u64 = 8;
     const KILLS: u32 = 100;
+    const FAILURES: u64 = 3;
+    let work = format!("(exit 7); (exit 7); (exit 7); {}", script(KILLS, "0.05"));
     let containerd = Containerd::start();
     let agent = agent(&containerd);
     let namespace = format!("waves-{}", unique());
     let begin = Instant::now();
-    let mut waves = 0;
-    while waves < WAVES && (waves < WAVES_AT_LEAST || begin.elapsed() < TIME) {
+    let (mut waves, waves_at_least) = (0, fewer(5).max(2));
+    // At a time.
+    let pods = fewer(8);
+    while waves < WAVES && (waves < waves_at_least || begin.elapsed() < TIME) {
         let wave = waves;
         thread::scope(|scope| {
-            for number in 0..PODS {
-                let (containerd, namespace) = (&containerd, &namespace);
+            for number in 0..pods {
+                let (containerd, namespace, work) = (&containerd, &namespace, &work);
                 scope.spawn(move || {
                     let pod = containerd.pod(namespace, &format!("job-{wave}-{number}"));
                     for name in ["first", "second"] {
-                        let id = pod.run(name, 0, &script(KILLS, "0.05"));
+                        let id = pod.run(name, 0, work);
                         pod.wait(&id);
                         pod.remove_container(&id);
                     }
@@ -148,34 +165,34 @@ fn pods_that_come_and_go_are_attributed_by_name() {
         waves += 1;
     }
     let took = begin.elapsed();
-    let truth = waves * PODS * 2 * u64::from(KILLS);
+    let containers = waves * pods * 2;
+    // What goes by the names, of the calls and of the events.
     let named = || {
         let metrics = agent.scrape();
-        let named = (0..waves).flat_map(|wave| (0..PODS).map(move |number| format!("job-{wave}-{number}")));
-        let count = |pod: String| {
-            ["first", "second"]
-                .map(|name| metrics.count(CALLS, &of(&namespace, &pod, name)))
-                .iter()
-                .sum::<u64>()
-        };
-        named.map(count).sum::<u64>()
+        let names = (0..waves).flat_map(|wave| (0..pods).map(move |number| format!("job-{wave}-{number}")));
+        let both = names.flat_map(|pod| ["first", "second"].map(|container| (pod.clone(), container)));
+        both.fold((0, 0), |(calls, ends), (pod, container)| {
+            let [namespace, pod, container, call] = of(&namespace, &pod, container);
+            (
+                calls + metrics.count(CALLS, &[namespace, pod, container, call]),
+                ends + metrics.count(EXITS, &[namespace, pod, container, ("reason", "error")]),
+            )
+        })
     };
+    let truth = (containers * u64::from(KILLS), containers * FAILURES);
     let begin = Instant::now();
-    while named() < truth && begin.elapsed() < PATIENCE {
+    while named() != truth && begin.elapsed() < PATIENCE {
         thread::sleep(Duration::from_millis(100));
     }
-    let share = named() as f64 / truth as f64;
-    eprintln!(
-        "{}: {} pods, {} containers of 50 ms in {took:.1?}; {} of {truth} calls attributed by name: {:.3} %",
-        containerd.version(),
-        waves * PODS,
-        waves * PODS * 2,
-        named(),
-        share * 100.0
-    );
-    // A runtime that reports no events has to be asked before it forgets: that is a race, if a short one.
-    let at_least = if containerd.reports_events() { 0.999 } else { 0.98 };
-    assert!((at_least..=1.0).contains(&share), "{share}; {}", names_of(&agent.scrape()));
+    let found = named();
+    eprintln!("{}: {containers} containers of 50 ms in {took:.1?}, two a pod", containerd.version());
+    for (what, found, truth) in [("calls", found.0, truth.0), ("events", found.1, truth.1)] {
+        let share = found as f64 / truth as f64;
+        eprintln!("{found} of {truth} {what} attributed by name: {:.3} %", share * 100.0);
+        // A runtime that reports no events has to be asked before it forgets: that is a race, if a short one.
+        let at_least = if containerd.reports_events() { 0.999 } else { 0.98 };
+        assert!((at_least..=1.0).contains(&share), "{what}: {share}; {}", names_of(&agent.scrape()));
+    }
 }
 
 /// Lines of the metrics that tell about names.

@@ -20,6 +20,9 @@ const PROOFS: &str = "tests/tests";
 /// Where the keyword `unsafe` may stand.
 const MAY_BE_UNSAFE: [&str; 4] = ["agent-ebpf", "agent/src/kernel", "tests", "xtask"];
 
+/// Makes the fuzzer's versions those of the agent.
+const UPDATE: &str = "cp Cargo.lock fuzz/ && cargo update --workspace --manifest-path fuzz/Cargo.toml";
+
 const NO_SOURCE: [&str; 2] = ["target", ".git"];
 
 pub(crate) fn run() -> Result<()> {
@@ -39,6 +42,7 @@ struct House {
 impl House {
     fn broken_rules(&self) -> Result<Vec<String>> {
         let mut broken = self.sensors_without_a_part()?;
+        broken.extend(self.other_versions_for_the_fuzzer()?);
         for file in self.sources()? {
             let path = self.root.join(&file);
             let text =
@@ -61,6 +65,30 @@ impl House {
             }
         }
         Ok(missing)
+    }
+
+    /// The fuzzer has to run what the agent runs.
+    fn other_versions_for_the_fuzzer(&self) -> Result<Vec<String>> {
+        let [ours, its] = ["Cargo.lock", "fuzz/Cargo.lock"].map(|file| self.root.join(file));
+        if !its.exists() {
+            return Ok(Vec::new());
+        }
+        let read = |path: &Path| -> Result<BTreeSet<(String, String)>> {
+            let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+            Ok(locked(&text))
+        };
+        let (ours, its) = (read(&ours)?, read(&its)?);
+        // libFuzzer's own dependencies may bring another version beside the agent's.
+        let has_any_of = |name: &str| {
+            let mut versions = its.iter().filter(|(one, _)| one == name);
+            versions.any(|package| ours.contains(package))
+        };
+        let is_other =
+            |(name, _): &&(String, String)| ours.iter().any(|(one, _)| one == name) && !has_any_of(name);
+        let complain = |(name, version): &(String, String)| {
+            format!("fuzz/Cargo.lock has {name} {version}, Cargo.lock has not: {UPDATE}")
+        };
+        Ok(its.iter().filter(is_other).map(complain).collect())
     }
 
     /// The modules of a directory, as `tcp` for both `tcp.rs` and `tcp/`.
@@ -101,6 +129,17 @@ impl House {
         sources.sort();
         Ok(sources)
     }
+}
+
+/// Names and versions of the packages in a lock file.
+fn locked(text: &str) -> BTreeSet<(String, String)> {
+    let value = |line: &str, key: &str| {
+        let value = line.strip_prefix(key)?.strip_prefix(" = \"")?;
+        Some(value.trim_end_matches('"').to_owned())
+    };
+    let names = text.lines().filter_map(|line| value(line, "name"));
+    // The number of the file's own format isn't quoted.
+    names.zip(text.lines().filter_map(|line| value(line, "version"))).collect()
 }
 
 fn entries(directory: &Path) -> Result<Vec<PathBuf>> {
@@ -187,6 +226,21 @@ mod tests {
             "sensor `tcp` has no tests/tests/tcp.rs",
         ];
         assert_eq!(Tree::new("missing", &files).broken(), expected);
+    }
+
+    #[test]
+    fn the_fuzzer_runs_the_agents_versions() {
+        let lock = |packages: &[(&str, &str)]| {
+            let package = |(name, version): &(&str, &str)| {
+                format!("[[package]]\nname = \"{name}\"\nversion = \"{version}\"\n")
+            };
+            format!("version = 4\n{}", packages.iter().map(package).collect::<String>())
+        };
+        let ours = lock(&[("a", "1.0.0"), ("b", "1.0.0"), ("b", "2.0.0")]);
+        let its = lock(&[("a", "1.0.1"), ("b", "2.0.0"), ("libfuzzer-sys", "0.4.0")]);
+        let files = [("Cargo.lock", ours.as_str()), ("fuzz/Cargo.lock", &its)];
+        let expected = format!("fuzz/Cargo.lock has a 1.0.1, Cargo.lock has not: {UPDATE}");
+        assert_eq!(Tree::new("lock", &files).broken(), [expected]);
     }
 
     #[test]

@@ -137,6 +137,8 @@ pub struct LimitsConfig {
     pub containers: usize,
     /// TCP sockets tracked at once.
     pub sockets: u32,
+    /// Sockets of Docker, and of podman, that are listened to at a time.
+    pub engine_sockets: usize,
     /// Addresses known by name.
     pub peers: usize,
     /// Peers that one container's counters tell apart.

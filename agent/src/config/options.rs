@@ -147,9 +147,10 @@ pub const OPTIONS: &[OptionSpec] = &[
     },
     OptionSpec {
         key: "ring.rare_size",
-        default: "256KiB",
+        default: "1MiB",
         doc: "Bytes of the ring buffer for what is rare and precious: OOM kills, exits, failed connects, \
-              control groups.",
+              control groups. A control group that comes or goes takes 576 bytes, so that 1 MiB holds 900 pods \
+              with one container each that come at once.",
         kind: &Size { min: 4096, max: 1 << 30, ring: true, field: |config| &mut config.ring.rare_size },
     },
     OptionSpec {
@@ -195,6 +196,14 @@ pub const OPTIONS: &[OptionSpec] = &[
         default: "16384",
         doc: "TCP sockets tracked at once.",
         kind: &Number { min: 16, max: 1 << 24, field: |config| &mut config.limits.sockets },
+    },
+    OptionSpec {
+        key: "limits.engine_sockets",
+        default: "32",
+        doc: "Sockets of Docker, and of podman, that are asked for names: one of root, and one of each user who is \
+              logged in. Those beyond it are left out. One user's engine may name as many containers as half of \
+              limits.containers divided by this.",
+        kind: &Number { min: 1, max: 1024, field: |config| &mut config.limits.engine_sockets },
     },
     OptionSpec {
         key: "limits.peers",

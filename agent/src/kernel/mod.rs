@@ -14,8 +14,8 @@ mod table;
 
 pub use btf::{Btf, BtfError, SYSTEM_BTF};
 pub use host::{
-    boot_to_unix_ns, clock_ticks, give_memory_back, is_root, keep_no_large_blocks, local_addresses,
-    map_memory, page_size, preempts_tracepoints,
+    boot_to_unix_ns, clock_ticks, give_memory_back, heap_in_use, is_root, keep_no_large_blocks,
+    local_addresses, map_memory, page_size, preempts_tracepoints,
 };
 pub use object::{Kernel, LoadError, Loaded, Running, Settings, possible_cpus};
 pub use program::{Attached, ProgramStats};

@@ -18,7 +18,7 @@ use crate::{
         names::kubernetes::{Kubernetes, cluster::Cluster},
         peers::Peers,
     },
-    kernel::{clock_ticks, page_size},
+    kernel::{clock_ticks, heap_in_use, page_size},
     ledger::Ledger,
     live::Hub,
     reader::{Deliveries, lock},
@@ -60,6 +60,7 @@ impl Figures {
             ("events.burst", config.events.burst as f64),
             ("events.rate", config.events.rate as f64),
             ("limits.containers", config.limits.containers as f64),
+            ("limits.engine_sockets", config.limits.engine_sockets as f64),
             ("limits.map_memory", config.limits.map_memory as f64),
             ("limits.peers", config.limits.peers as f64),
             ("limits.peers_per_container", config.limits.peers_per_container as f64),
@@ -327,5 +328,12 @@ fn expose_process(page: &mut Page<'_>) -> std::fmt::Result {
         Some(Unit::Bytes),
         [],
         [([], (field(24) * page_size()) as f64)],
+    )?;
+    page.own_gauge(
+        "podwitness_heap",
+        "Memory that the agent has allocated and not freed, as its allocator counts it",
+        Some(Unit::Bytes),
+        [],
+        [([], heap_in_use() as f64)],
     )
 }

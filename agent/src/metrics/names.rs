@@ -63,6 +63,13 @@ pub(super) fn expose(page: &mut Page<'_>, names: &Names, renamed: u64) -> std::f
         "Lines and objects of a source of names that could not be read",
         ["source"],
         Source::ALL.map(|source| ([source.name()], names.garbled_by(source))),
+    )?;
+    page.own_gauge(
+        "podwitness_identity_sockets_left_out",
+        "Sockets of an engine that are not asked for names because limits.engine_sockets was reached",
+        None,
+        ["source"],
+        [Source::Docker, Source::Podman].map(|source| ([source.name()], names.left_out(source) as f64)),
     )
 }
 

@@ -51,6 +51,9 @@ pub(super) struct PodConfig {
 pub(super) struct RunPodRequest {
     #[prost(message, optional, tag = "1")]
     pub(super) config: Option<PodConfig>,
+    /// The name of a runtime class' handler; empty for the usual one.
+    #[prost(string, tag = "2")]
+    pub(super) handler: String,
 }
 
 /// Requests and answers whose first field is an id.

@@ -23,10 +23,12 @@ use tonic_prost::ProstCodec;
 use self::cleanup::{cgroups_of, clear, shims, unmount_below};
 use crate::{
     kernel::{self, kill},
-    wait::{PATIENCE, unique, wait_for, wait_until},
+    wait::{PATIENCE, scaled, unique, wait_for, wait_until},
 };
 
 const IMAGE: &str = "localhost/podwitness-test:1";
+/// A handler whose name says that it hides a pod's containers from the kernel.
+pub const SANDBOXED: &str = "kata";
 /// Starting a container takes a fraction of a second, on a busy machine many of them.
 const CALL: Duration = Duration::from_secs(60);
 
@@ -47,6 +49,19 @@ pub struct Pod<'a> {
     pub uid: String,
     config: api::PodConfig,
     sandbox: String,
+}
+
+/// Leaves the test with a sentence when there is no containerd.
+#[macro_export]
+macro_rules! require_containerd {
+    () => {
+        $crate::require_kernel!();
+        if let Some(reason) = $crate::containerd::missing() {
+            assert!(!$crate::kernel::on_ci(), "this test can't run here: {reason}");
+            eprintln!("not run: {reason}");
+            return;
+        }
+    };
 }
 
 /// Why there is no containerd here, if there is none.
@@ -98,18 +113,25 @@ impl Containerd {
     fn config(&self) -> String {
         let at = |name: &str| self.directory.join(name).display().to_string();
         let plugin = "plugins.\"io.containerd.grpc.v1.cri\"";
+        // The root of an emulated machine is what the kernel was booted with, which can't be pivoted away.
+        let no_pivot = kernel::is_vm();
+        let runtime = |name: &str| {
+            format!(
+                "[{plugin}.containerd.runtimes.{name}]\nruntime_type = \"io.containerd.runc.v2\"\n\
+                 [{plugin}.containerd.runtimes.{name}.options]\nSystemdCgroup = false\nNoPivotRoot = {no_pivot}\n"
+            )
+        };
+        // Another handler, as a runtime class names it: not the real one, but called as that is.
+        let (usual, other) = (runtime("runc"), runtime(SANDBOXED));
         format!(
             "version = 2\nroot = \"{}\"\nstate = \"{}\"\n[grpc]\naddress = \"{}\"\n[{plugin}]\n\
              sandbox_image = \"{IMAGE}\"\nrestrict_oom_score_adj = true\ndisable_apparmor = true\n\
              stream_server_port = \"0\"\n[{plugin}.containerd]\nsnapshotter = \"native\"\n\
-             default_runtime_name = \"runc\"\n[{plugin}.containerd.runtimes.runc]\n\
-             runtime_type = \"io.containerd.runc.v2\"\n[{plugin}.containerd.runtimes.runc.options]\n\
-             SystemdCgroup = false\nNoPivotRoot = {}\n[{plugin}.cni]\nbin_dir = \"{}\"\nconf_dir = \"{}\"\n",
+             default_runtime_name = \"runc\"\n{usual}{other}\
+             [{plugin}.cni]\nbin_dir = \"{}\"\nconf_dir = \"{}\"\n",
             at("root"),
             at("state"),
             at("containerd.sock"),
-            // The root of an emulated machine is what the kernel was booted with, which can't be pivoted away.
-            kernel::is_vm(),
             at("cni/bin"),
             at("cni/net.d")
         )
@@ -163,6 +185,12 @@ impl Containerd {
     /// Runs the sandbox of a new pod in the node's network.
     #[track_caller]
     pub fn pod(&self, namespace: &str, name: &str) -> Pod<'_> {
+        self.pod_by("", namespace, name)
+    }
+
+    /// The same, by another handler than the usual one.
+    #[track_caller]
+    pub fn pod_by(&self, handler: &str, namespace: &str, name: &str) -> Pod<'_> {
         let number = format!("{:0>12}", unique().replace('-', ""));
         let uid = format!("5ca1ab1e-0000-4000-8000-{}", &number[number.len() - 12..]);
         self.uids.lock().expect("no panic").push(uid.clone());
@@ -173,7 +201,7 @@ impl Containerd {
             security: Some(security),
         };
         let config = api::PodConfig { metadata: Some(metadata), linux: Some(linux) };
-        let request = api::RunPodRequest { config: Some(config.clone()) };
+        let request = api::RunPodRequest { config: Some(config.clone()), handler: handler.into() };
         let sandbox = self.call::<_, api::Id>("RunPodSandbox", request).id;
         let (namespace, name) = (namespace.to_owned(), name.to_owned());
         Pod { containerd: self, namespace, name, uid, config, sandbox }
@@ -200,7 +228,7 @@ impl Containerd {
             answer.map(tonic::Response::into_inner).map_err(|status| status.message().to_owned())
         };
         self.runtime.block_on(async {
-            tokio::time::timeout(CALL, answer).await.unwrap_or_else(|_| Err("no answer".into()))
+            tokio::time::timeout(scaled(CALL), answer).await.unwrap_or_else(|_| Err("no answer".into()))
         })
     }
 

@@ -9,8 +9,8 @@ mod toolchain;
 
 use anyhow::{Context as _, Result};
 
-use crate::kernel_half::{LINKER_VERSION, Toolchain};
-use crate::steps::Steps;
+use crate::kernel_half::{LINKER_VERSION, Toolchain, on_path};
+use crate::steps::{Outcome, Steps};
 use apt::Apt;
 pub(crate) use containerd::Containerd;
 pub(crate) use test_tools::Prometheus;
@@ -31,6 +31,17 @@ pub(crate) struct Ready {
     pub(crate) toolchain: Toolchain,
     pub(crate) prometheus: Option<Prometheus>,
     pub(crate) containerd: Option<Containerd>,
+}
+
+/// What libFuzzer is compiled with.
+pub(crate) fn cplusplus() -> Result<()> {
+    Steps::new(1).run("a C++ compiler for libFuzzer", |live| {
+        if on_path("c++").is_some() {
+            return Ok(Outcome::AlreadyThere);
+        }
+        Apt::default().install(&["g++"], live)?;
+        Ok(Outcome::Done)
+    })
 }
 
 pub(crate) fn run(purpose: Purpose) -> Result<Ready> {

@@ -58,6 +58,8 @@ pub struct Names {
     /// By source: what failed, and what could not be read.
     failures: [AtomicU64; Source::ALL.len()],
     garbled: [AtomicU64; Source::ALL.len()],
+    /// Sockets of a source that nobody listens to now, because they are too many.
+    left_out: [AtomicU64; Source::ALL.len()],
     /// Facts by the place from which they were used: those of pods, then those of containers.
     used: [[AtomicU64; Source::ALL.len() + 1]; 2],
     /// The containers that wait for a name.
@@ -105,6 +107,7 @@ impl Names {
             refused: AtomicU64::new(0),
             failures: Default::default(),
             garbled: Default::default(),
+            left_out: Default::default(),
             used: Default::default(),
             waiting: watch::Sender::new(Vec::new()),
         }
@@ -251,6 +254,16 @@ impl Names {
         self.garbled[source as usize].load(Ordering::Relaxed)
     }
 
+    /// So many sockets of the source are too many now.
+    fn leave_out(&self, source: Source, sockets: u64) {
+        self.left_out[source as usize].store(sockets, Ordering::Relaxed);
+    }
+
+    /// How many they are.
+    pub fn left_out(&self, source: Source) -> u64 {
+        self.left_out[source as usize].load(Ordering::Relaxed)
+    }
+
     /// Most containers of a source.
     fn room(&self) -> usize {
         self.bounds.containers
@@ -276,9 +289,11 @@ impl Names {
         let mut shelves = self.write();
         for shelf in &mut shelves.pods {
             shelf.expire(now);
+            shelf.give_room_back();
         }
         for shelf in &mut shelves.containers {
             shelf.expire(now);
+            shelf.give_room_back();
         }
     }
 

@@ -7,6 +7,7 @@ use std::{
 };
 
 use super::NameBounds;
+use crate::room::Table as _;
 
 pub(super) trait Fact: PartialEq {
     fn key(&self) -> &str;
@@ -109,6 +110,11 @@ impl<T: Fact> Shelf<T> {
         while self.dead.first().is_some_and(|(died, _)| now.saturating_duration_since(*died) >= grace) {
             self.forget_longest_dead();
         }
+    }
+
+    pub(super) fn give_room_back(&mut self) {
+        self.facts.give_room_back();
+        self.aliases.give_room_back();
     }
 
     /// The facts that came since this was last asked for, by key.

@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{Container, Names, Renamed};
-use crate::identity::names::Named;
+use crate::{identity::names::Named, room::Table as _};
 
 /// The known ones whose labels are not the best there could be.
 #[derive(Debug)]
@@ -62,6 +62,11 @@ impl Naming {
             self.ask_step = ASK_AGAIN;
             self.ask(now);
         }
+    }
+
+    pub(super) fn give_room_back(&mut self) {
+        self.settling.give_room_back();
+        self.poor.give_room_back();
     }
 
     pub(super) fn is_settling(&self, id: u64) -> bool {

@@ -6,6 +6,7 @@ use std::{
 };
 
 use super::Bounds;
+use crate::room::Table as _;
 
 #[derive(Debug)]
 pub(super) struct OpenIds {
@@ -120,6 +121,10 @@ impl OpenIds {
             open.verdict != Verdict::Pending && open.died.is_some_and(is_past)
         };
         self.ids.extract_if(is_done).map(|(id, _)| id)
+    }
+
+    pub(super) fn give_room_back(&mut self) {
+        self.ids.give_room_back();
     }
 
     #[cfg(test)]

@@ -12,6 +12,7 @@ use super::{
     naming::Naming,
     open::{OpenIds, Verdict},
 };
+use crate::room::Table as _;
 
 #[derive(Debug)]
 pub(super) struct State {
@@ -207,6 +208,9 @@ impl State {
     }
 
     pub(super) fn expire(&mut self, now: Instant) -> Vec<u64> {
+        self.known.give_room_back();
+        self.open.give_room_back();
+        self.naming.give_room_back();
         let grace = self.bounds.grace;
         let is_past = |at: Instant| now.saturating_duration_since(at) >= grace;
         while let Some((_, id)) = self.dead.first().copied().filter(|(at, _)| is_past(*at)) {

@@ -40,9 +40,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 /// Time between two looks for sockets, which come with users.
 const LOOK: Duration = Duration::from_secs(30);
-/// Sockets at a time.
-const SOCKETS_MAX: usize = 32;
-/// Where every user who is logged in has a directory.
+/// Where the engines of root have their sockets, and where every user who is logged in has a directory.
+const RUN: &str = "/run";
 const USERS: &str = "/run/user";
 
 /// The source: one kind of engine.
@@ -51,6 +50,9 @@ pub struct Docker {
     source: Source,
     /// None to look at the usual places.
     socket: Option<PathBuf>,
+    /// Sockets listened to at a time (`limits.engine_sockets`).
+    sockets: usize,
+    run: PathBuf,
     patience: Duration,
     retry: (Duration, Duration),
     look: Duration,
@@ -62,15 +64,24 @@ pub struct Docker {
 impl Docker {
     /// Of `source`, which is Docker or podman. None if it is switched off. From here on names are worth waiting for,
     /// if there is a socket.
-    pub fn new(source: Source, socket: &SocketChoice, names: Arc<Names>) -> Option<Self> {
+    pub fn new(source: Source, socket: &SocketChoice, sockets: usize, names: Arc<Names>) -> Option<Self> {
         let socket = match socket {
             SocketChoice::Off => return None,
             SocketChoice::Auto => None,
             SocketChoice::Path(path) => Some(path.clone()),
         };
-        let states = Mutex::default();
-        let docker = Self { source, socket, patience: PATIENCE, retry: RETRY, look: LOOK, names, states };
-        for socket in docker.candidates().into_iter().take(SOCKETS_MAX) {
+        let docker = Self {
+            source,
+            socket,
+            sockets,
+            run: RUN.into(),
+            patience: PATIENCE,
+            retry: RETRY,
+            look: LOOK,
+            names,
+            states: Mutex::default(),
+        };
+        for socket in docker.candidates().into_iter().take(sockets) {
             docker.report(&socket, Some(SourceState::Connecting));
         }
         Some(docker)
@@ -83,18 +94,26 @@ impl Docker {
         let mut served = HashSet::new();
         let mut is_told = false;
         loop {
+            let mut left_out = 0;
             for socket in docker.candidates() {
                 if served.contains(&socket) {
                     continue;
                 }
-                if served.len() < SOCKETS_MAX {
+                if served.len() < docker.sockets {
                     served.insert(socket.clone());
                     tasks.spawn(Arc::clone(&docker).serve(socket));
-                } else if !std::mem::replace(&mut is_told, true) {
-                    let socket = socket.display();
-                    tracing::warn!(%socket, "there are more than {SOCKETS_MAX} sockets: some are not asked for names");
+                    continue;
+                }
+                left_out += 1;
+                if !std::mem::replace(&mut is_told, true) {
+                    let (source, socket) = (docker.source.name(), socket.display());
+                    tracing::warn!(
+                        %socket,
+                        "{source} has more sockets than limits.engine_sockets: some are not asked for names"
+                    );
                 }
             }
+            docker.names.leave_out(docker.source, left_out);
             tokio::select! {
                 () = sleep(docker.look) => {}
                 Some(Ok(gone)) = tasks.join_next() => {
@@ -173,7 +192,7 @@ impl Docker {
         // All users together leave half of the shelf to root.
         let room = match client.user() {
             None => self.names.room(),
-            Some(_) => self.names.room() / (2 * SOCKETS_MAX),
+            Some(_) => self.names.room() / (2 * self.sockets),
         };
         Session::open(client, self.source, &self.names, held, room).await
     }
@@ -195,16 +214,18 @@ impl Docker {
         if let Some(path) = &self.socket {
             return vec![path.clone()];
         }
-        let (of_root, of_users) = match self.source {
-            Source::Podman => ("/run/podman/podman.sock", "podman/podman.sock"),
-            _ => ("/run/docker.sock", "docker.sock"),
+        let of_users = match self.source {
+            Source::Podman => "podman/podman.sock",
+            _ => "docker.sock",
         };
-        let users = fs::read_dir(USERS).into_iter().flatten().flatten().map(|entry| entry.path());
+        let users = fs::read_dir(self.run.join("user")).into_iter().flatten().flatten();
+        let users = users.map(|entry| entry.path());
         let own = env::var_os("XDG_RUNTIME_DIR")
             .map(PathBuf::from)
             .filter(|path| path.is_absolute() && !path.starts_with(USERS));
-        let of_users = users.chain(own).map(|directory| directory.join(of_users));
-        let mut sockets: Vec<PathBuf> = std::iter::once(of_root.into()).chain(of_users).collect();
+        // That of root first: it has the most to tell.
+        let directories = std::iter::once(self.run.clone()).chain(users).chain(own);
+        let mut sockets: Vec<PathBuf> = directories.map(|directory| directory.join(of_users)).collect();
         sockets.retain(|socket| socket.exists());
         sockets
     }

@@ -6,7 +6,10 @@ use self::server::{Mood, Server, World, container, sandbox};
 use tokio::time::Instant;
 
 use super::*;
-use crate::identity::{Placement, names::NameBounds, testing::Scratch};
+use crate::{
+    identity::{Placement, names::NameBounds, testing::Scratch},
+    kernel::heap::live_bytes,
+};
 
 const UID: &str = "5ca1ab1e-0000-4000-8000-000000000001";
 const ID: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
@@ -30,10 +33,18 @@ impl Bench {
     fn new(name: &str, mood: Mood, world: World, has_events: bool) -> (Self, tokio::task::JoinSet<()>) {
         let scratch = Scratch::new(name);
         let server = Server::new(scratch.path(), mood, world, has_events);
-        let bounds = NameBounds { containers: 100, grace: Duration::from_secs(60) };
-        let names = Arc::new(Names::new(bounds));
+        Self::at(scratch, server, Duration::from_secs(60), Duration::from_secs(600))
+    }
+
+    fn at(
+        scratch: Scratch,
+        server: Server,
+        grace: Duration,
+        interval: Duration,
+    ) -> (Self, tokio::task::JoinSet<()>) {
+        let names = Arc::new(Names::new(NameBounds { containers: 100, grace }));
         let choice = SocketChoice::Path(server.socket.clone());
-        let cri = Cri::new(&choice, Duration::from_secs(600), Arc::clone(&names)).unwrap();
+        let cri = Cri::new(&choice, interval, Arc::clone(&names)).unwrap();
         let retry = (Duration::from_millis(20), Duration::from_millis(40));
         let cri = Cri { patience: Duration::from_millis(300), retry, ..cri };
         let mut tasks = tokio::task::JoinSet::new();
@@ -169,6 +180,66 @@ fn a_socket_that_goes_and_comes_back_loses_no_name() {
             bench.wait_state(SourceState::Connected).await;
             assert_eq!(bench.called(&other), "shop Pod web-1 web-1 sidecar");
         }
+    });
+}
+
+/// An hour of lists, ten seconds apart by default, in which all pods are replaced again and again; then the socket is gone
+/// for long, and comes back with other pods. Whatever the agent holds then is what it held at the beginning.
+#[test]
+fn an_hour_of_life_and_then_no_socket() {
+    const LISTS: usize = 360;
+    const PODS: usize = 20;
+    /// What is on its way at the moment of a look.
+    const UNDER_WAY: isize = 256 << 10;
+    fn generation(number: usize) -> World {
+        let uid = |pod: usize| format!("{number:08x}-0000-4000-8000-{pod:012x}");
+        let id = |pod: usize| format!("{number:032x}{pod:032x}");
+        World {
+            version: ("containerd".into(), "1.7.24".into()),
+            sandboxes: (0..PODS).map(|pod| sandbox(&format!("s{pod}"), &uid(pod), "web")).collect(),
+            containers: (0..PODS).map(|pod| container(&id(pod), &format!("s{pod}"), "nginx")).collect(),
+        }
+    }
+    fn called(bench: &Bench, number: usize) -> String {
+        let (uid, id) =
+            (format!("{number:08x}-0000-4000-8000-{:012x}", 7), format!("{number:032x}{:032x}", 7));
+        let place = Placement::parse(format!("/kubepods/burstable/pod{uid}/{id}"));
+        bench.names.labels(&place).labels.values().join(" ")
+    }
+    fn held(bench: &Bench) -> (usize, isize) {
+        bench.names.expire(std::time::Instant::now() + Duration::from_secs(1));
+        (bench.names.stats().facts, live_bytes())
+    }
+    run(async {
+        let scratch = Scratch::new("cri-hour");
+        let server = Server::new(scratch.path(), Mood::Well, generation(0), false);
+        let (mut bench, _tasks) = Bench::at(scratch, server, Duration::ZERO, Duration::from_millis(1));
+        bench.wait_state(SourceState::Connected).await;
+        let mut before = (0, 0);
+        for number in 1..=LISTS {
+            bench.server.change(|world| *world = generation(number));
+            wait("the next list", || called(&bench, number) == "shop Pod web web nginx").await;
+            let now = held(&bench);
+            if number == LISTS / 10 {
+                before = now;
+            }
+        }
+        let after = held(&bench);
+        assert_eq!(after.0, 3 * PODS, "a pod, its sandbox and its container each");
+        assert!(after.1 <= before.1 + UNDER_WAY, "{before:?}, and after an hour {after:?}");
+
+        bench.server.stop().await;
+        bench.wait_state(SourceState::Failed).await;
+        let failures = bench.names.failures(Source::Cri);
+        wait("many more tries", || bench.names.failures(Source::Cri) >= failures + 20).await;
+        assert_eq!(called(&bench, LISTS), "shop Pod web web nginx");
+        bench.server.change(|world| *world = generation(0));
+        bench.server.start();
+        bench.wait_state(SourceState::Connected).await;
+        assert_eq!(called(&bench, 0), "shop Pod web web nginx");
+        let after = held(&bench);
+        assert_eq!(after.0, 3 * PODS, "and nothing of those who went meanwhile");
+        assert!(after.1 <= before.1 + UNDER_WAY, "{before:?}, and after the outage {after:?}");
     });
 }
 

@@ -70,7 +70,7 @@ impl Bench {
 
 fn quick(source: Source, socket: &Path, names: &Arc<Names>) -> Docker {
     let choice = SocketChoice::Path(socket.to_owned());
-    let docker = Docker::new(source, &choice, Arc::clone(names)).unwrap();
+    let docker = Docker::new(source, &choice, 32, Arc::clone(names)).unwrap();
     let retry = (Duration::from_millis(20), Duration::from_millis(40));
     Docker { patience: Duration::from_millis(300), retry, ..docker }
 }
@@ -248,6 +248,31 @@ fn another_engine_at_the_socket_is_told() {
         assert_eq!(found[0].1.as_ref().unwrap(), "podman 4.3.1");
         let found = quick(Source::Docker, Path::new("/nonexistent/docker.sock"), &bench.names).probe().await;
         assert!(matches!(found[0].1, Err(DockerError::Connect(_))));
-        assert!(Docker::new(Source::Docker, &SocketChoice::Off, Arc::clone(&bench.names)).is_none());
+        assert!(Docker::new(Source::Docker, &SocketChoice::Off, 32, Arc::clone(&bench.names)).is_none());
+    });
+}
+
+#[test]
+fn sockets_beyond_the_bound_are_left_out_and_counted() {
+    run(async {
+        let scratch = Scratch::new("docker-sockets");
+        let directory = |number: u32| scratch.path().join(format!("user/{number}"));
+        for number in 1..=3 {
+            fs::create_dir_all(directory(number)).unwrap();
+        }
+        let mut servers: Vec<_> = (1..=3).map(|number| Server::new(&directory(number), world())).collect();
+        let names = Arc::new(Names::new(NameBounds { containers: 100, grace: Duration::from_secs(60) }));
+        let docker = Docker::new(Source::Docker, &SocketChoice::Auto, 2, Arc::clone(&names)).unwrap();
+        let (retry, look) = (Duration::from_millis(20), Duration::from_millis(20));
+        let run = scratch.path().to_owned();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(Docker { run, look, retry: (retry, retry), ..docker }.run());
+        let listened = |servers: &[Server]| servers.iter().filter(|server| server.is_listened_to()).count();
+        wait("two of three", || listened(&servers) == 2 && names.left_out(Source::Docker) == 1).await;
+        // A user goes, and the one who was left out comes in.
+        let gone = servers.iter().position(Server::is_listened_to).unwrap();
+        let mut gone = servers.remove(gone);
+        gone.stop().await;
+        wait("the other two", || listened(&servers) == 2 && names.left_out(Source::Docker) == 0).await;
     });
 }

@@ -57,7 +57,7 @@ pub(super) struct Server {
 
 impl Server {
     pub(super) fn new(directory: &Path, world: World) -> Self {
-        let socket = directory.join("engine.sock");
+        let socket = directory.join("docker.sock");
         let mut server = Self { socket, world: Arc::new(Mutex::new(world)), task: None };
         server.start();
         server
