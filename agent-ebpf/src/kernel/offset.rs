@@ -62,6 +62,8 @@ offsets! {
     FDTABLE_FD,
     FILE_PRIVATE_DATA,
     SOCKET_SK,
+    IO_KIOCB_OPCODE,
+    SUBMIT_REQ_RECORD,
     REGS_NUMBER,
     REGS_ARG0,
     REGS_ARG1,
@@ -69,4 +71,5 @@ offsets! {
     MM_ANON_PAGES,
     MM_FILE_PAGES,
     MM_SHMEM_PAGES,
+    SUBMIT_PASSES,
 }

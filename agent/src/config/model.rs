@@ -77,6 +77,8 @@ pub struct SensorsConfig {
     pub syscalls: bool,
     /// Where they are seen.
     pub syscalls_hook: SyscallsHook,
+    /// io_uring: rings and requests.
+    pub io_uring: bool,
     /// TCP connections.
     pub tcp: bool,
     /// OOM kills.

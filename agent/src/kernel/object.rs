@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, fs, io};
 
 use agent_ebpf::contract::{
     control::Control,
+    io_uring::RequestBank,
     slot::CACHE_CELLS,
     stats::{SENSORS_MAX, SensorId, SensorStats},
     syscalls::{Bank, CLASSES, ERROR_BUCKETS, ErrorBucket, NUMBERS},
@@ -24,7 +25,7 @@ use super::{
 };
 use crate::{
     identity::Hierarchy,
-    sensor::{Hook, SENSORS, Sensor, State},
+    sensor::{Hook, SENSORS, Sensor, State, io_uring},
 };
 
 /// What the programs and their maps are made for.
@@ -108,6 +109,9 @@ pub struct Loaded {
     pub stats: Table<SensorStats>,
     pub banks: Table<Bank>,
     pub errors: Table<ErrorBucket>,
+    pub requests: Table<RequestBank>,
+    /// What this kernel calls the requests of io_uring.
+    pub opcodes: io_uring::Opcodes,
     /// CPUs that can ever come up.
     pub cpus: u32,
 }
@@ -165,7 +169,7 @@ impl Kernel {
             .override_global("SLOTS", &settings.slots, true)
             .override_global("EVENTS_MARK", &marks[0], true)
             .override_global("RARE_MARK", &marks[1], true);
-        let sizes = Sizes::of(settings, cpus, enabled(SensorId::Syscalls));
+        let sizes = Sizes::of(settings, cpus, &enabled);
         for (map, entries) in sizes.0 {
             loader.map_max_entries(map, entries);
         }
@@ -202,6 +206,8 @@ impl Kernel {
             stats: table(&mut ebpf, "STATS", sizes.of_map("STATS"))?,
             banks: table(&mut ebpf, "BANKS", sizes.of_map("BANKS"))?,
             errors: table(&mut ebpf, "ERRORS", sizes.of_map("ERRORS"))?,
+            requests: table(&mut ebpf, "REQUESTS", sizes.of_map("REQUESTS"))?,
+            opcodes: io_uring::Opcodes::new(btf.constants_of("IORING_OP_")),
             cpus,
             kernel: Self { ebpf, classic: settings.classic, types: Types { btf, offsets, system } }
                 .knowing_itself()?,
@@ -312,13 +318,15 @@ impl Running {
 }
 
 /// Entries of the maps whose size isn't fixed.
-struct Sizes([(&'static str, u32); 11]);
+struct Sizes([(&'static str, u32); 12]);
 
 impl Sizes {
-    fn of(settings: &Settings, cpus: u32, syscalls: bool) -> Self {
+    fn of(settings: &Settings, cpus: u32, enabled: impl Fn(SensorId) -> bool) -> Self {
         let Settings { slots, excluded, sockets, ring_bytes, rare_ring_bytes, .. } = *settings;
         // A sensor that is off needs no tables.
-        let (banks, errors) = if syscalls { (cpus * slots, cpus * ERROR_BUCKETS) } else { (1, 1) };
+        let (banks, errors) =
+            if enabled(SensorId::Syscalls) { (cpus * slots, cpus * ERROR_BUCKETS) } else { (1, 1) };
+        let requests = if enabled(SensorId::IoUring) { cpus * slots } else { 1 };
         Self([
             ("EVENTS", ring_bytes),
             ("RARE", rare_ring_bytes),
@@ -329,6 +337,7 @@ impl Sizes {
             ("BUCKETS", slots),
             ("BANKS", banks),
             ("ERRORS", errors),
+            ("REQUESTS", requests),
             ("SOCKETS", sockets),
             ("CLASS_OF", NUMBERS as u32),
         ])

@@ -1,6 +1,7 @@
 //! The sensors, user-space side: which hooks each needs, how its records read, what it measures.
 
 pub mod cgroup;
+pub mod io_uring;
 pub mod oom;
 pub mod process;
 pub mod syscalls;
@@ -20,7 +21,8 @@ use crate::{
 };
 
 /// Every sensor there is, in the order in which they are started: identity before what needs it.
-pub const SENSORS: &[Sensor] = &[cgroup::SENSOR, syscalls::SENSOR, tcp::SENSOR, oom::SENSOR, process::SENSOR];
+pub const SENSORS: &[Sensor] =
+    &[cgroup::SENSOR, syscalls::SENSOR, io_uring::SENSOR, tcp::SENSOR, oom::SENSOR, process::SENSOR];
 
 /// A sensor and the hooks that it needs.
 #[derive(Debug)]

@@ -14,7 +14,7 @@ use super::{Config, ConfigErrors, Effective, EffectiveValue, Flags, OPTIONS, Opt
 type Loaded = Result<(Config, Effective), ConfigErrors>;
 
 /// For every option three values other than the default, in their usual notation (booleans have only two).
-const SAMPLES: [(&str, [&str; 3]); 38] = [
+const SAMPLES: [(&str, [&str; 3]); 39] = [
     ("metrics.listen", ["[::]:9481", "127.0.0.1:0", "10.0.0.1:80"]),
     ("metrics.grace", ["0s", "1h30m", "24h"]),
     ("debug.listen", ["[::1]:9482", "127.0.0.2:1", "127.0.0.1:0"]),
@@ -22,6 +22,7 @@ const SAMPLES: [(&str, [&str; 3]); 38] = [
     ("debug.clients", ["1", "2", "4096"]),
     ("sensors.syscalls", ["false", "true", "false"]),
     ("sensors.syscalls_hook", ["btf", "classic", "auto"]),
+    ("sensors.io_uring", ["false", "true", "false"]),
     ("sensors.tcp", ["false", "true", "false"]),
     ("sensors.oom", ["false", "true", "false"]),
     ("sensors.process", ["false", "true", "false"]),
