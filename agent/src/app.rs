@@ -13,6 +13,7 @@ use std::{
 };
 
 use agent_ebpf::contract::{
+    io_uring::RequestBank,
     stats::SensorId,
     syscalls::{Bank, ERROR_BUCKETS, ErrorBucket},
 };
@@ -45,7 +46,7 @@ use crate::{
     live::Hub,
     metrics::{Agent, Exporter, Figures, KernelStats, Programs},
     reader::{Deliveries, Reader},
-    sensor::{State, syscalls},
+    sensor::{State, io_uring, syscalls},
 };
 
 /// Runs the agent until SIGTERM or SIGINT.
@@ -92,7 +93,7 @@ async fn serve(config: &Config) -> Result<()> {
 
     let own_ports = [metrics.address().port(), debug.address().port()];
     let tree = Tree::find(config.identity.hierarchy)?;
-    let Loaded { kernel, rings, slots, stats, banks, errors, cpus } =
+    let Loaded { kernel, rings, slots, stats, banks, errors, requests, opcodes, cpus } =
         load(config, tree.hierarchy(), own_ports)?;
     let names = Arc::new(Names::new(NameBounds {
         containers: config.limits.containers,
@@ -102,6 +103,7 @@ async fn serve(config: &Config) -> Result<()> {
     let figures_slots = slots.count();
     let tables =
         config.sensors.syscalls.then(|| syscalls::Tables { banks, errors, cpus, slots: slots.count() });
+    let requests = config.sensors.io_uring.then(|| io_uring::Tables { requests, cpus, slots: slots.count() });
     let selection = Selection {
         only: config.observe.namespaces.clone(),
         excluded: config.observe.exclude_namespaces.clone(),
@@ -109,15 +111,16 @@ async fn serve(config: &Config) -> Result<()> {
     let bounds =
         PeerBounds { addresses: config.limits.peers, per_container: config.limits.peers_per_container };
     let peers = Arc::new(Peers::new(bounds, &config.peers.cidrs));
-    let ledger = Arc::new(Mutex::new(Ledger::new(
+    let ledger = Ledger::new(
         Arc::clone(&registry),
         Arc::clone(&peers),
         selection,
-        config.sensors.syscalls_modes.clone(),
         slots,
         tables,
+        requests,
         config.limits.containers,
-    )));
+    );
+    let ledger = Arc::new(Mutex::new(ledger.measuring(config.sensors.syscalls_modes.clone())));
     let hub = Arc::new(Hub::new(config.debug.buffer, config.debug.clients));
     let kernel_stats = Arc::new(KernelStats::new(stats));
     let deliveries = Arc::new(Deliveries::default());
@@ -167,7 +170,8 @@ async fn serve(config: &Config) -> Result<()> {
     let health = Health::waiting_for("the programs to be attached");
     let scrapes = Arc::new(Scrapes::default());
     let programs = Programs::new(running.attached().copied().collect());
-    let figures = Figures { sensors, programs, limits: Figures::limits(config, figures_slots), kernel_bytes };
+    let figures =
+        Figures { sensors, programs, limits: Figures::limits(config, figures_slots), kernel_bytes, opcodes };
     let agent = Agent {
         ledger,
         registry,
@@ -286,6 +290,7 @@ pub fn is_enabled(config: &Config, sensor: SensorId) -> bool {
         SensorId::Oom => sensors.oom,
         SensorId::Process => sensors.process,
         SensorId::Cgroup => sensors.cgroup,
+        SensorId::IoUring => sensors.io_uring,
     }
 }
 
@@ -326,7 +331,7 @@ fn settings(config: &Config, hierarchy: Hierarchy, own_ports: [u16; 2]) -> Resul
 fn slots_within(bytes: u64, wanted: u32, cpus: u32) -> u32 {
     let cpus = u64::from(cpus);
     let errors = cpus * u64::from(ERROR_BUCKETS) * size_of::<ErrorBucket>() as u64;
-    let per_slot = cpus * size_of::<Bank>() as u64;
+    let per_slot = cpus * (size_of::<Bank>() + size_of::<RequestBank>()) as u64;
     let fitting = bytes.saturating_sub(errors) / per_slot;
     wanted.min(u32::try_from(fitting).unwrap_or(u32::MAX)).max(2)
 }

@@ -213,7 +213,8 @@ fn hooks() -> Verdict {
     let mut missing: Vec<&str> = SENSORS
         .iter()
         .flat_map(|sensor| sensor.hooks)
-        .filter(|hook| hook.place == Place::Tracepoint && btf.tracepoint(hook.name).is_err())
+        .filter(|hook| hook.place == Place::Tracepoint && hook.required)
+        .filter(|hook| btf.tracepoint(hook.name).is_err())
         .map(|hook| hook.name)
         .collect();
     missing.dedup();

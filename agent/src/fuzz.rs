@@ -56,7 +56,8 @@ fn btf(bytes: &[u8]) {
     for path in ["task_struct.tgid", "task_struct.comm", "task_struct.self.self.tgid", "."] {
         let _ = (btf.field(path), btf.field_of_width(path, 4), btf.element_width(path));
     }
-    let _ = (btf.constant("ONE"), btf.function("exit"), btf.tracepoint("exit"));
+    let _ =
+        (btf.constant("ONE"), btf.constants_of("O").count(), btf.function("exit"), btf.tracepoint("exit"));
 }
 
 /// The path of a cgroup: labels that a page of metrics can bear.

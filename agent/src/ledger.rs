@@ -21,7 +21,7 @@ use crate::{
     },
     kernel::Slots,
     room::Table as _,
-    sensor::{self, Record, process, syscalls, tcp},
+    sensor::{self, Record, io_uring, process, syscalls, tcp},
 };
 
 /// The key of the account that all cgroups share for which the registry had no room; no cgroup's id.
@@ -36,6 +36,7 @@ const QUARANTINE: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug, Default)]
 pub struct Account {
     pub syscalls: Option<Box<syscalls::Counters>>,
+    pub io_uring: Option<Box<io_uring::Counters>>,
     pub tcp: tcp::Counters,
     pub oom: sensor::oom::Counters,
     pub process: process::Counters,
@@ -45,9 +46,12 @@ pub struct Account {
 
 impl Account {
     fn add(&mut self, other: &Self) {
-        let Self { syscalls, tcp, oom, process, throttled } = other;
+        let Self { syscalls, io_uring, tcp, oom, process, throttled } = other;
         if let Some(syscalls) = syscalls {
             self.syscalls.get_or_insert_default().add(syscalls);
+        }
+        if let Some(io_uring) = io_uring {
+            self.io_uring.get_or_insert_default().add(io_uring);
         }
         self.tcp.add(tcp);
         self.oom.add(oom);
@@ -68,6 +72,13 @@ pub struct Booked {
     pub peer: Option<Arc<Peer>>,
 }
 
+/// What was counted for cgroups before they were excluded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Discarded {
+    pub syscalls: u64,
+    pub io_uring: u64,
+}
+
 /// Slots by what became of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SlotUse {
@@ -86,6 +97,8 @@ pub struct Ledger {
     slots: Slots,
     /// None where the `syscalls` sensor is off.
     tables: Option<syscalls::Tables>,
+    /// None where the `io_uring` sensor is off.
+    requests: Option<io_uring::Tables>,
     accounts: HashMap<u64, Account>,
     /// Closed accounts whose labels, or at least whose workload, live on.
     carried: HashMap<Arc<Labels>, Account>,
@@ -93,8 +106,7 @@ pub struct Ledger {
     excluded: HashSet<u64>,
     /// Slots of excluded cgroups, with the time since when no program should use them.
     quarantine: Vec<(u32, u64, Instant)>,
-    /// System calls that were counted for cgroups before they were excluded.
-    discarded: u64,
+    discarded: Discarded,
     carried_limit: usize,
     /// Carried accounts that were dropped because of the limit.
     dropped: u64,
@@ -108,28 +120,36 @@ impl Ledger {
         registry: Arc<Registry>,
         peers: Arc<Peers>,
         selection: Selection,
-        modes: Vec<ModeByNamespace>,
         slots: Slots,
         tables: Option<syscalls::Tables>,
+        requests: Option<io_uring::Tables>,
         carried_limit: usize,
     ) -> Self {
         Self {
             registry,
             peers,
             selection,
-            modes: modes.into_iter().collect(),
+            modes: HashMap::new(),
             slots,
             tables,
+            requests,
             accounts: HashMap::new(),
             carried: HashMap::new(),
             excluded: HashSet::new(),
             quarantine: Vec::new(),
-            discarded: 0,
+            discarded: Discarded::default(),
             carried_limit,
             dropped: 0,
             victims: VecDeque::new(),
             recycled: 0,
         }
+    }
+
+    /// Measures the system calls of some namespaces in modes of their own.
+    #[must_use]
+    pub fn measuring(mut self, modes: impl IntoIterator<Item = ModeByNamespace>) -> Self {
+        self.modes = modes.into_iter().collect();
+        self
     }
 
     /// Books a record and says what it belongs to; `None` if nobody wants to observe that.
@@ -202,8 +222,8 @@ impl Ledger {
         self.excluded.len()
     }
 
-    /// System calls of excluded cgroups that were counted all the same, before it was known.
-    pub fn discarded(&self) -> u64 {
+    /// What of excluded cgroups was counted all the same, before it was known.
+    pub fn discarded(&self) -> Discarded {
         self.discarded
     }
 
@@ -281,8 +301,14 @@ impl Ledger {
             if let Some(tables) = &self.tables {
                 let mut counters = syscalls::Counters::default();
                 tables.read(slot, &mut counters);
-                self.discarded += counters.total();
+                self.discarded.syscalls += counters.total();
                 tables.clear(slot);
+            }
+            if let Some(requests) = &self.requests {
+                let mut counters = io_uring::Counters::default();
+                requests.read(slot, &mut counters);
+                self.discarded.io_uring += counters.total();
+                requests.clear(slot);
             }
             self.give_back(slot);
         }
@@ -305,7 +331,7 @@ impl Ledger {
         for (slot, labels) in owners.chain([overflow]) {
             let Some(labels) = labels else { continue };
             let counted = self.read_slot(slot, &mut errors);
-            if counted.syscalls.is_some() || counted.throttled > 0 {
+            if counted.syscalls.is_some() || counted.io_uring.is_some() || counted.throttled > 0 {
                 sums.entry(labels).or_default().add(&counted);
             }
         }
@@ -322,6 +348,21 @@ impl Ledger {
         if let Some(tables) = &self.tables {
             for slot in 0..self.slots.count() {
                 tables.read(slot, &mut sum);
+            }
+        }
+        sum
+    }
+
+    /// All rings and requests that were counted, whoever made them.
+    pub fn io_uring(&self) -> io_uring::Counters {
+        let mut sum = io_uring::Counters::default();
+        let closed = self.accounts.values().chain(self.carried.values());
+        for counters in closed.filter_map(|account| account.io_uring.as_deref()) {
+            sum.add(counters);
+        }
+        if let Some(requests) = &self.requests {
+            for slot in 0..self.slots.count() {
+                requests.read(slot, &mut sum);
             }
         }
         sum
@@ -346,7 +387,12 @@ impl Ledger {
             counters.add_errors(&errors.remove(&slot).unwrap_or_default());
             (counters.total() > 0).then_some(counters)
         });
-        Account { syscalls, throttled: self.slots.throttled(slot), ..Account::default() }
+        let io_uring = self.requests.as_ref().and_then(|requests| {
+            let mut counters = Box::<io_uring::Counters>::default();
+            requests.read(slot, &mut counters);
+            (counters.total() > 0).then_some(counters)
+        });
+        Account { syscalls, io_uring, throttled: self.slots.throttled(slot), ..Account::default() }
     }
 
     /// Containers with better labels take along what was carried under the old ones: nobody who is left has them.
@@ -375,6 +421,9 @@ impl Ledger {
             self.accounts.entry(*id).or_default().add(&counted);
             if let Some(tables) = &self.tables {
                 tables.clear(*slot);
+            }
+            if let Some(requests) = &self.requests {
+                requests.clear(*slot);
             }
             self.give_back(*slot);
         }

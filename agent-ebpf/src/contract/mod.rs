@@ -3,6 +3,7 @@
 pub mod cgroup;
 pub mod control;
 pub mod event;
+pub mod io_uring;
 pub mod offsets;
 pub mod oom;
 pub mod process;

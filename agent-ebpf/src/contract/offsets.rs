@@ -70,14 +70,18 @@ pub const FIELDS: &[Field] = &[
     field("FILE_PRIVATE_DATA", "file.private_data", 8),
     field("SOCKET_SK", "socket.sk", 8),
     TASK_ABI,
+    field("IO_KIOCB_OPCODE", "io_kiocb.opcode", 1),
+    field("SUBMIT_REQ_RECORD", "trace_event_raw_io_uring_submit_req.opcode", 1),
     field("REGS_NUMBER", REGS_NUMBER, 8),
     field("REGS_ARG0", REGS_ARGS[0], 8),
     field("REGS_ARG1", REGS_ARGS[1], 8),
 ];
 
 /// Computed from more than one field: `css_set.subsys[memory_cgrp_id]`, and the resident-page counters of
-/// `mm_struct.rss_stat` (an array of per-CPU counters since 6.2, of plain ones before).
-pub const COMPUTED: &[&str] = &["CSS_SET_MEMORY", "MM_ANON_PAGES", "MM_FILE_PAGES", "MM_SHMEM_PAGES"];
+/// `mm_struct.rss_stat` (an array of per-CPU counters since 6.2, of plain ones before). Or no offset at all: what
+/// `io_uring_submit_sqe` passes, see `contract::io_uring`.
+pub const COMPUTED: &[&str] =
+    &["CSS_SET_MEMORY", "MM_ANON_PAGES", "MM_FILE_PAGES", "MM_SHMEM_PAGES", "SUBMIT_PASSES"];
 
 /// Globals by program through which it copies with `bpf_probe_read_kernel`, which the verifier can't check: the
 /// agent itself refuses the program where one of them was not found.
@@ -102,6 +106,8 @@ pub const COPIED: &[(&str, &[&str])] = &[
     ("sched_process_exit", &["SIGNAL_LIVE", "TASK_COMM"]),
     ("cgroup_mkdir", &["TASK_COMM"]),
     ("cgroup_rmdir", &["TASK_COMM"]),
+    ("io_uring_submit_sqe", &["IO_KIOCB_OPCODE", "SUBMIT_PASSES"]),
+    ("io_uring_submit_req_classic", &["SUBMIT_REQ_RECORD"]),
 ];
 
 const SYS_EXIT: &[&str] = &[

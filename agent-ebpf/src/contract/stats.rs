@@ -9,10 +9,12 @@ pub enum SensorId {
     Oom = 2,
     Process = 3,
     Cgroup = 4,
+    IoUring = 5,
 }
 
 impl SensorId {
-    pub const ALL: [Self; 5] = [Self::Syscalls, Self::Tcp, Self::Oom, Self::Process, Self::Cgroup];
+    pub const ALL: [Self; 6] =
+        [Self::Syscalls, Self::Tcp, Self::Oom, Self::Process, Self::Cgroup, Self::IoUring];
 
     /// The sensor's one name: of its files, its metrics label and its configuration section.
     pub const fn name(self) -> &'static str {
@@ -22,6 +24,7 @@ impl SensorId {
             Self::Oom => "oom",
             Self::Process => "process",
             Self::Cgroup => "cgroup",
+            Self::IoUring => "io_uring",
         }
     }
 }

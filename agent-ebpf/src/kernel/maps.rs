@@ -2,6 +2,7 @@
 
 use agent_ebpf::contract::{
     control::{Bucket, Control},
+    io_uring::RequestBank,
     slot::CACHE_CELLS,
     stats::{SENSORS_MAX, SensorStats},
     syscalls::{Bank, Cell, ErrorBucket, NUMBERS},
@@ -65,6 +66,10 @@ pub(crate) static ERRORS: Array<ErrorBucket> = Array::with_max_entries(1, BPF_F_
 /// System call number → class.
 #[map]
 pub(crate) static CLASS_OF: Array<u8> = Array::with_max_entries(NUMBERS as u32, BPF_F_MMAPABLE);
+
+/// [`SLOTS`] banks per CPU.
+#[map]
+pub(crate) static REQUESTS: Array<RequestBank> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
 /// Slot → how its container's system calls are measured ([`Mode`]), where containers differ in that.
 ///

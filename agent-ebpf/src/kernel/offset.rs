@@ -63,6 +63,8 @@ offsets! {
     FDTABLE_FD,
     FILE_PRIVATE_DATA,
     SOCKET_SK,
+    IO_KIOCB_OPCODE,
+    SUBMIT_REQ_RECORD,
     REGS_NUMBER,
     REGS_ARG0,
     REGS_ARG1,
@@ -70,4 +72,5 @@ offsets! {
     MM_ANON_PAGES,
     MM_FILE_PAGES,
     MM_SHMEM_PAGES,
+    SUBMIT_PASSES,
 }

@@ -85,6 +85,8 @@ pub struct SensorsConfig {
     pub syscalls_mode: Mode,
     /// How they are measured in single namespaces, in the order of their names.
     pub syscalls_modes: Vec<ModeByNamespace>,
+    /// io_uring: rings and requests.
+    pub io_uring: bool,
     /// TCP connections.
     pub tcp: bool,
     /// OOM kills.

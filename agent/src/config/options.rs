@@ -84,6 +84,12 @@ pub const OPTIONS: &[OptionSpec] = &[
         kind: &ModesByNamespace { field: |config| &mut config.sensors.syscalls_modes },
     },
     OptionSpec {
+        key: "sensors.io_uring",
+        default: "true",
+        doc: "Whether the rings of io_uring and the requests submitted to them are counted, per container.",
+        kind: &Switch { field: |config| &mut config.sensors.io_uring },
+    },
+    OptionSpec {
         key: "sensors.tcp",
         default: "true",
         doc: "Whether TCP connections are watched.",

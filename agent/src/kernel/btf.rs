@@ -130,6 +130,11 @@ impl Btf {
         self.constants.get(name).copied().ok_or_else(|| BtfError::NoConstant(name.to_owned()))
     }
 
+    /// The enumerators whose names begin with `prefix`: the rest of the name, and the value.
+    pub fn constants_of<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = (&'a str, i64)> {
+        self.constants.iter().filter_map(move |(name, value)| Some((name.strip_prefix(prefix)?, *value)))
+    }
+
     /// What a kernel function takes, in the same way as [`Self::tracepoint`].
     pub fn function(&self, name: &str) -> Result<Vec<Option<String>>, BtfError> {
         let no_function = || BtfError::NoFunction(name.to_owned());
@@ -367,6 +372,8 @@ mod tests {
         assert_eq!(btf.tracepoint("sys_exit").unwrap(), [Some("pt_regs".to_owned()), None]);
         assert_eq!(btf.function("out_of_memory").unwrap(), [Some("oom_control".to_owned())]);
         assert!(matches!(btf.function("no_such_function"), Err(BtfError::NoFunction(_))));
-        assert!(btf.constant("memory_cgrp_id").unwrap() >= 0);
+        let memory = btf.constant("memory_cgrp_id").unwrap();
+        assert!(memory >= 0);
+        assert_eq!(btf.constants_of("memory_cgrp_").collect::<Vec<_>>(), [("id", memory)]);
     }
 }

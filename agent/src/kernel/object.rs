@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, fs, io};
 
 use agent_ebpf::contract::{
     control::Control,
+    io_uring::RequestBank,
     offsets::COMPAT_MASK,
     slot::CACHE_CELLS,
     stats::{SENSORS_MAX, SensorId, SensorStats},
@@ -25,7 +26,7 @@ use super::{
 };
 use crate::{
     identity::Hierarchy,
-    sensor::{Circumstances, Hook, SENSORS, Sensor, State},
+    sensor::{Circumstances, Hook, SENSORS, Sensor, State, io_uring},
 };
 
 /// What the programs and their maps are made for.
@@ -116,6 +117,9 @@ pub struct Loaded {
     pub stats: Table<SensorStats>,
     pub banks: Table<Bank>,
     pub errors: Table<ErrorBucket>,
+    pub requests: Table<RequestBank>,
+    /// What this kernel calls the requests of io_uring.
+    pub opcodes: io_uring::Opcodes,
     /// CPUs that can ever come up.
     pub cpus: u32,
 }
@@ -145,6 +149,8 @@ impl Kernel {
             timed: mode.max(mode_of_others.unwrap_or(mode)) != Mode::Counts,
             regs_tell: btf.constant("BPF_FUNC_task_pt_regs").is_ok(),
             oom_lock_tells: offsets.has("MEMCG_OOM_LOCK"),
+            has_submit_req: offsets.has("SUBMIT_REQ_RECORD"),
+            submit_sqe_passes: offsets.has("SUBMIT_PASSES"),
         };
         let flags = [
             ("SYSCALLS", enabled(SensorId::Syscalls)),
@@ -192,7 +198,7 @@ impl Kernel {
             .override_global("SLOTS", &settings.slots, true)
             .override_global("EVENTS_MARK", &marks[0], true)
             .override_global("RARE_MARK", &marks[1], true);
-        let sizes = Sizes::of(settings, cpus, enabled(SensorId::Syscalls));
+        let sizes = Sizes::of(settings, cpus, &enabled);
         for (map, entries) in sizes.0 {
             loader.map_max_entries(map, entries);
         }
@@ -232,6 +238,8 @@ impl Kernel {
             stats: table(&mut ebpf, "STATS", sizes.of_map("STATS"))?,
             banks: table(&mut ebpf, "BANKS", sizes.of_map("BANKS"))?,
             errors: table(&mut ebpf, "ERRORS", sizes.of_map("ERRORS"))?,
+            requests: table(&mut ebpf, "REQUESTS", sizes.of_map("REQUESTS"))?,
+            opcodes: io_uring::Opcodes::new(btf.constants_of("IORING_OP_")),
             cpus,
             kernel: Self {
                 ebpf,
@@ -358,13 +366,15 @@ impl Running {
 }
 
 /// Entries of the maps whose size isn't fixed.
-struct Sizes([(&'static str, u32); 13]);
+struct Sizes([(&'static str, u32); 14]);
 
 impl Sizes {
-    fn of(settings: &Settings, cpus: u32, syscalls: bool) -> Self {
+    fn of(settings: &Settings, cpus: u32, enabled: impl Fn(SensorId) -> bool) -> Self {
         let Settings { slots, excluded, sockets, ring_bytes, rare_ring_bytes, .. } = *settings;
         // A sensor that is off needs no tables.
-        let (banks, errors) = if syscalls { (cpus * slots, cpus * ERROR_BUCKETS) } else { (1, 1) };
+        let (banks, errors) =
+            if enabled(SensorId::Syscalls) { (cpus * slots, cpus * ERROR_BUCKETS) } else { (1, 1) };
+        let requests = if enabled(SensorId::IoUring) { cpus * slots } else { 1 };
         Self([
             ("EVENTS", ring_bytes),
             ("RARE", rare_ring_bytes),
@@ -377,6 +387,7 @@ impl Sizes {
             ("CELLS", cpus),
             ("BANKS", banks),
             ("ERRORS", errors),
+            ("REQUESTS", requests),
             ("SOCKETS", sockets),
             ("CLASS_OF", NUMBERS as u32),
         ])

@@ -1,6 +1,9 @@
 //! The globals that tell the programs where the kernel's fields lie.
 
-use agent_ebpf::contract::offsets::{COMPUTED, COPIED, FIELDS};
+use agent_ebpf::contract::{
+    io_uring::submit_passes,
+    offsets::{COMPUTED, COPIED, FIELDS},
+};
 
 use super::btf::{Btf, BtfError};
 
@@ -51,6 +54,7 @@ fn computed(btf: &Btf, global: &str) -> Result<u64, BtfError> {
         "MM_ANON_PAGES" => resident_pages(btf, "MM_ANONPAGES"),
         "MM_FILE_PAGES" => resident_pages(btf, "MM_FILEPAGES"),
         "MM_SHMEM_PAGES" => resident_pages(btf, "MM_SHMEMPAGES"),
+        "SUBMIT_PASSES" => passed_by_submit_sqe(btf),
         _ => Err(BtfError::NoField(global.to_owned())),
     }
 }
@@ -65,6 +69,18 @@ fn resident_pages(btf: &Btf, kind: &str) -> Result<u64, BtfError> {
     }
     let width = btf.element_width("mm_struct.rss_stat.count")? as u64;
     Ok(btf.field("mm_struct.rss_stat.count")?.offset + width * index)
+}
+
+/// What `io_uring_submit_sqe` passes here, if the task that it runs in tells whose the request is.
+fn passed_by_submit_sqe(btf: &Btf) -> Result<u64, BtfError> {
+    let arguments = btf.tracepoint("io_uring_submit_sqe")?;
+    // Without that function, who polls a ring is a thread of the kernel's own.
+    btf.function("create_io_thread")?;
+    if arguments.first().is_some_and(|first| first.as_deref() == Some("io_kiocb")) {
+        return Ok(submit_passes::REQUEST);
+    }
+    // The trace's record has the names that a prototype lacks; since there is this one, it stands in second place.
+    btf.field("trace_event_raw_io_uring_submit_sqe.req").map(|_| submit_passes::UNTYPED_REQUEST)
 }
 
 fn index(btf: &Btf, constant: &str) -> Result<u64, BtfError> {
@@ -83,10 +99,13 @@ mod tests {
         let offsets = Offsets::of(&btf);
         assert_eq!(offsets.found.len() + offsets.missing.len(), FIELDS.len() + COMPUTED.len());
         assert!(offsets.has("TASK_TGID") && offsets.has("MM_ANON_PAGES"));
-        // A kernel may be built without v1 memory cgroups; everything else is there in all that are supported.
+        // A kernel may be built without v1 memory cgroups, and has one of two hooks for io_uring; everything else is
+        // there in all that are supported.
+        let may_lack = ["MEMCG_OOM_LOCK", "SUBMIT_PASSES", "SUBMIT_REQ_RECORD"];
         for (global, error) in &offsets.missing {
-            assert_eq!(*global, "MEMCG_OOM_LOCK", "{error}");
+            assert!(may_lack.contains(global), "{error}");
         }
+        assert!(offsets.has("SUBMIT_PASSES") != offsets.has("SUBMIT_REQ_RECORD"));
     }
 
     #[test]

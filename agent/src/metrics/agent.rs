@@ -22,7 +22,7 @@ use crate::{
     ledger::Ledger,
     live::Hub,
     reader::{Deliveries, lock},
-    sensor::{State, oom, process, syscalls, tcp},
+    sensor::{State, io_uring, oom, process, syscalls, tcp},
 };
 
 /// Everything that has figures to show.
@@ -49,6 +49,7 @@ pub struct Figures {
     pub limits: Vec<(&'static str, f64)>,
     /// Bytes of kernel memory in all maps.
     pub kernel_bytes: u64,
+    pub opcodes: io_uring::Opcodes,
 }
 
 impl Figures {
@@ -91,6 +92,9 @@ impl Agent {
         let calls: Vec<_> =
             bases.iter().filter_map(|(base, account)| Some((base, account.syscalls.as_deref()?))).collect();
         syscalls::expose(page, &calls)?;
+        let requests: Vec<_> =
+            bases.iter().filter_map(|(base, account)| Some((base, account.io_uring.as_deref()?))).collect();
+        io_uring::expose(page, &requests, &self.figures.opcodes)?;
         tcp::expose(page, &bases.iter().map(|(base, account)| (base, &account.tcp)).collect::<Vec<_>>())?;
         oom::expose(page, &bases.iter().map(|(base, account)| (base, &account.oom)).collect::<Vec<_>>())?;
         process::expose(
@@ -109,9 +113,9 @@ impl Agent {
     }
 
     fn expose_sensors(&self, page: &mut Page<'_>) -> std::fmt::Result {
-        let (calls, discarded) = {
+        let (calls, requests, discarded) = {
             let ledger = lock(&self.ledger);
-            (ledger.syscalls(), ledger.discarded())
+            (ledger.syscalls(), ledger.io_uring(), ledger.discarded())
         };
         let mut outcomes = Vec::new();
         let mut untracked = Vec::new();
@@ -119,12 +123,14 @@ impl Agent {
             // In this order, what arrives meanwhile is missing from the sum rather than too much in it.
             let delivered = self.deliveries.delivered(sensor);
             let kernel = self.kernel.of(sensor);
-            // System calls don't travel one by one: what the tables hold is delivered.
+            // System calls don't travel one by one, nor do requests: what the tables hold is delivered.
+            let counted = |total: u64, discarded: u64| {
+                let filtered = kernel.filtered + discarded;
+                (total + filtered, total, filtered)
+            };
             let (seen, delivered, filtered) = match sensor {
-                SensorId::Syscalls => {
-                    let filtered = kernel.filtered + discarded;
-                    (calls.total() + filtered, calls.total(), filtered)
-                }
+                SensorId::Syscalls => counted(calls.total(), discarded.syscalls),
+                SensorId::IoUring => counted(requests.total(), discarded.io_uring),
                 _ => (kernel.seen, delivered, kernel.filtered),
             };
             let name = sensor.name();

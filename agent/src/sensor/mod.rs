@@ -1,6 +1,7 @@
 //! The sensors, user-space side: which hooks each needs, how its records read, what it measures.
 
 pub mod cgroup;
+pub mod io_uring;
 pub mod oom;
 pub mod process;
 pub mod syscalls;
@@ -20,7 +21,8 @@ use crate::{
 };
 
 /// Every sensor there is, in the order in which they are started: identity before what needs it.
-pub const SENSORS: &[Sensor] = &[cgroup::SENSOR, syscalls::SENSOR, tcp::SENSOR, oom::SENSOR, process::SENSOR];
+pub const SENSORS: &[Sensor] =
+    &[cgroup::SENSOR, syscalls::SENSOR, io_uring::SENSOR, tcp::SENSOR, oom::SENSOR, process::SENSOR];
 
 /// A sensor and the hooks that it needs.
 #[derive(Debug)]
@@ -66,6 +68,10 @@ pub struct Circumstances {
     pub regs_tell: bool,
     /// The kernel notes which memory cgroup is short (`mem_cgroup.oom_lock`).
     pub oom_lock_tells: bool,
+    /// The kernel has `io_uring_submit_req`.
+    pub has_submit_req: bool,
+    /// The kernel has its forerunner `io_uring_submit_sqe`, which passes the request.
+    pub submit_sqe_passes: bool,
 }
 
 /// A classic tracepoint and the program for it.

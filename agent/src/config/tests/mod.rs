@@ -14,7 +14,7 @@ use super::{Config, ConfigErrors, Effective, EffectiveValue, Flags, OPTIONS, Opt
 type Loaded = Result<(Config, Effective), ConfigErrors>;
 
 /// For every option three values other than the default, in their usual notation (booleans have only two).
-const SAMPLES: [(&str, [&str; 3]); 41] = [
+const SAMPLES: [(&str, [&str; 3]); 42] = [
     ("metrics.listen", ["[::]:9481", "127.0.0.1:0", "10.0.0.1:80"]),
     ("metrics.grace", ["0s", "1h30m", "24h"]),
     ("debug.listen", ["[::1]:9482", "127.0.0.2:1", "127.0.0.1:0"]),
@@ -24,6 +24,7 @@ const SAMPLES: [(&str, [&str; 3]); 41] = [
     ("sensors.syscalls_hook", ["btf", "classic", "auto"]),
     ("sensors.syscalls_mode", ["counts", "full", "default"]),
     ("sensors.syscalls_modes", ["shop=full", "batch=counts,shop=full", "a=default"]),
+    ("sensors.io_uring", ["false", "true", "false"]),
     ("sensors.tcp", ["false", "true", "false"]),
     ("sensors.oom", ["false", "true", "false"]),
     ("sensors.process", ["false", "true", "false"]),

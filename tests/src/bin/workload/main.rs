@@ -17,6 +17,7 @@ use serde_json::Value;
 mod calls;
 mod memory;
 mod process;
+mod rings;
 mod tcp;
 
 fn main() -> ExitCode {
@@ -33,6 +34,7 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
     match arguments.command.as_str() {
         "syscalls" => calls::syscalls(&arguments)?,
         "blocked" => calls::blocked(&arguments)?,
+        "io_uring" => rings::run(&arguments)?,
         "connect" => tcp::connect::run(&arguments)?,
         "abort" => tcp::abort(&arguments)?,
         "hold" => tcp::hold(&arguments)?,
