@@ -1,6 +1,9 @@
 //! Loads the kernel half: offsets, sizes and switches in, programs attached, maps out.
 
-use std::{collections::BTreeMap, fs, io};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs, io,
+};
 
 use agent_ebpf::contract::{
     control::Control,
@@ -20,7 +23,7 @@ use super::{
     host,
     offsets::Offsets,
     old,
-    program::{self, Attached},
+    program::{self, Attached, Link},
 };
 use crate::{
     identity::Hierarchy,
@@ -97,7 +100,10 @@ pub struct Running {
     ebpf: Ebpf,
     /// Whether classic tracepoints are taken where there are any.
     classic: bool,
+    /// By the program that a hook names, also where the classic one is taken instead.
     attached: BTreeMap<&'static str, Attached>,
+    /// Of those that run now, in the same way.
+    links: BTreeMap<&'static str, Link>,
 }
 
 /// A kernel half, loaded but not attached, and its maps.
@@ -212,7 +218,7 @@ impl Kernel {
     /// The kernel's types, tens of megabytes, are needed no more afterwards.
     pub fn attach(self, wanted: impl Fn(SensorId) -> bool) -> (Running, Vec<(SensorId, State)>) {
         let Self { ebpf, classic, types } = self;
-        let mut running = Running { ebpf, classic, attached: BTreeMap::new() };
+        let mut running = Running { ebpf, classic, attached: BTreeMap::new(), links: BTreeMap::new() };
         let states = SENSORS
             .iter()
             .map(|sensor| {
@@ -237,16 +243,47 @@ impl Kernel {
 }
 
 impl Running {
-    /// All programs that run.
+    /// All programs that were loaded for a hook.
     pub fn attached(&self) -> impl Iterator<Item = &Attached> {
         self.attached.values()
     }
 
-    /// Detaches everything; the maps live on, to be read a last time.
+    /// Detaches everything for good; the maps live on, to be read a last time.
     pub fn detach(&mut self) {
+        self.links.clear();
         for attached in std::mem::take(&mut self.attached).values() {
-            program::detach(&mut self.ebpf, attached);
+            program::unload(&mut self.ebpf, attached);
         }
+    }
+
+    /// Takes every program from its hook that no wanted sensor needs, and hangs those back that are needed again: a
+    /// hook that nobody wants costs nothing. All stay loaded. What a sensor lacked at start it still lacks.
+    ///
+    /// # Errors
+    ///
+    /// The hook that could not be attached again, and why; the others are.
+    pub fn run_only(&mut self, wanted: impl Fn(SensorId) -> bool) -> Result<(), String> {
+        let hooks =
+            || SENSORS.iter().flat_map(|sensor| sensor.hooks.iter().map(|hook| (sensor.id, hook.program)));
+        let needed: BTreeSet<_> = hooks().filter(|(id, _)| wanted(*id)).map(|(_, program)| program).collect();
+        // The order of the hooks, and backwards: an entry that is noted finds the others in place.
+        let mut order: Vec<_> = hooks().map(|(_, program)| program).collect();
+        for program in order.iter().rev().filter(|program| !needed.contains(*program)) {
+            if let (Some(attached), Some(link)) = (self.attached.get(program), self.links.remove(program)) {
+                program::detach(&mut self.ebpf, attached, link);
+            }
+        }
+        order.retain(|program| needed.contains(program));
+        let mut refused = Vec::new();
+        for program in order {
+            if let (Some(attached), false) = (self.attached.get(program), self.links.contains_key(program)) {
+                match program::attach(&mut self.ebpf, attached) {
+                    Ok(link) => drop(self.links.insert(program, link)),
+                    Err(reason) => refused.push(format!("{}: {reason}", attached.name())),
+                }
+            }
+        }
+        if refused.is_empty() { Ok(()) } else { Err(refused.join("; ")) }
     }
 
     fn attach(&mut self, sensor: &Sensor, types: &Types) -> State {
@@ -266,8 +303,9 @@ impl Running {
                 }
                 Err(reason) if hook.required => {
                     // What was attached for this sensor alone would cost for nothing.
-                    for (_, attached) in self.attached.extract_if(.., |name, _| !before.contains(name)) {
-                        program::detach(&mut self.ebpf, &attached);
+                    for (name, attached) in self.attached.extract_if(.., |name, _| !before.contains(name)) {
+                        self.links.remove(name);
+                        program::unload(&mut self.ebpf, &attached);
                     }
                     return State::Unsupported { reason: format!("{}: {reason}", hook.name) };
                 }
@@ -292,11 +330,9 @@ impl Running {
         }
         let mut warning = None;
         if let Some(classic) = hook.classic.as_ref().filter(|_| self.classic) {
-            match program::attach_classic(&mut self.ebpf, hook, classic, types) {
-                Ok(attached) => {
-                    self.attached.insert(hook.program, attached);
-                    return Ok((classic.name, None));
-                }
+            let loaded = program::load_classic(&mut self.ebpf, hook, classic, types);
+            match loaded.and_then(|attached| self.hang(hook, attached)) {
+                Ok(()) => return Ok((classic.name, None)),
                 Err(reason) => {
                     warning = Some(format!(
                         "calls may be missed where tasks preempt each other: {} can't be used ({reason}); is tracefs \
@@ -306,8 +342,16 @@ impl Running {
                 }
             }
         }
-        self.attached.insert(hook.program, program::attach(&mut self.ebpf, hook, types)?);
+        let loaded = program::load(&mut self.ebpf, hook, types)?;
+        self.hang(hook, loaded)?;
         Ok((hook.name, warning))
+    }
+
+    fn hang(&mut self, hook: &Hook, attached: Attached) -> Result<(), String> {
+        let link = program::attach(&mut self.ebpf, &attached)?;
+        self.attached.insert(hook.program, attached);
+        self.links.insert(hook.program, link);
+        Ok(())
     }
 }
 
