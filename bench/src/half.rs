@@ -1,7 +1,7 @@
 //! The agent's own kernel half, loaded in this process by the agent's own code, so that attaching and detaching it
 //! takes less than a millisecond.
 
-use std::ffi::OsString;
+use std::{ffi::OsString, io, time::Duration};
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use podwitness::{
@@ -16,7 +16,8 @@ use podwitness::{
 pub(crate) struct Half {
     config: Config,
     running: Running,
-    rings: Rings,
+    /// Until somebody reads them.
+    rings: Option<Rings>,
     /// Holds maps that the programs use.
     _slots: Slots,
 }
@@ -37,7 +38,7 @@ impl Half {
             }
         }
         running.run_only(|_| false).map_err(|reason| anyhow!(reason)).context("detach the agent")?;
-        Ok(Some(Self { config, running, rings, _slots: slots }))
+        Ok(Some(Self { config, running, rings: Some(rings), _slots: slots }))
     }
 
     /// Attaches what the configuration wants, or detaches everything.
@@ -47,9 +48,23 @@ impl Half {
         outcome.map_err(|reason| anyhow!(reason)).context("switch the agent")
     }
 
-    /// Takes out what has come, as the agent's reader does while nobody watches: how many records.
-    pub(crate) fn read(&mut self) -> Result<u64> {
-        self.rings.wait(self.config.ring.poll_max)?;
+    /// The reader's end, apart from the rest: somebody reads while another one switches.
+    pub(crate) fn apart(mut self) -> Result<(Ringside, Self)> {
+        let rings = self.rings.take().context("the rings are read already")?;
+        Ok((Ringside { rings, poll: self.config.ring.poll_max }, self))
+    }
+}
+
+/// Who reads the rings as the agent's reader does while nobody watches.
+pub(crate) struct Ringside {
+    rings: Rings,
+    poll: Duration,
+}
+
+impl Ringside {
+    /// Waits, and takes out what has come: how many records.
+    pub(crate) fn read(&mut self) -> io::Result<u64> {
+        self.rings.wait(self.poll)?;
         Ok(self.rings.drain(u64::MAX, |record| {
             std::hint::black_box(record);
         }))

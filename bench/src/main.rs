@@ -4,9 +4,12 @@ mod bpf;
 mod half;
 mod legs;
 mod machine;
+mod network;
+mod peers;
 mod report;
 mod statistics;
 mod syscalls;
+mod tcp;
 mod worker;
 
 use std::{env, path::PathBuf, process::ExitCode};
@@ -22,6 +25,11 @@ const ROUNDS: usize = 48;
 #[derive(Debug, Clone)]
 struct Options {
     rounds: usize,
+    /// Whether other people's tools are measured, too.
+    peers: bool,
+    /// The binary of the agent, for what is measured from outside.
+    #[allow(dead_code, reason = "TODO")]
+    agent: PathBuf,
     /// Where results are kept, if they are to be.
     results: Option<PathBuf>,
     /// For the agent, whatever its mode.
@@ -30,7 +38,7 @@ struct Options {
 
 type Bench = fn(&Options) -> Result<Report>;
 
-const BENCHES: &[(&str, Bench)] = &[("syscalls", syscalls::run)];
+const BENCHES: &[(&str, Bench)] = &[("syscalls", syscalls::run), ("tcp", tcp::run)];
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
@@ -54,7 +62,13 @@ fn run(mut arguments: Vec<String>) -> Result<bool> {
         Some(at) => arguments.split_off(at).split_off(1),
         None => Vec::new(),
     };
-    let mut options = Options { rounds: ROUNDS, results: None, flags };
+    let mut options = Options {
+        rounds: ROUNDS,
+        peers: true,
+        agent: env::current_exe()?.with_file_name("podwitness"),
+        results: None,
+        flags,
+    };
     let mut wanted = Vec::new();
     let mut words = arguments.into_iter();
     while let Some(word) = words.next() {
@@ -63,6 +77,8 @@ fn run(mut arguments: Vec<String>) -> Result<bool> {
             "--rounds" => {
                 options.rounds = value()?.parse().context("--rounds takes a whole number from 1")?;
             }
+            "--no-peers" => options.peers = false,
+            "--agent" => options.agent = value()?.into(),
             "--results" => options.results = Some(value()?.into()),
             name => match BENCHES.iter().find(|(known, _)| *known == name) {
                 Some(bench) => wanted.push(*bench),

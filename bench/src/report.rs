@@ -24,7 +24,8 @@ pub(crate) struct Row {
 /// A figure divided by another one of the same round, which is what moves least with the machine.
 #[derive(Clone, Debug)]
 pub(crate) struct Ratio {
-    pub(crate) to: String,
+    /// Of what: `× F1`.
+    pub(crate) of: String,
     pub(crate) quartiles: Quartiles,
     pub(crate) target: Option<Target>,
 }
@@ -67,7 +68,19 @@ impl Row {
         target: Option<Target>,
     ) -> Self {
         let quartiles = Quartiles::of(sample.iter().zip(floor).map(|(value, floor)| value / floor));
-        let ratio = Some(Ratio { to: to.to_owned(), quartiles, target });
+        let ratio = Some(Ratio { of: format!("× {to}"), quartiles, target });
+        Self { ratio, ..Self::plain(what, sample) }
+    }
+
+    /// A peer, and which part of its cost the agent's is.
+    pub(crate) fn peer(
+        what: impl Into<String>,
+        sample: &[f64],
+        agent: &[f64],
+        target: Option<Target>,
+    ) -> Self {
+        let quartiles = Quartiles::of(agent.iter().zip(sample).map(|(agent, peer)| agent / peer));
+        let ratio = Some(Ratio { of: "agent / peer".into(), quartiles, target });
         Self { ratio, ..Self::plain(what, sample) }
     }
 
@@ -79,11 +92,11 @@ impl Row {
     fn cells(&self) -> [String; 5] {
         let Quartiles { lower, median, upper } = self.value;
         let value = format!("{} [{} {}]", short(median), short(lower), short(upper));
-        let Some(Ratio { to, quartiles, target }) = &self.ratio else {
+        let Some(Ratio { of, quartiles, target }) = &self.ratio else {
             return [self.what.clone(), value, String::new(), String::new(), String::new()];
         };
         let ratio = format!(
-            "{} [{} {}] × {to}",
+            "{} [{} {}] {of}",
             precise(quartiles.median),
             precise(quartiles.lower),
             precise(quartiles.upper)

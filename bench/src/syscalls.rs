@@ -1,5 +1,7 @@
 //! What is added to one getppid(2).
 
+use std::time::Duration;
+
 use anyhow::Result;
 use podwitness::kernel::Btf;
 
@@ -8,6 +10,7 @@ use crate::{
     bpf::Empty,
     half::Half,
     legs::{self, Leg},
+    peers::{self, Peer},
     report::{Report, Row, Target},
     worker::{Work, Worker},
 };
@@ -16,6 +19,19 @@ use crate::{
 const EXIT: &str = "F1: empty program on sys_exit";
 const BOTH: &str = "F2: empty programs on sys_enter and sys_exit";
 const NOTHING: &str = "agent, nothing wanted";
+
+/// Long enough for a hundred chunks, short enough that the machine doesn't change meanwhile.
+const LENGTH: Duration = Duration::from_millis(10);
+/// With peers, that make a call take up to a hundred times as long.
+const PEER_LENGTH: Duration = Duration::from_millis(150);
+
+/// What the agent's usual mode may cost beside each peer.
+const PEERS: [(Peer, Option<f64>); 4] = [
+    (peers::BPFTRACE, Some(0.25)),
+    (peers::SYSCOUNT, Some(0.35)),
+    (peers::STRACE, Some(0.012)),
+    (peers::PERF, None),
+];
 
 /// A way for the agent to look at system calls.
 struct Mode {
@@ -38,7 +54,7 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
     let mut both = [Empty::load("sys_exit", &btf)?, Empty::load("sys_enter", &btf)?];
     drop(btf);
     let mut halves = halves(&options.flags)?;
-    let notes = notes(&halves);
+    let mut notes = notes(&halves);
 
     let mut legs = vec![
         Leg { name: EXIT.into(), switch: Box::new(|on| exit.switch(on)) },
@@ -51,7 +67,16 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
     for (mode, half) in &mut halves {
         legs.push(Leg { name: mode.name.into(), switch: Box::new(|on| half.switch(on)) });
     }
-    let found = legs::run(&mut worker, &mut legs, options.rounds)?;
+    let found = legs::run(&mut worker, &mut legs, options.rounds, LENGTH)?;
+    let beside = if options.peers {
+        let (there, missing) = peers::present(&PEERS.map(|(peer, _)| peer));
+        notes.extend(missing);
+        let (beside, failed) = legs::run_with_peers(&mut worker, &mut legs, &there, PEER_LENGTH)?;
+        notes.extend(failed);
+        Some(beside)
+    } else {
+        None
+    };
     drop(legs);
 
     let of = |name: &str| found.of(name).map_or(&[][..], |added| &added.ns);
@@ -66,6 +91,16 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
         let floor = if mode.floor == EXIT { "F1" } else { "F2" };
         let what = format!("agent, {}", mode.name);
         rows.push(Row::against(what, of(mode.name), floor, of(mode.floor), Some(mode.target)));
+    }
+    // The mode that is in force unless somebody asks for another one.
+    let usual = halves.iter().map(|(mode, _)| mode.name).find(|name| *name == "default").unwrap_or("full");
+    for (peer, most) in PEERS {
+        let Some(beside) = &beside else { break };
+        let (Some(its), Some(ours)) = (beside.of(peer.name), beside.of(usual)) else { continue };
+        if !its.ns.is_empty() {
+            let target = most.map(|most| Target { name: "P5", most });
+            rows.push(Row::peer(peer.name, &its.ns, &ours.ns, target));
+        }
     }
     Ok(Report { title: "What is added to a system call".into(), unit: "ns", rows, notes })
 }

@@ -5,6 +5,7 @@ use std::{
     env, fs,
     io::{self, BufRead as _, BufReader, Write as _},
     mem,
+    net::{Ipv4Addr, TcpListener, TcpStream},
     path::PathBuf,
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
     time::{Duration, Instant},
@@ -13,7 +14,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use podwitness::identity::{Tree, Wanted};
 
-use crate::statistics::undisturbed;
+use crate::{network, statistics::undisturbed};
 
 /// The first argument of a process that is to be a worker.
 pub(crate) const COMMAND: &str = "worker";
@@ -23,14 +24,17 @@ pub(crate) const COMMAND: &str = "worker";
 pub(crate) enum Work {
     /// getppid(2), the cheapest call that enters the kernel.
     Calls,
+    /// A TCP connection over loopback from connect(2) to the close at both ends.
+    Connections,
 }
 
 impl Work {
-    const ALL: [Self; 1] = [Self::Calls];
+    const ALL: [Self; 2] = [Self::Calls, Self::Connections];
 
     fn name(self) -> &'static str {
         match self {
             Self::Calls => "calls",
+            Self::Connections => "connections",
         }
     }
 
@@ -38,6 +42,7 @@ impl Work {
     fn chunk(self) -> u32 {
         match self {
             Self::Calls => 500,
+            Self::Connections => 20,
         }
     }
 }
@@ -106,12 +111,24 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let [work, cpu] = arguments else { bail!("a worker takes its work and its CPU") };
     let work = Work::ALL.into_iter().find(|known| known.name() == work).context("no such work")?;
     run_on(&[cpu.parse().context("no such CPU")?])?;
+    let mut piece: Box<dyn FnMut() -> io::Result<()>> = match work {
+        Work::Calls => Box::new(call),
+        Work::Connections => {
+            network::of_its_own().context("make a network namespace")?;
+            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("listen on loopback")?;
+            let address = listener.local_addr()?;
+            Box::new(move || {
+                let client = TcpStream::connect(address)?;
+                let server = listener.accept()?;
+                drop(client);
+                drop(server);
+                Ok(())
+            })
+        }
+    };
     for order in io::stdin().lines() {
         let length = Duration::from_micros(order?.parse().context("not a number of microseconds")?);
-        let took = match work {
-            Work::Calls => leg(length, work.chunk(), call)?,
-        };
-        println!("{took}");
+        println!("{}", leg(length, work.chunk(), &mut piece)?);
     }
     Ok(())
 }
