@@ -6,7 +6,6 @@ use anyhow::Result;
 
 use crate::{peers::Peer, statistics::Quartiles, worker::Worker};
 
-
 /// Something that can be attached and detached.
 pub(crate) struct Leg<'a> {
     pub(crate) name: String,
