@@ -1,12 +1,16 @@
 //! What podwitness costs: floors, the agent and its peers, measured in turns in one run. `bench/README.md` says how.
 
+mod agent;
 mod bpf;
+mod exposition;
 mod half;
 mod legs;
 mod machine;
 mod network;
 mod peers;
 mod report;
+mod ring;
+mod start;
 mod statistics;
 mod syscalls;
 mod tcp;
@@ -28,7 +32,6 @@ struct Options {
     /// Whether other people's tools are measured, too.
     peers: bool,
     /// The binary of the agent, for what is measured from outside.
-    #[allow(dead_code, reason = "TODO")]
     agent: PathBuf,
     /// Where results are kept, if they are to be.
     results: Option<PathBuf>,
@@ -38,7 +41,13 @@ struct Options {
 
 type Bench = fn(&Options) -> Result<Report>;
 
-const BENCHES: &[(&str, Bench)] = &[("syscalls", syscalls::run), ("tcp", tcp::run)];
+const BENCHES: &[(&str, Bench)] = &[
+    ("syscalls", syscalls::run),
+    ("tcp", tcp::run),
+    ("ring", ring::run),
+    ("exposition", exposition::run),
+    ("start", start::run),
+];
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();

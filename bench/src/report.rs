@@ -19,6 +19,8 @@ pub(crate) struct Row {
     /// In the unit of the report.
     pub(crate) value: Quartiles,
     pub(crate) ratio: Option<Ratio>,
+    /// Of the value itself, where it needs no floor.
+    pub(crate) bound: Option<Target>,
 }
 
 /// A figure divided by another one of the same round, which is what moves least with the machine.
@@ -56,7 +58,12 @@ impl Target {
 
 impl Row {
     pub(crate) fn plain(what: impl Into<String>, sample: &[f64]) -> Self {
-        Self { what: what.into(), value: Quartiles::of(sample.iter().copied()), ratio: None }
+        Self { what: what.into(), value: Quartiles::of(sample.iter().copied()), ratio: None, bound: None }
+    }
+
+    /// A figure with a target of its own.
+    pub(crate) fn bounded(what: impl Into<String>, sample: &[f64], bound: Target) -> Self {
+        Self { bound: Some(bound), ..Self::plain(what, sample) }
     }
 
     /// Both samples have a figure for each round.
@@ -85,29 +92,26 @@ impl Row {
     }
 
     fn is_met(&self) -> bool {
-        let judged = self.ratio.as_ref().and_then(|ratio| Some((ratio.target?, ratio.quartiles)));
-        judged.is_none_or(|(target, quartiles)| target.is_met(&quartiles))
+        self.judged().is_none_or(|(target, quartiles)| target.is_met(&quartiles))
+    }
+
+    /// The target, and what is held against it.
+    fn judged(&self) -> Option<(Target, Quartiles)> {
+        let of_ratio = self.ratio.as_ref().and_then(|ratio| Some((ratio.target?, ratio.quartiles)));
+        of_ratio.or_else(|| Some((self.bound?, self.value)))
     }
 
     fn cells(&self) -> [String; 5] {
         let Quartiles { lower, median, upper } = self.value;
         let value = format!("{} [{} {}]", short(median), short(lower), short(upper));
-        let Some(Ratio { of, quartiles, target }) = &self.ratio else {
-            return [self.what.clone(), value, String::new(), String::new(), String::new()];
-        };
-        let ratio = format!(
-            "{} [{} {}] {of}",
-            precise(quartiles.median),
-            precise(quartiles.lower),
-            precise(quartiles.upper)
-        );
-        let (target, verdict) = match target {
-            Some(target) => (
-                format!("{} ≤ {}", target.name, target.most),
-                if target.is_met(quartiles) { "met" } else { "MISSED" }.to_owned(),
-            ),
-            None => (String::new(), String::new()),
-        };
+        let ratio = self.ratio.as_ref().map_or_else(String::new, |Ratio { of, quartiles, .. }| {
+            let Quartiles { lower, median, upper } = *quartiles;
+            format!("{} [{} {}] {of}", precise(median), precise(lower), precise(upper))
+        });
+        let (target, verdict) = self.judged().map_or_else(Default::default, |(target, quartiles)| {
+            let verdict = if target.is_met(&quartiles) { "met" } else { "MISSED" };
+            (format!("{} ≤ {}", target.name, target.most), verdict.to_owned())
+        });
         [self.what.clone(), value, ratio, target, verdict]
     }
 }
@@ -163,4 +167,28 @@ fn short(value: f64) -> String {
 fn precise(value: f64) -> String {
     let decimals = if value.abs() < 0.1 { 4 } else { 2 };
     format!("{:.decimals$}", value + 0.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Row, Target};
+
+    const TARGET: Target = Target { name: "P0", most: 2.0 };
+
+    #[test]
+    fn the_upper_quartile_is_judged_with_slack() {
+        assert!(Row::bounded("", &[1.0, 1.0, 1.0, 2.2], TARGET).is_met());
+        assert!(!Row::bounded("", &[1.0, 1.0, 2.3, 2.3], TARGET).is_met());
+        assert!(!Row::bounded("", &[], TARGET).is_met(), "what was not measured is not met");
+        assert!(Row::plain("", &[9.0]).is_met());
+    }
+
+    #[test]
+    fn ratios_are_taken_round_by_round() {
+        let row = Row::against("", &[2.0, 20.0, 200.0], "floor", &[1.0, 10.0, 100.0], Some(TARGET));
+        assert!(row.is_met());
+        assert_eq!(row.cells()[2..], ["2.00 [2.00 2.00] × floor", "P0 ≤ 2", "met"]);
+        let peer = Row::peer("", &[10.0, 100.0], &[1.0, 10.0], None);
+        assert_eq!(peer.cells()[2], "0.10 [0.10 0.10] agent / peer");
+    }
 }
