@@ -2,7 +2,7 @@
 //!
 //! `cargo xtask guards` records the programs' figures anew, in `tests/guards.txt`.
 
-use std::{collections::BTreeMap, fmt::Write as _, fs, path::PathBuf};
+use std::{collections::BTreeMap, fmt::Write as _, fs};
 
 use integration_tests::{
     Agent, Cgroup, Options, Workload, agent, http,
@@ -10,6 +10,10 @@ use integration_tests::{
     require_kernel,
     wait::fewer,
 };
+
+/// Compiled in: the emulated machines have no sources.
+const TABLE: &str = include_str!("../guards.txt");
+const TABLE_PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/guards.txt");
 
 const CALLS: &str = "podwitness_syscalls_total";
 const MODES: [&str; 3] = ["counts", "default", "full"];
@@ -19,10 +23,6 @@ const MARGIN: u64 = 3;
 const FOREIGN_MARGIN: u64 = 50;
 /// The agent's system calls per million events; one per event would be a million.
 const CALLS_PER_MILLION: u64 = 50_000;
-
-fn table() -> PathBuf {
-    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/guards.txt"))
-}
 
 /// Version and architecture: `6.18 x86_64`.
 fn kernel() -> String {
@@ -87,13 +87,12 @@ fn programs_cost_no_more_than_recorded() {
     let found = found();
     println!("{}", write(&found));
     if std::env::var_os("PODWITNESS_RECORD").is_some() {
-        fs::write(table(), write(&found)).expect("write guards.txt");
+        fs::write(TABLE_PATH, write(&found)).expect("write guards.txt");
         return;
     }
-    let text = fs::read_to_string(table()).expect("read guards.txt");
-    let is_at_home = text.lines().next().is_some_and(|head| head.ends_with(&format!(" {}", kernel())));
+    let is_at_home = TABLE.lines().next().is_some_and(|head| head.ends_with(&format!(" {}", kernel())));
     let margin = if is_at_home { MARGIN } else { FOREIGN_MARGIN };
-    let recorded = read(&text);
+    let recorded = read(TABLE);
     let mut dearer = Vec::new();
     for ((mode, name), shape) in &found {
         let Some(bound) = recorded.get(&(mode.clone(), name.clone())) else {
