@@ -39,6 +39,11 @@ pub fn held_by(pid: u32) -> BTreeSet<Object> {
 impl Object {
     /// Whether the kernel still has it.
     pub fn exists(self) -> bool {
+        self.open().is_some()
+    }
+
+    /// Its descriptor, if the kernel still has it.
+    pub(crate) fn open(self) -> Option<OwnedFd> {
         // Commands of bpf(2), include/uapi/linux/bpf.h.
         let (command, id) = match self {
             Self::Program(id) => (13, id),
@@ -54,11 +59,10 @@ impl Object {
         let Ok(fd @ 0..) = i32::try_from(fd) else {
             let error = io::Error::last_os_error();
             assert_eq!(error.raw_os_error(), Some(libc::ENOENT), "{self:?}: {error}");
-            return false;
+            return None;
         };
         // SAFETY: the descriptor is new and nobody else knows it; dropping it closes it.
-        drop(unsafe { OwnedFd::from_raw_fd(fd) });
-        true
+        Some(unsafe { OwnedFd::from_raw_fd(fd) })
     }
 }
 

@@ -19,6 +19,7 @@ pub mod http;
 pub mod kernel;
 pub mod metrics;
 pub mod netns;
+pub mod program;
 pub mod prometheus;
 pub mod refused;
 pub mod tail;

@@ -23,7 +23,7 @@ impl Profile {
         (self == Self::Release).then_some("--release")
     }
 
-    fn directory(self) -> &'static str {
+    pub(crate) fn directory(self) -> &'static str {
         match self {
             Self::Debug => "debug",
             Self::Release => "release",
@@ -40,8 +40,12 @@ pub(crate) fn build(profile: Profile) -> Result<()> {
 
 /// Compiles the agent, kernel half included. `agent/build.rs` finds the toolchain that the setup left.
 pub(crate) fn agent(profile: Profile) -> Result<PathBuf> {
-    show(cargo().args(["build", "--package", "podwitness"]).args(profile.flag()))?;
+    package("podwitness", profile)?;
     Ok(target_directory().join(profile.directory()).join("podwitness"))
+}
+
+pub(crate) fn package(name: &str, profile: Profile) -> Result<()> {
+    show(cargo().args(["build", "--package", name]).args(profile.flag()))
 }
 
 /// Builds the agent and becomes it.

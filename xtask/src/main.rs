@@ -1,5 +1,6 @@
 //! The chores of podwitness: `cargo xtask` lists them.
 
+mod bench;
 mod build;
 mod fuzz;
 #[allow(dead_code, reason = "shared with agent/build.rs, which uses the rest")]
@@ -32,6 +33,9 @@ Usage: cargo xtask COMMAND
   run [--debug] [-- ARGUMENTS]     build it and run it here, in the foreground
   test [--unprivileged] [FILTER…]  unit tests, then the tests on the live kernel
   vm [KERNEL…] [--filter TEST…]    the tests on the live kernel in emulated machines: 5.10, 6.1, 6.12, newest
+  bench [NAME…] [--rounds N] [--no-peers] [--peers] [--write] [--debug] [-- ARGUMENTS]
+                                   what the agent costs, beside its floors and its peers: bench/README.md
+  guards                           record anew what the programs may cost: tests/guards.txt
   fuzz [TARGET…] [--seconds N]     the parsers under libFuzzer, 60 s each
   lint                             rustfmt, clippy on both halves, cargo deny, tidy
   tidy                             the house rules
@@ -58,6 +62,8 @@ enum Call {
     Run(Profile, Vec<OsString>),
     Test { unprivileged: bool, filter: Vec<String> },
     Vm { kernels: Vec<String>, filter: Vec<String> },
+    Bench(bench::Wish),
+    Guards,
     Fuzz { targets: Vec<String>, seconds: u32 },
     Lint,
     Tidy,
@@ -85,6 +91,14 @@ impl Call {
                 let filter = words.after("--filter");
                 Self::Vm { kernels: words.filters()?, filter }
             }
+            "bench" => {
+                let profile = if words.flag("--debug") { Profile::Debug } else { Profile::Release };
+                let (install_peers, write) = (words.flag("--peers"), words.flag("--write"));
+                let words = std::mem::take(&mut words.0);
+                let wish = bench::Wish { profile, install_peers, write, words, flags: passed_on };
+                return Ok(Self::Bench(wish));
+            }
+            "guards" => Self::Guards,
             "fuzz" => {
                 let seconds = words.value("--seconds")?.map_or(Ok(fuzz::SECONDS), |text| text.parse());
                 let seconds = seconds.context("--seconds takes a whole number")?;
@@ -95,7 +109,7 @@ impl Call {
             other => bail!("there is no command `{other}`\n\n{USAGE}"),
         };
         if !passed_on.is_empty() {
-            bail!("only `cargo xtask run` passes arguments on");
+            bail!("only `cargo xtask run` and `cargo xtask bench` pass arguments on");
         }
         words.end(call)
     }
@@ -108,6 +122,8 @@ impl Call {
             Self::Run(profile, arguments) => match build::run(profile, &arguments)? {},
             Self::Test { unprivileged, filter } => test::run(unprivileged, &filter)?,
             Self::Vm { kernels, filter } => vm::run(&kernels, &filter)?,
+            Self::Bench(wish) => bench::run(&wish)?,
+            Self::Guards => bench::record_guards()?,
             Self::Fuzz { targets, seconds } => fuzz::run(&targets, seconds)?,
             Self::Lint => lint::run()?,
             Self::Tidy => tidy::run()?,
@@ -168,7 +184,7 @@ impl Words {
 
 #[cfg(test)]
 mod tests {
-    use super::{Call, Profile};
+    use super::{Call, Profile, bench};
 
     fn parse(line: &str) -> anyhow::Result<Call> {
         Call::parse(line.split_whitespace().map(Into::into))
@@ -202,6 +218,20 @@ mod tests {
         let words = |words: &str| words.split(' ').map(String::from).collect();
         assert_eq!(call, Call::Vm { kernels: words("5.10 6.1"), filter: words("oom tcp") });
         assert_eq!(parse("vm").unwrap(), Call::Vm { kernels: vec![], filter: vec![] });
+    }
+
+    #[test]
+    fn what_is_not_known_here_is_the_benchs() {
+        let call = parse("bench tcp --write --rounds 9 -- --sensors-oom false").unwrap();
+        let words = |words: &str| words.split(' ').map(String::from).collect::<Vec<_>>();
+        let expected = bench::Wish {
+            profile: Profile::Release,
+            install_peers: false,
+            write: true,
+            words: words("tcp --rounds 9"),
+            flags: words("--sensors-oom false").into_iter().map(Into::into).collect(),
+        };
+        assert_eq!(call, Call::Bench(expected));
     }
 
     #[test]

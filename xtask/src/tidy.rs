@@ -18,7 +18,7 @@ const CONTRACTS: &str = "agent-ebpf/src/contract";
 const PROOFS: &str = "tests/tests";
 
 /// Where the keyword `unsafe` may stand.
-const MAY_BE_UNSAFE: [&str; 4] = ["agent-ebpf", "agent/src/kernel", "tests", "xtask"];
+const MAY_BE_UNSAFE: [&str; 5] = ["agent-ebpf", "agent/src/kernel", "bench", "tests", "xtask"];
 
 /// Makes the fuzzer's versions those of the agent.
 const UPDATE: &str = "cp Cargo.lock fuzz/ && cargo update --workspace --manifest-path fuzz/Cargo.toml";

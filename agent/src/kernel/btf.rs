@@ -157,6 +157,13 @@ impl Btf {
         self.arguments(proto, 1).ok_or_else(no_tracepoint)
     }
 
+    /// The type by which a tracepoint is named when a program is loaded for it.
+    pub fn tracepoint_id(&self, name: &str) -> Result<u32, BtfError> {
+        let no_tracepoint = || BtfError::NoTracepoint(name.to_owned());
+        let id = self.traces.get(name).ok_or_else(no_tracepoint)?;
+        u32::try_from(*id).map_err(|_| no_tracepoint())
+    }
+
     /// The structures that the arguments of a prototype point to, from the one of this number on.
     fn arguments(&self, proto: usize, first: usize) -> Option<Vec<Option<String>>> {
         let position = *self.types.get(proto)?;

@@ -1,6 +1,9 @@
 //! Loads the kernel half: offsets, sizes and switches in, programs attached, maps out.
 
-use std::{collections::BTreeMap, fs, io};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs, io,
+};
 
 use agent_ebpf::contract::{
     control::Control,
@@ -8,7 +11,7 @@ use agent_ebpf::contract::{
     offsets::COMPAT_MASK,
     slot::CACHE_CELLS,
     stats::{SENSORS_MAX, SensorId, SensorStats},
-    syscalls::{Bank, CLASSES, ERROR_BUCKETS, ErrorBucket, Mode, NUMBERS},
+    syscalls::{Bank, CLASSES, Cell, ERROR_BUCKETS, ErrorBucket, Mode, NUMBERS},
 };
 use aya::{
     Ebpf, EbpfError, EbpfLoader, TestRun as _,
@@ -22,7 +25,8 @@ use super::{
     host,
     offsets::Offsets,
     old,
-    program::{self, Attached},
+    program::{self, Attached, Link},
+    slots::GENERATION,
 };
 use crate::{
     identity::Hierarchy,
@@ -89,6 +93,7 @@ pub struct Kernel {
     classic: bool,
     circumstances: Circumstances,
     control: Table<Control>,
+    cells: Table<Cell>,
     types: Types,
 }
 
@@ -106,7 +111,12 @@ pub struct Running {
     /// Whether classic tracepoints are taken where there are any.
     classic: bool,
     circumstances: Circumstances,
+    control: Table<Control>,
+    cells: Table<Cell>,
+    /// By the program that a hook names, also where the classic one is taken instead.
     attached: BTreeMap<&'static str, Attached>,
+    /// Of those that run now, in the same way.
+    links: BTreeMap<&'static str, Link>,
 }
 
 /// A kernel half, loaded but not attached, and its maps.
@@ -242,6 +252,7 @@ impl Kernel {
             opcodes: io_uring::Opcodes::new(btf.constants_of("IORING_OP_")),
             cpus,
             kernel: Self {
+                cells: table(&mut ebpf, "CELLS", cpus)?,
                 ebpf,
                 classic: settings.classic,
                 circumstances,
@@ -255,8 +266,9 @@ impl Kernel {
     /// Attaches the programs of every sensor that is wanted, in the order of its hooks, and says how each does.
     /// The kernel's types, tens of megabytes, are needed no more afterwards.
     pub fn attach(self, wanted: impl Fn(SensorId) -> bool) -> (Running, Vec<(SensorId, State)>) {
-        let Self { ebpf, classic, circumstances, control, types } = self;
-        let mut running = Running { ebpf, classic, circumstances, attached: BTreeMap::new() };
+        let Self { ebpf, classic, circumstances, control, cells, types } = self;
+        let (attached, links) = (BTreeMap::new(), BTreeMap::new());
+        let mut running = Running { ebpf, classic, circumstances, control, cells, attached, links };
         let states = SENSORS
             .iter()
             .map(|sensor| {
@@ -264,9 +276,7 @@ impl Kernel {
                 (sensor.id, state)
             })
             .collect();
-        if running.notices_moves() {
-            control.store(0, std::mem::offset_of!(Control, generation) / 8, 1);
-        }
+        running.remember_slots();
         drop(types);
         host::give_memory_back();
         (running, states)
@@ -284,23 +294,60 @@ impl Kernel {
 }
 
 impl Running {
-    /// All programs that run.
+    /// All programs that were loaded for a hook.
     pub fn attached(&self) -> impl Iterator<Item = &Attached> {
         self.attached.values()
     }
 
-    /// Detaches everything; the maps live on, to be read a last time.
+    /// Detaches everything for good; the maps live on, to be read a last time.
     pub fn detach(&mut self) {
+        self.links.clear();
         for attached in std::mem::take(&mut self.attached).values() {
-            program::detach(&mut self.ebpf, attached);
+            program::unload(&mut self.ebpf, attached);
         }
     }
 
-    /// Whether the programs are told of whatever may give the running task another slot, so that they may remember
-    /// it: tasks that move, and either the switch of tasks or the end of the one whose address may be used again.
-    fn notices_moves(&self) -> bool {
-        let has = |program| self.attached.contains_key(program);
-        has("cgroup_attach_task") && (has("sched_switch") || has("sched_process_exit"))
+    /// Takes every program from its hook that no wanted sensor needs, and hangs those back that are needed again: a
+    /// hook that nobody wants costs nothing. All stay loaded. What a sensor lacked at start it still lacks. A task that
+    /// is inside of a system call meanwhile may have one call booked with the number and time of that one.
+    ///
+    /// # Errors
+    ///
+    /// The hook that could not be attached again, and why; the others are.
+    pub fn run_only(&mut self, wanted: impl Fn(SensorId) -> bool) -> Result<(), String> {
+        let hooks =
+            || SENSORS.iter().flat_map(|sensor| sensor.hooks.iter().map(|hook| (sensor.id, hook.program)));
+        let needed: BTreeSet<_> = hooks().filter(|(id, _)| wanted(*id)).map(|(_, program)| program).collect();
+        // The order of the hooks, and backwards: an entry that is noted finds the others in place.
+        let mut order: Vec<_> = hooks().map(|(_, program)| program).collect();
+        for program in order.iter().rev().filter(|program| !needed.contains(*program)) {
+            if let (Some(attached), Some(link)) = (self.attached.get(program), self.links.remove(program)) {
+                program::detach(&mut self.ebpf, attached, link);
+            }
+        }
+        self.control.store(0, GENERATION, 0);
+        order.retain(|program| needed.contains(program));
+        let mut refused = Vec::new();
+        for program in order {
+            if let (Some(attached), false) = (self.attached.get(program), self.links.contains_key(program)) {
+                match program::attach(&mut self.ebpf, attached) {
+                    Ok(link) => drop(self.links.insert(program, link)),
+                    Err(reason) => refused.push(format!("{}: {reason}", attached.name())),
+                }
+            }
+        }
+        self.remember_slots();
+        if refused.is_empty() { Ok(()) } else { Err(refused.join("; ")) }
+    }
+
+    /// Lets the programs remember the slot of the running task, if they are told of whatever may give it another one:
+    /// tasks that move, and either the switch of tasks or the end of the one whose address may be used again.
+    fn remember_slots(&self) {
+        // What was noted before a pause belongs to nobody any more.
+        (0..self.cells.entries()).for_each(|cell| self.cells.clear(cell));
+        let runs = |program| self.links.contains_key(program);
+        let is_told = runs("cgroup_attach_task") && (runs("sched_switch") || runs("sched_process_exit"));
+        self.control.store(0, GENERATION, is_told.into());
     }
 
     fn attach(&mut self, sensor: &Sensor, types: &Types) -> State {
@@ -320,8 +367,9 @@ impl Running {
                 }
                 Err(reason) if hook.required => {
                     // What was attached for this sensor alone would cost for nothing.
-                    for (_, attached) in self.attached.extract_if(.., |name, _| !before.contains(name)) {
-                        program::detach(&mut self.ebpf, &attached);
+                    for (name, attached) in self.attached.extract_if(.., |name, _| !before.contains(name)) {
+                        self.links.remove(name);
+                        program::unload(&mut self.ebpf, &attached);
                     }
                     return State::Unsupported { reason: format!("{}: {reason}", hook.name) };
                 }
@@ -346,11 +394,9 @@ impl Running {
         }
         let mut warning = None;
         if let Some(classic) = hook.classic.as_ref().filter(|_| self.classic) {
-            match program::attach_classic(&mut self.ebpf, hook, classic, types) {
-                Ok(attached) => {
-                    self.attached.insert(hook.program, attached);
-                    return Ok((classic.name, None));
-                }
+            let loaded = program::load_classic(&mut self.ebpf, hook, classic, types);
+            match loaded.and_then(|attached| self.hang(hook, attached)) {
+                Ok(()) => return Ok((classic.name, None)),
                 Err(reason) => {
                     warning = Some(format!(
                         "calls may be missed where tasks preempt each other: {} can't be used ({reason}); is tracefs \
@@ -360,8 +406,16 @@ impl Running {
                 }
             }
         }
-        self.attached.insert(hook.program, program::attach(&mut self.ebpf, hook, types)?);
+        let loaded = program::load(&mut self.ebpf, hook, types)?;
+        self.hang(hook, loaded)?;
         Ok((hook.name, warning))
+    }
+
+    fn hang(&mut self, hook: &Hook, attached: Attached) -> Result<(), String> {
+        let link = program::attach(&mut self.ebpf, &attached)?;
+        self.attached.insert(hook.program, attached);
+        self.links.insert(hook.program, link);
+        Ok(())
     }
 }
 

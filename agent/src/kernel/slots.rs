@@ -11,7 +11,7 @@ use aya::maps::{HashMap, MapData, MapError, Queue};
 
 use super::Table;
 
-const GENERATION: usize = std::mem::offset_of!(Control, generation) / 8;
+pub(super) const GENERATION: usize = std::mem::offset_of!(Control, generation) / 8;
 
 /// The slots of one loaded kernel half.
 pub struct Slots {

@@ -4,6 +4,7 @@ mod apt;
 mod containerd;
 mod linker;
 mod mounts;
+mod peers;
 mod test_tools;
 mod toolchain;
 
@@ -85,4 +86,9 @@ pub(crate) fn run(purpose: Purpose) -> Result<Ready> {
         })?;
     }
     Ok(Ready { toolchain, prometheus, containerd })
+}
+
+/// Installs the tools that `cargo xtask bench` compares with.
+pub(crate) fn peers() -> Result<()> {
+    Steps::new(1).run("peers", |live| peers::ensure(&mut Apt::default(), live))
 }

@@ -1,0 +1,135 @@
+//! What a page of metrics takes, beside copying it when it is there already.
+
+use std::{
+    ffi::OsString,
+    hint::black_box,
+    sync::{Arc, Mutex},
+    time::Instant,
+};
+
+use agent_ebpf::contract::{
+    event::EventKind,
+    stats::SensorId,
+    tcp::{ACTIVE, DURATION_KNOWN, TcpEvent},
+};
+use anyhow::{Result, anyhow, bail};
+use podwitness::{
+    app, cli,
+    config::Config,
+    http::{Exposition as _, Format, Scrapes},
+    identity::{
+        Bounds, Registry, Selection, Tree,
+        names::{NameBounds, Names},
+        peers::{PeerBounds, Peers},
+    },
+    kernel::Loaded,
+    ledger::Ledger,
+    live::Hub,
+    metrics::{Agent, Exporter, Figures, KernelStats, Programs},
+    reader::Deliveries,
+    sensor::{Record, State},
+};
+use zerocopy::FromZeros as _;
+
+use crate::{
+    Options,
+    report::{Report, Row, Target},
+};
+
+/// Lines of the page, at least.
+const SERIES: usize = 100_000;
+/// Containers with connections, each of which has some two dozen series.
+const CONTAINERS: u64 = 6000;
+const AF_INET: u16 = 2;
+
+pub(crate) fn run(options: &Options) -> Result<Report> {
+    let exporter = exporter(&options.flags)?;
+    let render = || exporter.render(Format::OpenMetrics).map_err(|error| anyhow!("render: {error}"));
+    let page = render()?;
+    let lines = page.lines().filter(|line| !line.starts_with('#')).count();
+    if lines < SERIES {
+        bail!("the page has {lines} series, not {SERIES}: there must be more containers");
+    }
+    let (mut copied, mut rendered) = (Vec::new(), Vec::new());
+    for _ in 0..options.rounds {
+        let begun = Instant::now();
+        black_box(black_box(&page).clone());
+        copied.push(begun.elapsed().as_nanos() as f64 / lines as f64);
+        let begun = Instant::now();
+        black_box(render()?);
+        rendered.push(begun.elapsed().as_nanos() as f64 / lines as f64);
+    }
+    let whole: Vec<_> = rendered.iter().map(|line| line * SERIES as f64 / 1e6).collect();
+    let rows = vec![
+        Row::plain("E0: copying the page, ns per line", &copied),
+        Row::against(
+            "rendering it, ns per line",
+            &rendered,
+            "E0",
+            &copied,
+            Some(Target { name: "P11", most: 1.5 }),
+        ),
+        Row::bounded("100,000 series, ms", &whole, Target { name: "P11", most: 3.0 }),
+    ];
+    let notes = vec![format!("{lines} series, {} bytes.", page.len())];
+    Ok(Report { title: "What a page of metrics takes".into(), unit: "figure", rows, notes })
+}
+
+/// The agent's own, over accounts with connections in them. Nothing is attached.
+fn exporter(flags: &[String]) -> Result<Exporter> {
+    let containers = (2 * CONTAINERS).to_string();
+    let words = ["podwitness", "--limits-containers", &containers, "--sensors-syscalls", "false"];
+    let words = words.into_iter().chain(flags.iter().map(String::as_str)).map(OsString::from);
+    let (config, _) = Config::load(&cli::parse(words)?.flags, []).map_err(|errors| anyhow!("{errors}"))?;
+    let tree = Tree::find(config.identity.hierarchy)?;
+    let Loaded { kernel, slots, stats, .. } = app::load(&config, tree.hierarchy(), [0, 0])?;
+    let (running, _) = kernel.attach(|_| false);
+    let limit = config.limits.containers;
+    let names = Arc::new(Names::new(NameBounds { containers: limit, grace: config.metrics.grace }));
+    let bounds = Bounds { containers: limit, hold: config.identity.hold, grace: config.metrics.grace };
+    let registry = Arc::new(Registry::new(tree, bounds, names));
+    let bounds =
+        PeerBounds { addresses: config.limits.peers, per_container: config.limits.peers_per_container };
+    let peers = Arc::new(Peers::new(bounds, &config.peers.cidrs));
+    let selection = Selection { only: Vec::new(), excluded: Vec::new() };
+    let figures_slots = slots.count();
+    let mut ledger =
+        Ledger::new(Arc::clone(&registry), Arc::clone(&peers), selection, slots, None, None, limit);
+    fill(&registry, &mut ledger);
+    let figures = Figures {
+        sensors: SensorId::ALL.map(|sensor| (sensor, State::Disabled)).to_vec(),
+        programs: Programs::new(running.attached().copied().collect()),
+        limits: Figures::limits(&config, figures_slots),
+        kernel_bytes: 0,
+    };
+    Ok(Exporter::new(Arc::new(Agent {
+        ledger: Arc::new(Mutex::new(ledger)),
+        registry,
+        kubernetes: None,
+        hub: Arc::new(Hub::new(config.debug.buffer, config.debug.clients)),
+        kernel: Arc::new(KernelStats::new(stats)),
+        deliveries: Arc::new(Deliveries::default()),
+        peers,
+        cluster: None,
+        scrapes: Arc::new(Scrapes::default()),
+        figures,
+    })))
+}
+
+/// Books a connection of each kind for every container.
+fn fill(registry: &Registry, ledger: &mut Ledger) {
+    let now = Instant::now();
+    for container in 0..CONTAINERS {
+        // No cgroup has such a number.
+        let id = u64::MAX / 2 + container;
+        registry.born(id, format!("/bench/job-{container}"), now);
+        let mut event = TcpEvent::new_zeroed();
+        event.header.cgroup_id = id;
+        (event.family, event.duration_ns, event.flags) = (AF_INET, 1_000_000, DURATION_KNOWN | ACTIVE);
+        event.remote[..4].copy_from_slice(&[127, 0, 0, 1]);
+        for kind in [EventKind::TcpConnect, EventKind::TcpAccept, EventKind::TcpClose] {
+            event.header.kind = kind as u32;
+            ledger.book(&Record::Tcp(kind, event), now);
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! What is added to one getppid(2).
+
+use std::time::Duration;
+
+use anyhow::Result;
+use podwitness::kernel::Btf;
+
+use crate::{
+    Options,
+    bpf::Empty,
+    half::Half,
+    legs::{self, Leg},
+    peers::{self, Peer},
+    report::{Report, Row, Target},
+    worker::{Work, Worker},
+};
+
+/// The floors.
+const EXIT: &str = "F1: empty program on sys_exit";
+const BOTH: &str = "F2: empty programs on sys_enter and sys_exit";
+const NOTHING: &str = "agent, nothing wanted";
+
+/// Long enough for a hundred chunks, short enough that the machine doesn't change meanwhile.
+const LENGTH: Duration = Duration::from_millis(10);
+/// With peers, that make a call take up to a hundred times as long.
+const PEER_LENGTH: Duration = Duration::from_millis(150);
+
+/// What the agent's usual mode may cost beside each peer.
+const PEERS: [(Peer, Option<f64>); 4] = [
+    (peers::BPFTRACE, Some(0.25)),
+    (peers::SYSCOUNT, Some(0.35)),
+    (peers::STRACE, Some(0.012)),
+    (peers::PERF, None),
+];
+
+/// A way for the agent to look at system calls.
+struct Mode {
+    name: &'static str,
+    floor: &'static str,
+    target: Target,
+}
+
+const MODES: [Mode; 3] = [
+    Mode { name: "counts", floor: EXIT, target: Target { name: "P1", most: 1.15 } },
+    Mode { name: "default", floor: BOTH, target: Target { name: "P2", most: 1.20 } },
+    Mode { name: "full", floor: BOTH, target: Target { name: "P3", most: 1.65 } },
+];
+
+pub(crate) fn run(options: &Options) -> Result<Report> {
+    // Before anything is loaded: the worker is to be born without our maps.
+    let mut worker = Worker::start(Work::Calls)?;
+    let btf = Btf::from_system()?;
+    let mut exit = Empty::load("sys_exit", &btf)?;
+    let mut both = [Empty::load("sys_exit", &btf)?, Empty::load("sys_enter", &btf)?];
+    drop(btf);
+    let mut halves = halves(&options.flags)?;
+    let mut notes = notes(&halves);
+
+    let mut legs = vec![
+        Leg { name: EXIT.into(), switch: Box::new(|on| exit.switch(on)) },
+        Leg {
+            name: BOTH.into(),
+            switch: Box::new(|on| both.iter_mut().try_for_each(|half| half.switch(on))),
+        },
+        Leg { name: NOTHING.into(), switch: Box::new(|_| Ok(())) },
+    ];
+    for (mode, half) in &mut halves {
+        legs.push(Leg { name: mode.name.into(), switch: Box::new(|on| half.switch(on)) });
+    }
+    let found = legs::run(&mut worker, &mut legs, options.rounds, LENGTH)?;
+    let beside = if options.peers {
+        let (there, missing) = peers::present(&PEERS.map(|(peer, _)| peer));
+        notes.extend(missing);
+        let (beside, failed) = legs::run_with_peers(&mut worker, &mut legs, &there, PEER_LENGTH)?;
+        notes.extend(failed);
+        Some(beside)
+    } else {
+        None
+    };
+    drop(legs);
+
+    let of = |name: &str| found.of(name).map_or(&[][..], |added| &added.ns);
+    let mut rows = vec![
+        Row::plain("bare getppid", &found.bare),
+        Row::plain(EXIT, of(EXIT)),
+        Row::against(BOTH, of(BOTH), "F1", of(EXIT), None),
+        // Zero, as far as it can be told from the noise.
+        Row::against(NOTHING, of(NOTHING), "F1", of(EXIT), Some(Target { name: "P6", most: 0.1 })),
+    ];
+    for (mode, _) in &halves {
+        let floor = if mode.floor == EXIT { "F1" } else { "F2" };
+        let what = format!("agent, {}", mode.name);
+        rows.push(Row::against(what, of(mode.name), floor, of(mode.floor), Some(mode.target)));
+    }
+    // The mode that is in force unless somebody asks for another one.
+    let usual = halves.iter().map(|(mode, _)| mode.name).find(|name| *name == "default").unwrap_or("full");
+    for (peer, most) in PEERS {
+        let Some(beside) = &beside else { break };
+        let (Some(its), Some(ours)) = (beside.of(peer.name), beside.of(usual)) else { continue };
+        if !its.ns.is_empty() {
+            let target = most.map(|most| Target { name: "P5", most });
+            rows.push(Row::peer(peer.name, &its.ns, &ours.ns, target));
+        }
+    }
+    Ok(Report { title: "What is added to a system call".into(), unit: "ns", rows, notes })
+}
+
+/// The kernel half in every mode that the agent has. One that has no modes times every call.
+fn halves(flags: &[String]) -> Result<Vec<(&'static Mode, Half)>> {
+    let mut halves = Vec::new();
+    for mode in &MODES {
+        let with_mode = ["--sensors-syscalls-mode".to_owned(), mode.name.to_owned()];
+        let flags: Vec<_> = with_mode.into_iter().chain(flags.iter().cloned()).collect();
+        if let Some(half) = Half::load(&flags)? {
+            halves.push((mode, half));
+        }
+    }
+    if halves.is_empty() {
+        let full = &MODES[2];
+        halves.extend(Half::load(flags)?.map(|half| (full, half)));
+    }
+    Ok(halves)
+}
+
+fn notes(halves: &[(&'static Mode, Half)]) -> Vec<String> {
+    let missing: Vec<_> = MODES
+        .iter()
+        .map(|mode| mode.name)
+        .filter(|name| halves.iter().all(|(mode, _)| mode.name != *name))
+        .collect();
+    if missing.is_empty() {
+        Vec::new()
+    } else {
+        vec![format!("Modes that this agent does not have: {}.", missing.join(", "))]
+    }
+}

@@ -1,0 +1,124 @@
+//! What is added to one TCP connection over loopback, both of its ends included.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result};
+use podwitness::kernel::Btf;
+
+use crate::{
+    Options,
+    bpf::Empty,
+    half::{Half, Ringside},
+    legs::{self, Leg},
+    peers::{self, Peer},
+    report::{Report, Row, Target},
+    worker::{Work, Worker},
+};
+
+const FLOOR: &str = "T1: empty program on inet_sock_set_state";
+const AGENT: &str = "agent, tcp alone";
+/// The floor is one percent of a connection: it takes many of them to be told from the noise.
+const LENGTH: Duration = Duration::from_millis(60);
+const PEER_LENGTH: Duration = Duration::from_millis(300);
+/// Other sensors have other hooks.
+const ALONE: [&str; 8] = [
+    "--sensors-syscalls",
+    "false",
+    "--sensors-oom",
+    "false",
+    "--sensors-process",
+    "false",
+    "--sensors-cgroup",
+    "false",
+];
+
+const PEERS: [(Peer, f64); 2] = [(peers::TCPLIFE, 0.05), (peers::TCPSTATES, 0.02)];
+
+pub(crate) fn run(options: &Options) -> Result<Report> {
+    let mut worker = Worker::start(Work::Connections)?;
+    let btf = Btf::from_system()?;
+    let mut floor = Empty::load("inet_sock_set_state", &btf)?;
+    drop(btf);
+    // Each container may send so many events a second; here they are to be sent all.
+    let flags = ALONE.iter().chain(&["--events-rate", "0"]).map(|word| (*word).to_owned());
+    let flags: Vec<_> = flags.chain(options.flags.iter().cloned()).collect();
+    let half = Half::load(&flags)?.context("the agent refuses these flags")?;
+    let (rings, mut half) = half.apart()?;
+    let reading = Reading::start(rings)?;
+
+    let mut legs = [
+        Leg { name: FLOOR.into(), switch: Box::new(|on| floor.switch(on)) },
+        Leg { name: AGENT.into(), switch: Box::new(|on| half.switch(on)) },
+    ];
+    let found = legs::run(&mut worker, &mut legs, options.rounds, LENGTH)?;
+    let mut notes = Vec::new();
+    let beside = if options.peers {
+        let (there, missing) = peers::present(&PEERS.map(|(peer, _)| peer));
+        notes.extend(missing);
+        let (beside, failed) = legs::run_with_peers(&mut worker, &mut legs, &there, PEER_LENGTH)?;
+        notes.extend(failed);
+        Some(beside)
+    } else {
+        None
+    };
+    drop(legs);
+
+    let of = |name: &str| found.of(name).map_or(&[][..], |added| &added.ns);
+    let mut rows = vec![
+        Row::plain("bare connection", &found.bare),
+        Row::plain(FLOOR, of(FLOOR)),
+        Row::against(AGENT, of(AGENT), "T1", of(FLOOR), Some(Target { name: "P7", most: 3.0 })),
+    ];
+    for (peer, most) in PEERS {
+        let Some(beside) = &beside else { break };
+        let (Some(its), Some(ours)) = (beside.of(peer.name), beside.of(AGENT)) else { continue };
+        if !its.ns.is_empty() {
+            rows.push(Row::peer(peer.name, &its.ns, &ours.ns, Some(Target { name: "P7", most })));
+        }
+    }
+    notes.push(format!("The agent's reader took out {} events meanwhile.", reading.events()));
+    Ok(Report { title: "What is added to a TCP connection".into(), unit: "ns", rows, notes })
+}
+
+/// Somebody who reads the rings, as in the agent.
+struct Reading {
+    events: Arc<AtomicU64>,
+    stop: Arc<AtomicBool>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl Reading {
+    fn start(mut rings: Ringside) -> Result<Self> {
+        let (events, stop) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
+        let (counter, stopping) = (Arc::clone(&events), Arc::clone(&stop));
+        let thread = thread::Builder::new().name("ring-reader".into()).spawn(move || {
+            while !stopping.load(Ordering::Acquire) {
+                match rings.read() {
+                    Ok(read) => counter.fetch_add(read, Ordering::Relaxed),
+                    Err(_) => break,
+                };
+            }
+        })?;
+        Ok(Self { events, stop, thread: Some(thread) })
+    }
+
+    fn events(&self) -> u64 {
+        self.events.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Release);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
