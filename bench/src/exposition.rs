@@ -82,7 +82,7 @@ fn exporter(flags: &[String]) -> Result<Exporter> {
     let words = words.into_iter().chain(flags.iter().map(String::as_str)).map(OsString::from);
     let (config, _) = Config::load(&cli::parse(words)?.flags, []).map_err(|errors| anyhow!("{errors}"))?;
     let tree = Tree::find(config.identity.hierarchy)?;
-    let Loaded { kernel, slots, stats, .. } = app::load(&config, tree.hierarchy(), [0, 0])?;
+    let Loaded { kernel, slots, stats, opcodes, .. } = app::load(&config, tree.hierarchy(), [0, 0])?;
     let (running, _) = kernel.attach(|_| false);
     let limit = config.limits.containers;
     let names = Arc::new(Names::new(NameBounds { containers: limit, grace: config.metrics.grace }));
@@ -101,6 +101,7 @@ fn exporter(flags: &[String]) -> Result<Exporter> {
         programs: Programs::new(running.attached().copied().collect()),
         limits: Figures::limits(&config, figures_slots),
         kernel_bytes: 0,
+        opcodes,
     };
     Ok(Exporter::new(Arc::new(Agent {
         ledger: Arc::new(Mutex::new(ledger)),
