@@ -1,7 +1,9 @@
 //! What each CPU remembers of the task that runs on it: see `contract::syscalls::Cell`.
 //!
 //! A cell is touched by the hooks of its own CPU alone, of which none interrupts another: they run in the context of
-//! a task, with preemption disabled. So it takes plain loads and stores.
+//! a task, with preemption disabled. So it takes plain loads and stores. One can be preempted since 7.0, the end of a
+//! thread (`sched_process_exit`): in the middle of [`find`] it may leave its own slot for a task that ran meanwhile,
+//! if no switch of tasks is seen. That is not mended yet.
 
 use agent_ebpf::contract::{slot::EXCLUDED, syscalls::Cell};
 use aya_ebpf::{Global, helpers::generated::bpf_get_smp_processor_id};
