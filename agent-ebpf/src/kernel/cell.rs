@@ -1,9 +1,8 @@
 //! What each CPU remembers of the task that runs on it: see `contract::syscalls::Cell`.
 //!
 //! A cell is touched by the hooks of its own CPU alone, of which none interrupts another: they run in the context of
-//! a task, with preemption disabled. So it takes plain loads and stores. One can be preempted since 7.0, the end of a
-//! thread (`sched_process_exit`): in the middle of [`find`] it may leave its own slot for a task that ran meanwhile,
-//! if no switch of tasks is seen. That is not mended yet.
+//! a task, with preemption disabled. So it takes plain loads and stores. The end of a thread (`sched_process_exit`) can
+//! be preempted since 7.0, so it leaves nothing in the cell: see [`slot_unremembered`].
 
 use agent_ebpf::contract::{slot::EXCLUDED, syscalls::Cell};
 use aya_ebpf::{Global, helpers::generated::bpf_get_smp_processor_id};
@@ -58,19 +57,25 @@ pub(crate) unsafe fn slot(cell: *mut Cell) -> u32 {
 /// As for [`slot`].
 #[inline(never)]
 unsafe fn find(cell: *mut Cell, generation: u64) -> u32 {
-    let task = task::current();
-    let slot = if task::is_self(task::current_pid(task)) {
-        EXCLUDED
-    } else {
-        slot::of(task::current_cgroup_id(task))
-    };
+    let slot = slot_unremembered();
     // SAFETY: the caller's promise.
     unsafe {
-        (*cell).task = task as u64;
+        (*cell).task = task::current() as u64;
         (*cell).slot = slot.into();
         (*cell).generation = generation;
     }
     slot
+}
+
+/// The same as [`slot`], without the memory.
+#[inline(always)]
+pub(crate) fn slot_unremembered() -> u32 {
+    let task = task::current();
+    if task::is_self(task::current_pid(task)) {
+        EXCLUDED
+    } else {
+        slot::of(task::current_cgroup_id(task))
+    }
 }
 
 /// Another task will run on this CPU.

@@ -33,6 +33,16 @@ pub(crate) struct TaskState {
     pub(crate) connecting: u64,
     /// That socket was closed again without an error of its own: connect(2) will say why.
     pub(crate) unexplained: u64,
+    /// What the first of two programs has seen happen to a socket that the task owns: see `sensor::tcp::turn`.
+    pub(crate) taken: Mark,
+}
+
+/// A transition of a TCP socket: the socket's address, 0 if there is none, and its new state.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct Mark {
+    pub(crate) sk: u64,
+    pub(crate) new: u64,
 }
 
 /// A BTF-defined map, as `libbpf` spells it: aya has no wrapper for task storage.
@@ -169,7 +179,7 @@ fn by_id(tid: u32) -> Option<*mut TaskState> {
     if let Some(state) = TASKS_BY_ID.get_ptr_mut(tid) {
         return Some(state);
     }
-    let fresh = TaskState { since_ns: 0, number: 0, connecting: 0, unexplained: 0 };
+    let fresh = TaskState { since_ns: 0, number: 0, connecting: 0, unexplained: 0, taken: Mark { sk: 0, new: 0 } };
     TASKS_BY_ID.insert(tid, fresh, BPF_ANY as u64).ok()?;
     TASKS_BY_ID.get_ptr_mut(tid)
 }

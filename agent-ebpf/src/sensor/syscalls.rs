@@ -126,10 +126,9 @@ fn entered(number: u64) {
     let processor = cell::processor();
     let Some(cell) = cell::of(processor) else { return };
     if REGS_TELL.load() == 0 && (number == NR_EXIT.load() || number == NR_EXIT_GROUP.load()) {
-        // SAFETY: this CPU's cell.
-        unsafe { bank::book_without_result(cell, processor, number_index(number)) };
+        bank::book_without_result(processor, number_index(number));
     } else {
-        // SAFETY: as above.
+        // SAFETY: this CPU's cell.
         unsafe { timing::begin(cell, number) };
     }
 }
@@ -177,10 +176,10 @@ pub(super) fn thread_ended() {
         let number: u64 = field(regs, &offset::REGS_NUMBER);
         if is_compat() {
             if matches!(number, compat::EXIT | compat::EXIT_GROUP_I386 | compat::EXIT_GROUP_ARM) {
-                bank::book_without_result(cell, processor, COMPAT);
+                bank::book_without_result(processor, COMPAT);
             }
         } else if number == NR_EXIT.load() || number == NR_EXIT_GROUP.load() {
-            bank::book_without_result(cell, processor, number_index(number));
+            bank::book_without_result(processor, number_index(number));
         }
     }
 }

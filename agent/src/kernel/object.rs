@@ -168,6 +168,7 @@ impl Kernel {
             ("PROCESS", enabled(SensorId::Process)),
             ("MODES_DIFFER", mode_of_others.is_some()),
             ("SWITCHES_SEEN", circumstances.timed),
+            ("PREEMPTED", task_storage && host::preempts_tracepoints()),
             ("BY_MEMORY", matches!(settings.hierarchy, Hierarchy::Memory { .. })),
             ("MEMCG_KNOWN", memory_cgroups_known(&btf, &offsets)),
             ("MEMCG_TELLS", circumstances.oom_lock_tells),

@@ -43,23 +43,17 @@ pub(super) unsafe fn book(cell: *mut Cell, processor: u32, index: u32, result: i
     }
 }
 
-/// A call that won't return. Its program may be preempted by the one on `sys_exit`, so it counts by a single
-/// instruction.
-///
-/// # Safety
-///
-/// As for [`book`].
+/// A call that won't return. Its program may be preempted, so it counts by a single instruction and leaves the cell
+/// alone.
 #[inline(always)]
-pub(super) unsafe fn book_without_result(cell: *mut Cell, processor: u32, index: u32) {
-    // SAFETY: the caller's promise; counters of our own maps.
-    unsafe {
-        let slot = cell::slot(cell);
-        if slot == EXCLUDED {
-            return filtered();
-        }
-        let Some(bank) = BANKS.get_ptr_mut(processor * SLOTS.load() + slot) else { return };
-        bump(count(bank, index));
+pub(super) fn book_without_result(processor: u32, index: u32) {
+    let slot = cell::slot_unremembered();
+    if slot == EXCLUDED {
+        return filtered();
     }
+    let Some(bank) = BANKS.get_ptr_mut(processor * SLOTS.load() + slot) else { return };
+    // SAFETY: a counter of our own map.
+    unsafe { bump(count(bank, index)) };
 }
 
 fn filtered() {

@@ -9,28 +9,25 @@
 //!
 //! A mark must outlive a softirq between the two programs. Who holds the socket tells the levels apart: a system
 //! call owns it (`sk_lock.owned`) while softirqs are let in, and a softirq leaves an owned socket alone. So there
-//! is a mark for each level, and nothing interrupts its own level. Since 7.0, programs on tracepoints can be
-//! preempted: there a third task may find both programs busy, and the agent shows how often.
+//! is a mark for each level, and nothing interrupts its own level. Where tasks preempt each other in between (since
+//! 7.0), a system call's mark is kept with its task; there a third task may still find both programs busy, and the
+//! agent shows how often.
 
 use agent_ebpf::contract::stats::SensorId;
-use aya_ebpf::{macros::map, maps::PerCpuArray};
+use aya_ebpf::{Global, macros::map, maps::PerCpuArray};
 
 use crate::kernel::{
     event::{bump, stats},
     load::{KernelPtr, field},
     offset,
+    task::{self, Mark},
 };
 
-/// A transition that the first program took: the socket's address, 0 if the second has found the mark, and its
-/// new state.
-#[repr(C)]
-#[derive(Clone, Copy)]
-struct Mark {
-    sk: u64,
-    new: u64,
-}
+/// Whether tasks preempt each other inside of a tracepoint. They have task storage, then.
+#[unsafe(no_mangle)]
+static PREEMPTED: Global<u8> = Global::new(0);
 
-/// The latest marks on this CPU, by whether the socket was owned.
+/// The latest transitions that the first program took on this CPU, by whether the socket was owned.
 #[map]
 static MARKS: PerCpuArray<[Mark; 2]> = PerCpuArray::with_max_entries(1, 0);
 
@@ -38,7 +35,7 @@ static MARKS: PerCpuArray<[Mark; 2]> = PerCpuArray::with_max_entries(1, 0);
 #[inline(always)]
 pub(super) fn take(sk: KernelPtr, new: u32) {
     if let Some(mark) = mark(sk) {
-        // SAFETY: a cell of our own map, on this CPU.
+        // SAFETY: a cell of our own map, of this CPU and level or of this task.
         unsafe { mark.write(Mark { sk: sk as u64, new: new.into() }) };
     }
 }
@@ -70,6 +67,10 @@ pub(super) fn count() {
 fn mark(sk: KernelPtr) -> Option<*mut Mark> {
     // SAFETY: the hook's typed argument.
     let is_owned = unsafe { field::<u32>(sk, &offset::SOCK_OWNED) } != 0;
+    if PREEMPTED.load() != 0 && is_owned {
+        // SAFETY: the current task; the state is ours.
+        return unsafe { task::state_or_new(task::current()) }.map(|state| unsafe { &raw mut (*state).taken });
+    }
     let marks = MARKS.get_ptr_mut(0)?;
     // SAFETY: a cell of our own map.
     Some(unsafe { &raw mut (*marks)[is_owned as usize] })
