@@ -75,6 +75,10 @@ pub const FIELDS: &[Field] = &[
     field("REGS_NUMBER", REGS_NUMBER, 8),
     field("REGS_ARG0", REGS_ARGS[0], 8),
     field("REGS_ARG1", REGS_ARGS[1], 8),
+    field("REGS_IP", "pt_regs.ip", 8),
+    field("REGS_CX", "pt_regs.cx", 8),
+    field("REGS_R11", "pt_regs.r11", 8),
+    field("REGS_FLAGS", "pt_regs.flags", 8),
 ];
 
 /// Computed from more than one field: `css_set.subsys[memory_cgrp_id]`, and the resident-page counters of

@@ -54,8 +54,8 @@ pub struct Cell {
     pub weight: u64,
     /// Calls until the next one that reads the clock.
     pub until_sampled: u64,
-    /// Address of the task that has `slot`, as far as the switch of tasks doesn't tell.
-    pub task: u64,
+    /// Where the registers of the task that has `slot` are kept, as far as the switch of tasks doesn't tell.
+    pub regs: u64,
     /// [`Control::generation`](super::control::Control) under which `slot` was found; 0 if it wasn't.
     pub generation: u64,
     pub slot: u64,

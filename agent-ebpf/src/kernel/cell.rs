@@ -9,6 +9,7 @@ use aya_ebpf::{Global, helpers::generated::bpf_get_smp_processor_id};
 
 use super::{
     event::bump,
+    load::KernelPtr,
     maps::{CELLS, CONTROL},
     slot, task,
 };
@@ -32,22 +33,23 @@ pub(crate) fn of(processor: u32) -> Option<*mut Cell> {
 /// The slot of the running task: [`EXCLUDED`] if nobody wants to observe it, the agent included.
 ///
 /// Most tasks make many calls while they run, so what was found stays in the cell until something may have changed
-/// it: another task runs, or the generation is another one.
+/// it: another task runs, or the generation is another one. A task is known by where its registers are kept, at the
+/// top of a stack of its own: that costs less than to ask for the task.
 ///
 /// # Safety
 ///
 /// `cell` is this CPU's.
 #[inline(always)]
-pub(crate) unsafe fn slot(cell: *mut Cell) -> u32 {
+pub(crate) unsafe fn slot(cell: *mut Cell, regs: impl Fn() -> KernelPtr) -> u32 {
     // SAFETY: the caller's promise; a cell of our own array map.
     unsafe {
         let generation =
             CONTROL.get_ptr(0).map_or(0, |control| (&raw const (*control).generation).read_volatile());
-        let is_same = SWITCHES_SEEN.load() != 0 || (*cell).task == task::current() as u64;
+        let is_same = SWITCHES_SEEN.load() != 0 || (*cell).regs == regs() as u64;
         if generation != 0 && (*cell).generation == generation && is_same {
             (*cell).slot as u32
         } else {
-            find(cell, generation)
+            find(cell, regs() as u64, generation)
         }
     }
 }
@@ -56,11 +58,11 @@ pub(crate) unsafe fn slot(cell: *mut Cell) -> u32 {
 ///
 /// As for [`slot`].
 #[inline(never)]
-unsafe fn find(cell: *mut Cell, generation: u64) -> u32 {
+unsafe fn find(cell: *mut Cell, regs: u64, generation: u64) -> u32 {
     let slot = slot_unremembered();
     // SAFETY: the caller's promise.
     unsafe {
-        (*cell).task = task::current() as u64;
+        (*cell).regs = regs;
         (*cell).slot = slot.into();
         (*cell).generation = generation;
     }

@@ -8,6 +8,7 @@
 //! (since 7.0) the kernel would refuse the runs of all others on that CPU meanwhile, so there the classic
 //! tracepoint is taken, which is dearer but is never preempted.
 
+mod abi;
 mod bank;
 mod timing;
 
@@ -24,7 +25,7 @@ use super::tcp;
 use crate::kernel::{
     cell,
     load::{KernelPtr, field},
-    offset, task,
+    offset,
 };
 
 /// Whether this sensor is on; its hooks serve `tcp` and `process` too.
@@ -33,47 +34,20 @@ static SYSCALLS: Global<u8> = Global::new(1);
 /// Whether the kernel hands out the registers of the current task (since 5.15).
 #[unsafe(no_mangle)]
 pub(super) static REGS_TELL: Global<u8> = Global::new(1);
-/// The bit of `task_struct.thread_info` that says that the task is in a call of the 32-bit ABI; 0 where there is none.
-#[unsafe(no_mangle)]
-static COMPAT_MASK: Global<u32> = Global::new(0);
-/// Numbers of the calls that the programs treat in a way of their own; `u64::MAX` where there is none.
-#[unsafe(no_mangle)]
-static NR_EXIT: Global<u64> = Global::new(u64::MAX);
-#[unsafe(no_mangle)]
-static NR_EXIT_GROUP: Global<u64> = Global::new(u64::MAX);
-#[unsafe(no_mangle)]
-static NR_CLONE: Global<u64> = Global::new(u64::MAX);
-#[unsafe(no_mangle)]
-static NR_CLONE3: Global<u64> = Global::new(u64::MAX);
-#[unsafe(no_mangle)]
-static NR_FORK: Global<u64> = Global::new(u64::MAX);
-#[unsafe(no_mangle)]
-static NR_VFORK: Global<u64> = Global::new(u64::MAX);
+/// Number of rt_sigreturn(2).
 #[unsafe(no_mangle)]
 static NR_RT_SIGRETURN: Global<u64> = Global::new(u64::MAX);
-
-/// Numbers of the 32-bit ABI: the same on i386 and arm but for exit_group (arch/x86/entry/syscalls/syscall_32.tbl,
-/// arch/arm/tools/syscall.tbl).
-mod compat {
-    pub(super) const EXIT: u64 = 1;
-    pub(super) const EXIT_GROUP_I386: u64 = 252;
-    pub(super) const EXIT_GROUP_ARM: u64 = 248;
-    pub(super) const FORK: u64 = 2;
-    pub(super) const CLONE: u64 = 120;
-    pub(super) const VFORK: u64 = 190;
-    pub(super) const CLONE3: u64 = 435;
-}
 
 /// match-proto: `void(struct pt_regs *regs, long id)`
 #[btf_tracepoint(function = "sys_enter")]
 fn sys_enter(ctx: BtfTracePointContext) -> i32 {
-    entered(ctx.arg(1));
+    entered(|| ctx.arg(0), ctx.arg(1));
     0
 }
 
 #[tracepoint(category = "raw_syscalls", name = "sys_enter")]
 fn sys_enter_classic(ctx: TracePointContext) -> u32 {
-    entered(argument(&ctx, 0));
+    entered(registers, argument(&ctx, 0));
     0
 }
 
@@ -86,10 +60,15 @@ fn sys_exit(ctx: BtfTracePointContext) -> i32 {
 
 #[tracepoint(category = "raw_syscalls", name = "sys_exit")]
 fn sys_exit_classic(ctx: TracePointContext) -> u32 {
-    // SAFETY: the helpers take the current task, as the verifier knows it.
-    let regs = unsafe { bpf_task_pt_regs(bpf_get_current_task_btf()) };
-    returned(regs as KernelPtr, argument(&ctx, 1) as i64);
+    returned(registers(), argument(&ctx, 1) as i64);
     0
+}
+
+/// The registers with which the current task entered the kernel.
+#[inline(always)]
+fn registers() -> KernelPtr {
+    // SAFETY: the helpers take the current task, as the verifier knows it.
+    unsafe { bpf_task_pt_regs(bpf_get_current_task_btf()) as KernelPtr }
 }
 
 /// A number out of a classic tracepoint's record: `struct trace_entry`, then one long after the other
@@ -122,14 +101,14 @@ fn cgroup_attach_task(_: BtfTracePointContext) -> i32 {
 }
 
 #[inline(always)]
-fn entered(number: u64) {
+fn entered(regs: impl Fn() -> KernelPtr, number: u64) {
     let processor = cell::processor();
     let Some(cell) = cell::of(processor) else { return };
-    if REGS_TELL.load() == 0 && (number == NR_EXIT.load() || number == NR_EXIT_GROUP.load()) {
+    if REGS_TELL.load() == 0 && abi::is_exit(number, false) {
         bank::book_without_result(processor, number_index(number));
     } else {
         // SAFETY: this CPU's cell.
-        unsafe { timing::begin(cell, number) };
+        unsafe { timing::begin(cell, regs, number) };
     }
 }
 
@@ -138,7 +117,7 @@ fn returned(regs: KernelPtr, result: i64) {
     let processor = cell::processor();
     let Some(cell) = cell::of(processor) else { return };
     // SAFETY: this CPU's cell.
-    let timing = unsafe { timing::end(cell) };
+    let timing = unsafe { timing::end(cell, || regs) };
     let number = match timing {
         Timing::Began { number, .. } => number,
         // SAFETY: the registers are typed in both programs.
@@ -148,16 +127,16 @@ fn returned(regs: KernelPtr, result: i64) {
             number => number,
         },
     };
-    let is_compat = is_compat();
+    // SAFETY: as above.
+    let is_compat = unsafe { abi::is_compat(regs) };
     if !is_compat {
         tcp::call_returned(regs, number, result, timing.since_ns());
     }
-    if SYSCALLS.load() == 0 || result == 0 && !timing.began() && is_fork(number, is_compat) {
+    if SYSCALLS.load() == 0 || result == 0 && !timing.began() && abi::is_fork(number, is_compat) {
         return;
     }
-    let index = if is_compat { COMPAT } else { number_index(number) };
     // SAFETY: as above.
-    unsafe { bank::book(cell, processor, index, result, timing) };
+    unsafe { bank::book(cell, processor, regs, index(number, is_compat), result, timing) };
 }
 
 /// A thread ends: if by its own call of exit(2) or exit_group(2), that is counted now, since it won't return.
@@ -172,33 +151,17 @@ pub(super) fn thread_ended() {
     // SAFETY: the ending thread is the current one, as the verifier knows it; this CPU's cell.
     unsafe {
         (*cell).entered = 0;
-        let regs = bpf_task_pt_regs(bpf_get_current_task_btf()) as KernelPtr;
+        let regs = registers();
         let number: u64 = field(regs, &offset::REGS_NUMBER);
-        if is_compat() {
-            if matches!(number, compat::EXIT | compat::EXIT_GROUP_I386 | compat::EXIT_GROUP_ARM) {
-                bank::book_without_result(processor, COMPAT);
-            }
-        } else if number == NR_EXIT.load() || number == NR_EXIT_GROUP.load() {
-            bank::book_without_result(processor, number_index(number));
+        let is_compat = abi::is_compat(regs);
+        if abi::is_exit(number, is_compat) {
+            bank::book_without_result(processor, index(number, is_compat));
         }
     }
 }
 
-/// Whether the current task is in a call of the 32-bit ABI.
+/// Where a call is counted in a bank.
 #[inline(always)]
-fn is_compat() -> bool {
-    // SAFETY: the current task is typed wherever the agent sets the mask.
-    COMPAT_MASK.load() != 0
-        && unsafe { field::<u32>(task::current(), &offset::TASK_ABI) } & COMPAT_MASK.load() != 0
-}
-
-#[inline(always)]
-fn is_fork(number: u64, is_compat: bool) -> bool {
-    if is_compat {
-        return matches!(number, compat::FORK | compat::CLONE | compat::VFORK | compat::CLONE3);
-    }
-    number == NR_CLONE.load()
-        || number == NR_CLONE3.load()
-        || number == NR_FORK.load()
-        || number == NR_VFORK.load()
+fn index(number: u64, is_compat: bool) -> u32 {
+    if is_compat { COMPAT } else { number_index(number) }
 }

@@ -1,6 +1,7 @@
 //! The border to the kernel: the only room of the agent with `unsafe` in it, and no aya type leaves it.
 
 mod btf;
+mod constants;
 #[cfg(test)]
 pub(crate) mod heap;
 mod host;
@@ -13,6 +14,7 @@ mod slots;
 mod table;
 
 pub use btf::{Btf, BtfError, SYSTEM_BTF};
+pub use constants::ConstantError;
 pub use host::{
     boot_to_unix_ns, clock_ticks, give_memory_back, heap_in_use, is_root, keep_no_large_blocks,
     local_addresses, map_memory, page_size, preempts_tracepoints,

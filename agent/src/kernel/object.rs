@@ -22,6 +22,7 @@ use aya::{
 use super::{
     Rings, Slots, Table,
     btf::{Btf, BtfError},
+    constants::{ConstantError, Constants},
     host,
     offsets::Offsets,
     old,
@@ -73,6 +74,8 @@ pub enum LoadError {
     NoObject,
     #[error("{0}")]
     Btf(#[from] BtfError),
+    #[error("the kernel half that was built into this binary is broken: {0}")]
+    Constant(#[from] ConstantError),
     #[error("the kernel refused the maps or the object: {0}")]
     Object(#[from] EbpfError),
     #[error("the kernel half has no usable map `{0}`")]
@@ -134,7 +137,7 @@ pub struct Loaded {
     pub cpus: u32,
 }
 
-static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/podwitness-ebpf"));
+pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/podwitness-ebpf"));
 
 impl Kernel {
     /// Creates the maps and tells the programs what they need to know. Nothing runs yet.
@@ -162,7 +165,14 @@ impl Kernel {
             has_submit_req: offsets.has("SUBMIT_REQ_RECORD"),
             submit_sqe_passes: offsets.has("SUBMIT_PASSES"),
         };
-        let flags = [
+        let mut constants = Constants::default();
+        for (global, offset) in &offsets.found {
+            constants.set(global, *offset);
+        }
+        for (global, number) in &settings.numbers {
+            constants.set(global, *number);
+        }
+        for (global, on) in [
             ("SYSCALLS", enabled(SensorId::Syscalls)),
             ("TCP", enabled(SensorId::Tcp)),
             ("PROCESS", enabled(SensorId::Process)),
@@ -175,50 +185,43 @@ impl Kernel {
             ("TYPED_TASKS", task_storage),
             ("REGS_TELL", circumstances.regs_tell),
             (
+                "ENTRY_TELLS",
+                ["REGS_IP", "REGS_CX", "REGS_R11", "REGS_FLAGS"].iter().all(|global| offsets.has(global)),
+            ),
+            (
                 "EXIT_TELLS_LAST",
                 btf.tracepoint("sched_process_exit").is_ok_and(|arguments| arguments.len() > 1),
             ),
-        ]
-        .map(|(global, on)| (global, u8::from(on)));
+        ] {
+            constants.set(global, u8::from(on));
+        }
+        // Before 5.11 the current task has no type, by which a program could load its field.
+        let compat_mask = if task_storage && offsets.has("TASK_ABI") { COMPAT_MASK } else { 0 };
+        constants.set("COMPAT_MASK", compat_mask);
+        constants.set("MODE", mode as u64);
+        constants.set("TICK_NS", host::tick_ns());
+        constants.set("CPUS", cpus);
         let hierarchy = match settings.hierarchy {
             Hierarchy::V2 => 0,
             Hierarchy::Memory { id } => id,
         };
-        // Before 5.11 the current task has no type, by which a program could load its field.
-        let compat_mask = if task_storage && offsets.has("TASK_ABI") { COMPAT_MASK } else { 0 };
-        let (mode_number, tick_ns) = (mode as u64, host::tick_ns());
-        let marks = [settings.ring_bytes, settings.rare_ring_bytes].map(|bytes| bytes as u64 / 2);
+        constants.set("HIERARCHY", hierarchy);
+        constants.set("SLOTS", settings.slots);
+        constants.set("EVENTS_MARK", u64::from(settings.ring_bytes) / 2);
+        constants.set("RARE_MARK", u64::from(settings.rare_ring_bytes) / 2);
 
         let mut loader = EbpfLoader::new();
         loader.btf(Some(&system)).allow_unsupported_maps();
-        for (global, offset) in &offsets.found {
-            loader.override_global(global, offset, true);
-        }
-        for (global, number) in &settings.numbers {
-            loader.override_global(global, number, true);
-        }
-        for (global, on) in &flags {
-            loader.override_global(global, on, true);
-        }
-        loader
-            .override_global("COMPAT_MASK", &compat_mask, true)
-            .override_global("MODE", &mode_number, true)
-            .override_global("TICK_NS", &tick_ns, true)
-            .override_global("CPUS", &cpus, true)
-            .override_global("HIERARCHY", &hierarchy, true)
-            .override_global("SLOTS", &settings.slots, true)
-            .override_global("EVENTS_MARK", &marks[0], true)
-            .override_global("RARE_MARK", &marks[1], true);
         let sizes = Sizes::of(settings, cpus, &enabled);
         for (map, entries) in sizes.0 {
             loader.map_max_entries(map, entries);
         }
-        let mut ebpf = if task_storage {
-            loader.load(OBJECT)?
-        } else {
+        let mut object = constants.fold(OBJECT)?;
+        if !task_storage {
             loader.map_max_entries("TASKS_BY_ID", old::TASKS).map_max_entries("TASKS", 1);
-            loader.load(&old::without_task_storage(OBJECT).ok_or(LoadError::Map("TASKS"))?)?
-        };
+            old::replace_task_storage(&mut object).ok_or(LoadError::Map("TASKS"))?;
+        }
+        let mut ebpf = loader.load(&object)?;
 
         let rings = Rings::take(&mut ebpf)?;
         let mut slots = Slots {

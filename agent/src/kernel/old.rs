@@ -19,9 +19,9 @@ pub(super) fn has_task_storage() -> bool {
     is_map_supported(MapType::TaskStorage).unwrap_or(true)
 }
 
-/// The object with an ordinary map in the place of the task storage, which the programs then leave alone: every map
-/// has to be created, and aya can be told another size of a map but not another type.
-pub(super) fn without_task_storage(object: &[u8]) -> Option<Vec<u8>> {
+/// Puts an ordinary map in the place of the task storage, which the programs then leave alone: every map has to be
+/// created, and aya can be told another size of a map but not another type.
+pub(super) fn replace_task_storage(object: &mut [u8]) -> Option<()> {
     // An object's types are a section of their own, aligned like this; what else looks like their beginning knows no
     // such structure.
     let heads = (0..object.len()).step_by(4).filter(|at| object[*at..].starts_with(&BTF_HEAD));
@@ -29,7 +29,6 @@ pub(super) fn without_task_storage(object: &[u8]) -> Option<Vec<u8>> {
         let types = Btf::parse(object[at..].to_vec()).ok()?;
         types.length_of_array_at("TaskStorage.type").map(|inside| at + inside)
     })?;
-    let mut object = object.to_vec();
     object.get_mut(at..at + 4)?.copy_from_slice(&HASH.to_ne_bytes());
-    Some(object)
+    Some(())
 }

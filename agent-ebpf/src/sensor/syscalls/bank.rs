@@ -13,7 +13,7 @@ use super::timing::Timing;
 use crate::kernel::{
     cell,
     event::{bump, stats},
-    load::masked,
+    load::{KernelPtr, masked},
     maps::{BANKS, CLASS_OF, ERRORS, SLOTS},
 };
 
@@ -23,10 +23,17 @@ use crate::kernel::{
 ///
 /// `cell` is this CPU's, whose number is `processor`.
 #[inline(always)]
-pub(super) unsafe fn book(cell: *mut Cell, processor: u32, index: u32, result: i64, timing: Timing) {
+pub(super) unsafe fn book(
+    cell: *mut Cell,
+    processor: u32,
+    regs: KernelPtr,
+    index: u32,
+    result: i64,
+    timing: Timing,
+) {
     // SAFETY: the caller's promise; this CPU's bank, in which only this program counts without a lock.
     unsafe {
-        let slot = cell::slot(cell);
+        let slot = cell::slot(cell, || regs);
         if slot == EXCLUDED {
             return filtered();
         }

@@ -62,10 +62,10 @@ impl Timing {
 ///
 /// `cell` is this CPU's.
 #[inline(always)]
-pub(super) unsafe fn begin(cell: *mut Cell, number: u64) {
+pub(super) unsafe fn begin(cell: *mut Cell, regs: impl Fn() -> KernelPtr, number: u64) {
     // SAFETY: the caller's promise.
     unsafe {
-        let mode = mode(cell);
+        let mode = mode(cell, regs);
         if mode == COUNTS {
             return;
         }
@@ -96,10 +96,10 @@ pub(super) unsafe fn begin(cell: *mut Cell, number: u64) {
 ///
 /// As for [`begin`].
 #[inline(always)]
-pub(super) unsafe fn end(cell: *mut Cell) -> Timing {
+pub(super) unsafe fn end(cell: *mut Cell, regs: impl Fn() -> KernelPtr) -> Timing {
     // SAFETY: the caller's promise.
     unsafe {
-        if mode(cell) == COUNTS {
+        if mode(cell, regs) == COUNTS {
             return Timing::Unwanted;
         }
         let entered = (*cell).entered;
@@ -172,13 +172,13 @@ pub(super) unsafe fn leave_processor(cell: *mut Cell, prev: KernelPtr) {
 ///
 /// As for [`begin`].
 #[inline(always)]
-unsafe fn mode(cell: *mut Cell) -> u64 {
+unsafe fn mode(cell: *mut Cell, regs: impl Fn() -> KernelPtr) -> u64 {
     if MODES_DIFFER.load() == 0 {
         return MODE.load();
     }
     // SAFETY: the caller's promise; a cell of our own array map.
     unsafe {
-        let slot = cell::slot(cell);
+        let slot = cell::slot(cell, regs);
         SLOT_MODES.get_ptr(slot).map_or(COUNTS, |mode| mode.read_volatile())
     }
 }

@@ -32,7 +32,7 @@ pub(in crate::sensor) fn is_connect(number: u64) -> bool {
     TCP.load() != 0 && number == NR_CONNECT.load()
 }
 
-#[inline(always)]
+#[inline(never)]
 fn connect_returned(regs: KernelPtr, task: KernelPtr, result: i64, since_ns: u64) {
     // SAFETY: the current task; the state is ours.
     let (connecting, unexplained) = unsafe {

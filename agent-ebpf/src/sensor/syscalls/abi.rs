@@ -1,0 +1,87 @@
+//! By which table a call's number is read, and what some numbers mean.
+
+use aya_ebpf::Global;
+
+use crate::kernel::{
+    load::{KernelPtr, field},
+    offset, task,
+};
+
+/// The bit of `task_struct.thread_info` that says that the task is in a call of the 32-bit ABI; 0 where there is none.
+#[unsafe(no_mangle)]
+static COMPAT_MASK: Global<u32> = Global::new(0);
+/// Whether the registers of a call tell on their own that it came by SYSCALL, as those of x86-64 do.
+#[unsafe(no_mangle)]
+static ENTRY_TELLS: Global<u8> = Global::new(0);
+/// Numbers of the calls that the programs treat in a way of their own; `u64::MAX` where there is none.
+#[unsafe(no_mangle)]
+static NR_EXIT: Global<u64> = Global::new(u64::MAX);
+#[unsafe(no_mangle)]
+static NR_EXIT_GROUP: Global<u64> = Global::new(u64::MAX);
+#[unsafe(no_mangle)]
+static NR_CLONE: Global<u64> = Global::new(u64::MAX);
+#[unsafe(no_mangle)]
+static NR_CLONE3: Global<u64> = Global::new(u64::MAX);
+#[unsafe(no_mangle)]
+static NR_FORK: Global<u64> = Global::new(u64::MAX);
+#[unsafe(no_mangle)]
+static NR_VFORK: Global<u64> = Global::new(u64::MAX);
+
+/// Numbers of the 32-bit ABI: the same on i386 and arm but for exit_group (arch/x86/entry/syscalls/syscall_32.tbl,
+/// arch/arm/tools/syscall.tbl).
+mod compat {
+    pub(super) const EXIT: u64 = 1;
+    pub(super) const EXIT_GROUP_I386: u64 = 252;
+    pub(super) const EXIT_GROUP_ARM: u64 = 248;
+    pub(super) const FORK: u64 = 2;
+    pub(super) const CLONE: u64 = 120;
+    pub(super) const VFORK: u64 = 190;
+    pub(super) const CLONE3: u64 = 435;
+}
+
+/// Whether the current task, which entered the kernel with these registers, is in a call of the 32-bit ABI.
+///
+/// SYSCALL leaves the address of the next instruction in one register and the flags in another (Intel SDM, volume 2):
+/// where they are still found there, the task itself needn't be asked. A program that takes the pains to forge them
+/// before `int 0x80` has its call booked by the wrong name.
+///
+/// # Safety
+///
+/// `regs` is typed.
+#[inline(always)]
+pub(super) unsafe fn is_compat(regs: KernelPtr) -> bool {
+    if COMPAT_MASK.load() == 0 {
+        return false;
+    }
+    // SAFETY: the caller's promise; the current task is typed wherever the agent sets the mask.
+    unsafe {
+        if ENTRY_TELLS.load() != 0
+            && field::<u64>(regs, &offset::REGS_CX) == field::<u64>(regs, &offset::REGS_IP)
+            && field::<u64>(regs, &offset::REGS_R11) == field::<u64>(regs, &offset::REGS_FLAGS)
+        {
+            return false;
+        }
+        field::<u32>(task::current(), &offset::TASK_ABI) & COMPAT_MASK.load() != 0
+    }
+}
+
+/// Whether the call makes the task that returns from it as well: the child.
+#[inline(always)]
+pub(super) fn is_fork(number: u64, is_compat: bool) -> bool {
+    if is_compat {
+        return matches!(number, compat::FORK | compat::CLONE | compat::VFORK | compat::CLONE3);
+    }
+    number == NR_CLONE.load()
+        || number == NR_CLONE3.load()
+        || number == NR_FORK.load()
+        || number == NR_VFORK.load()
+}
+
+/// Whether the call ends the thread, and so never returns.
+#[inline(always)]
+pub(super) fn is_exit(number: u64, is_compat: bool) -> bool {
+    if is_compat {
+        return matches!(number, compat::EXIT | compat::EXIT_GROUP_I386 | compat::EXIT_GROUP_ARM);
+    }
+    number == NR_EXIT.load() || number == NR_EXIT_GROUP.load()
+}

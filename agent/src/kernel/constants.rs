@@ -1,0 +1,215 @@
+//! What the programs take for constant: the values are set in the object, and become part of the instructions.
+//!
+//! A global in `.rodata` is known to the verifier, which drops the branches that it rules out; but the kernel still
+//! loads it from memory each time, and the system calls' programs have dozens. So each load of a global is replaced by
+//! a move of its value. The load of the address stays: it is what aya relocates, and costs next to nothing.
+
+use std::collections::BTreeSet;
+
+use object::{Object as _, ObjectSection as _, ObjectSymbol as _, RelocationTarget, SectionKind};
+
+/// The section of the globals.
+const GLOBALS: &str = ".rodata";
+/// Bytes of an instruction (`struct bpf_insn`, include/uapi/linux/bpf.h).
+const INSTRUCTION: usize = 8;
+/// `BPF_LD | BPF_IMM | BPF_DW`: a load of 64 bits out of the instruction and the one after it.
+const LOAD_ADDRESS: u8 = 0x18;
+/// `BPF_ALU | BPF_MOV | BPF_K`: the value, and zeros above.
+const MOVE_32: u8 = 0xb4;
+/// `BPF_ALU64 | BPF_MOV | BPF_K`: the value, its sign above.
+const MOVE_64: u8 = 0xb7;
+
+#[derive(Debug, thiserror::Error)]
+pub enum ConstantError {
+    #[error("it is not an object file: {0}")]
+    Object(#[from] object::Error),
+    #[error("it has no globals")]
+    NoGlobals,
+    #[error("it has no global `{0}` of {1} bytes")]
+    NoGlobal(&'static str, usize),
+}
+
+/// Values by the name of their global.
+#[derive(Default)]
+pub(super) struct Constants(Vec<(&'static str, Vec<u8>)>);
+
+impl Constants {
+    pub(super) fn set(&mut self, global: &'static str, value: impl Bytes) {
+        self.0.push((global, value.bytes()));
+    }
+
+    /// The object with the values in its globals and in the instructions that load them.
+    pub(super) fn fold(&self, object: &[u8]) -> Result<Vec<u8>, ConstantError> {
+        let mut folded = object.to_vec();
+        let file = object::File::parse(object)?;
+        let globals = file.section_by_name(GLOBALS).ok_or(ConstantError::NoGlobals)?;
+        let (start, _) = globals.file_range().ok_or(ConstantError::NoGlobals)?;
+        for (name, value) in &self.0 {
+            let symbol = file
+                .symbols()
+                .filter(|symbol| symbol.section_index() == Some(globals.index()))
+                .find(|symbol| symbol.name() == Ok(name) && symbol.size() == value.len() as u64)
+                .ok_or(ConstantError::NoGlobal(name, value.len()))?;
+            let at = (start + symbol.address()) as usize;
+            folded[at..at + value.len()].copy_from_slice(value);
+        }
+        let values = folded[start as usize..][..globals.size() as usize].to_vec();
+        for section in file.sections().filter(|section| section.kind() == SectionKind::Text) {
+            let Some((at, length)) = section.file_range() else { continue };
+            let code = &mut folded[at as usize..][..length as usize];
+            let targets = jump_targets(code);
+            for (at, relocation) in section.relocations() {
+                let RelocationTarget::Symbol(symbol) = relocation.target() else { continue };
+                let symbol = file.symbol_by_index(symbol)?;
+                if symbol.section_index() == Some(globals.index()) {
+                    replace_load(code, at as usize, symbol.address(), &values, &targets);
+                }
+            }
+        }
+        Ok(folded)
+    }
+}
+
+/// What a global can be.
+pub(super) trait Bytes {
+    fn bytes(self) -> Vec<u8>;
+}
+
+macro_rules! bytes {
+    ($($integer:ty),*) => {
+        $(impl Bytes for $integer {
+            fn bytes(self) -> Vec<u8> {
+                self.to_ne_bytes().to_vec()
+            }
+        })*
+    };
+}
+
+bytes!(u8, u32, u64);
+
+/// If the instruction that loads a global's address (`at`) is followed by a load through it, puts the value there
+/// instead. Where something jumps in between, the address may be another one.
+fn replace_load(code: &mut [u8], at: usize, symbol: u64, values: &[u8], jump_targets: &BTreeSet<usize>) -> Option<()> {
+    let (address, load) = (code.get(at..at + INSTRUCTION)?, at + 2 * INSTRUCTION);
+    if address[0] != LOAD_ADDRESS || jump_targets.contains(&load) {
+        return None;
+    }
+    let base = address[1] & 0xf;
+    let within = symbol as usize + i32::from_ne_bytes(address[4..8].try_into().ok()?) as usize;
+    let [operation, registers, offset @ ..] = *code.get(load..load + 4)?.first_chunk::<4>()?;
+    // BPF_LDX | BPF_MEM of 4, 2, 1, 8 bytes.
+    let width = match operation {
+        0x61 => 4,
+        0x69 => 2,
+        0x71 => 1,
+        0x79 => 8,
+        _ => return None,
+    };
+    let within = within.checked_add_signed(i16::from_ne_bytes(offset).into())?;
+    if registers >> 4 != base {
+        return None;
+    }
+    let mut wide = [0; 8];
+    wide[..width].copy_from_slice(values.get(within..within + width)?);
+    let value = u64::from_ne_bytes(wide);
+    let (operation, value) = match (u32::try_from(value), i32::try_from(value as i64)) {
+        (Ok(value), _) => (MOVE_32, value),
+        (_, Ok(value)) => (MOVE_64, value as u32),
+        _ => return None,
+    };
+    let target = registers & 0xf;
+    code[load..load + 4].copy_from_slice(&[operation, target, 0, 0]);
+    code[load + 4..load + INSTRUCTION].copy_from_slice(&value.to_ne_bytes());
+    Some(())
+}
+
+/// Where the instructions lie that something jumps to.
+fn jump_targets(code: &[u8]) -> BTreeSet<usize> {
+    /// `BPF_JMP` and `BPF_JMP32`, by their class.
+    const CLASSES: [u8; 2] = [0x05, 0x06];
+    /// `BPF_JMP32 | BPF_JA`, which jumps by the other number.
+    const FAR: u8 = 0x06;
+    let (instructions, _) = code.as_chunks::<INSTRUCTION>();
+    instructions
+        .iter()
+        .enumerate()
+        .filter(|(_, instruction)| CLASSES.contains(&(instruction[0] & 0x07)))
+        .filter_map(|(index, instruction)| {
+            let [operation, _, near @ .., _, _, _, _] = *instruction;
+            let far = i32::from_ne_bytes(instruction[4..].try_into().ok()?) as isize;
+            let distance = if operation == FAR { far } else { i16::from_ne_bytes(near).into() };
+            Some((index + 1).checked_add_signed(distance)? * INSTRUCTION)
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::object::OBJECT, *};
+
+    fn folded(constants: &[(&'static str, u64)]) -> Result<Vec<u8>, ConstantError> {
+        let mut all = Constants::default();
+        constants.iter().for_each(|(global, value)| all.set(global, *value));
+        all.fold(OBJECT)
+    }
+
+    /// Loads through the register that the instruction before them has put a global's address in.
+    fn loads_of_globals(object: &[u8], section: &str) -> usize {
+        let file = object::File::parse(object).unwrap();
+        let section = file.section_by_name(section).unwrap();
+        let code = section.data().unwrap();
+        let globals = file.section_by_name(GLOBALS).unwrap().index();
+        section
+            .relocations()
+            .filter(|(at, relocation)| {
+                let RelocationTarget::Symbol(symbol) = relocation.target() else { return false };
+                let (at, load) = (*at as usize, *at as usize + 2 * INSTRUCTION);
+                file.symbol_by_index(symbol).unwrap().section_index() == Some(globals)
+                    && [0x61, 0x69, 0x71, 0x79].contains(&code[load])
+                    && code[load + 1] >> 4 == code[at + 1] & 0xf
+            })
+            .count()
+    }
+
+    #[test]
+    fn loads_of_globals_become_moves() {
+        let before = loads_of_globals(OBJECT, "tp_btf/sys_exit");
+        assert!(before > 20, "{before} loads: is this the kernel half?");
+        let object = folded(&[("NR_CONNECT", 42), ("REGS_NUMBER", 0x1234)]).unwrap();
+        assert_eq!(object.len(), OBJECT.len());
+        assert_eq!(loads_of_globals(&object, "tp_btf/sys_exit"), 0);
+        let file = object::File::parse(&*object).unwrap();
+        let code = file.section_by_name("tp_btf/sys_exit").unwrap().data().unwrap();
+        let moved = |value: i32| {
+            let value = value.to_ne_bytes();
+            code.as_chunks::<INSTRUCTION>().0.iter().any(|instruction| {
+                [MOVE_32, MOVE_64].contains(&instruction[0]) && instruction[4..] == value
+            })
+        };
+        assert!(moved(0x1234));
+        assert!(moved(-1), "what nobody has set keeps its value");
+    }
+
+    #[test]
+    fn a_load_that_something_jumps_to_stays() {
+        // ja +2; r1 = 0 ll; r1 = *(u64 *)(r1 + 0): the jump skips the address.
+        let mut code = Vec::new();
+        for instruction in [[0x05, 0, 2, 0, 0, 0, 0, 0], [0x18, 1, 0, 0, 0, 0, 0, 0], [0; 8]] {
+            code.extend(instruction);
+        }
+        code.extend([0x79, 0x11, 0, 0, 0, 0, 0, 0]);
+        let values = 7u64.to_ne_bytes();
+        let targets = jump_targets(&code);
+        assert_eq!(targets, BTreeSet::from([24]));
+        assert_eq!(replace_load(&mut code, 8, 0, &values, &targets), None);
+        assert_eq!(replace_load(&mut code, 8, 0, &values, &BTreeSet::new()), Some(()));
+        assert_eq!(code[24..], [MOVE_32, 1, 0, 0, 7, 0, 0, 0]);
+    }
+
+    #[test]
+    fn values_are_for_globals_that_exist() {
+        assert!(matches!(folded(&[("NR_NOTHING", 1)]), Err(ConstantError::NoGlobal("NR_NOTHING", 8))));
+        assert!(matches!(folded(&[("TCP", 1)]), Err(ConstantError::NoGlobal("TCP", 8))), "it has one byte");
+        assert!(matches!(Constants::default().fold(b"no object"), Err(ConstantError::Object(_))));
+    }
+}
