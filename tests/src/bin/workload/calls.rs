@@ -11,12 +11,13 @@ use serde_json::json;
 
 use crate::{Arguments, ready, report, share};
 
-/// `--getppid N --openat-enoent N --nanosleep-1ms N --threads T`: as many in total, shared by the threads; and
-/// `--i386-getpid N` of the 32-bit ABI, by the first.
+/// `--getppid N --openat-enoent N --nanosleep-1ms N --nanosleep-15ms N --threads T`: as many in total, shared by the
+/// threads; and `--i386-getpid N` of the 32-bit ABI, by the first.
 pub(crate) fn syscalls(arguments: &Arguments) -> Result<()> {
     let getppid = arguments.or("getppid", 0)?;
     let openat = arguments.or("openat-enoent", 0)?;
     let nanosleep = arguments.or("nanosleep-1ms", 0)?;
+    let nanosleep_longer = arguments.or("nanosleep-15ms", 0)?;
     let threads: u64 = arguments.or("threads", 1)?;
     let i386: u64 = arguments.or("i386-getpid", 0)?;
 
@@ -27,7 +28,7 @@ pub(crate) fn syscalls(arguments: &Arguments) -> Result<()> {
             let part = move |total| share(total, threads, index);
             thread::spawn(move || {
                 begin.wait();
-                work(part(getppid), part(openat), part(nanosleep))
+                work(part(getppid), part(openat), [part(nanosleep), part(nanosleep_longer)])
             })
         })
         .collect();
@@ -48,7 +49,7 @@ pub(crate) fn syscalls(arguments: &Arguments) -> Result<()> {
 }
 
 /// Does one thread's part; returns how long it slept as seen from here.
-fn work(getppid: u64, openat: u64, nanosleep: u64) -> Result<Duration> {
+fn work(getppid: u64, openat: u64, nanosleeps: [u64; 2]) -> Result<Duration> {
     for _ in 0..getppid {
         call_getppid();
     }
@@ -61,10 +62,12 @@ fn work(getppid: u64, openat: u64, nanosleep: u64) -> Result<Duration> {
         ensure!(result == -1 && error.raw_os_error() == Some(libc::ENOENT), "openat: {result}, {error}");
     }
     let mut slept = Duration::ZERO;
-    for _ in 0..nanosleep {
-        let begin = Instant::now();
-        ensure!(call_nanosleep(Duration::from_millis(1)) == 0, "nanosleep was interrupted");
-        slept += begin.elapsed();
+    for (milliseconds, times) in [1, 15].into_iter().zip(nanosleeps) {
+        for _ in 0..times {
+            let begin = Instant::now();
+            ensure!(call_nanosleep(Duration::from_millis(milliseconds)) == 0, "nanosleep was interrupted");
+            slept += begin.elapsed();
+        }
     }
     Ok(slept)
 }
@@ -102,7 +105,7 @@ fn call_i386_getpid(_: u64) -> bool {
     false
 }
 
-fn call_nanosleep(duration: Duration) -> i64 {
+pub(crate) fn call_nanosleep(duration: Duration) -> i64 {
     let request =
         libc::timespec { tv_sec: duration.as_secs().cast_signed(), tv_nsec: duration.subsec_nanos().into() };
     // SAFETY: the request is valid for the call, and a null remainder is allowed.

@@ -16,6 +16,7 @@ use serde_json::Value;
 
 mod calls;
 mod memory;
+mod odd;
 mod process;
 mod rings;
 mod tcp;
@@ -43,6 +44,10 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
         "spawn" => process::spawn(&arguments)?,
         "visit" => process::visit(&arguments)?,
         "noop" => return process::noop(&arguments),
+        "roam" => odd::roam(&arguments)?,
+        "storm" => odd::storm(&arguments)?,
+        "interrupted" => odd::interrupted(&arguments)?,
+        "replace" => odd::replace(&arguments)?,
         "hog" => memory::hog(&arguments)?,
         unknown => bail!("no such command: {unknown}"),
     }

@@ -42,11 +42,12 @@ pub(crate) fn spawn(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
-/// `--cgroups DIRECTORY,… --getppid M`: one process after the other, one for each cgroup, that enters it, makes M
-/// calls there and ends.
+/// `--cgroups DIRECTORY,… --getppid M [--more K]`: one process after the other, one for each cgroup, that enters it,
+/// makes M calls there, K more than the one before, and ends.
 pub(crate) fn visit(arguments: &Arguments) -> Result<()> {
     let directories: String = arguments.required("cgroups")?;
     let calls: u64 = arguments.required("getppid")?;
+    let more: u64 = arguments.or("more", 0)?;
     ready()?;
     let mut visited = 0;
     for directory in directories.split(',') {
@@ -56,7 +57,7 @@ pub(crate) fn visit(arguments: &Arguments) -> Result<()> {
         if child == 0 {
             // "0" means the writer itself.
             let entered = (&procs).write_all(b"0").is_ok();
-            (0..calls).for_each(|_| call_getppid());
+            (0..calls + visited * more).for_each(|_| call_getppid());
             // SAFETY: takes a plain number and doesn't return.
             unsafe { libc::_exit(if entered { 0 } else { 1 }) }
         }

@@ -1,0 +1,216 @@
+//! System calls that are hard to count: made while moving, in a storm of forks, restarted, around an exec.
+
+use std::{
+    os::{fd::AsRawFd as _, unix::process::CommandExt as _},
+    process::Command,
+    sync::{
+        Arc, Barrier,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use anyhow::{Result, anyhow, ensure};
+use integration_tests::{
+    kernel::{blocked_in, kill_thread},
+    wait::{PATIENCE, wait_until},
+};
+use serde_json::json;
+
+use crate::{
+    Arguments,
+    calls::{call_getppid, call_nanosleep},
+    ready, report, share, wait_for_line,
+};
+
+/// Calls between two moves to another CPU.
+const STAY: u64 = 1000;
+/// Children that a thread has at once.
+const BROOD: u64 = 8;
+
+/// `--getppid N --threads T`: N calls in total, by threads that never stay long on a CPU.
+pub(crate) fn roam(arguments: &Arguments) -> Result<()> {
+    let calls: u64 = arguments.required("getppid")?;
+    let threads: u64 = arguments.or("threads", 1)?;
+    let cpus = allowed_cpus()?;
+    in_parallel(threads, move |index| {
+        let mut left = share(calls, threads, index);
+        let mut cpus = cpus.iter().cycle().skip(index as usize);
+        while left > 0 {
+            move_to(*cpus.next().expect("a thread has a CPU"))?;
+            let now = left.min(STAY);
+            (0..now).for_each(|_| call_getppid());
+            left -= now;
+        }
+        Ok(())
+    })?;
+    report(&json!({ "getppid": calls }));
+    Ok(())
+}
+
+/// `--forks N --getppid M --threads T`: N children in total, each with a child of its own, and each of both makes M
+/// calls.
+pub(crate) fn storm(arguments: &Arguments) -> Result<()> {
+    let forks: u64 = arguments.required("forks")?;
+    let calls: u64 = arguments.required("getppid")?;
+    let threads: u64 = arguments.or("threads", 1)?;
+    in_parallel(threads, move |index| {
+        let mut left = share(forks, threads, index);
+        while left > 0 {
+            let now = left.min(BROOD);
+            let children: Vec<i32> = (0..now).map(|_| fork_twice(calls)).collect();
+            for child in children {
+                ensure!(ended_well(child), "a child failed: {}", std::io::Error::last_os_error());
+            }
+            left -= now;
+        }
+        Ok(())
+    })?;
+    report(&json!({ "processes": 2 * forks }));
+    Ok(())
+}
+
+/// `--times N`: a thread waits in recvfrom(2), is interrupted N times by a signal after which the kernel restarts the
+/// call, and gets its byte in the end.
+pub(crate) fn interrupted(arguments: &Arguments) -> Result<()> {
+    static SIGNALS: AtomicU64 = AtomicU64::new(0);
+    extern "C" fn count(_signal: i32) {
+        SIGNALS.fetch_add(1, Ordering::Relaxed);
+    }
+    let times: u64 = arguments.required("times")?;
+    let handler: extern "C" fn(i32) = count;
+    // SAFETY: all zero is a valid sigaction; the handler only touches an atomic.
+    let installed = unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = handler as libc::sighandler_t;
+        action.sa_flags = libc::SA_RESTART;
+        libc::sigaction(libc::SIGUSR2, &raw const action, std::ptr::null_mut())
+    };
+    ensure!(installed == 0, "sigaction: {}", std::io::Error::last_os_error());
+    ready()?;
+
+    let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
+    let (announce, announced) = std::sync::mpsc::sync_channel(1);
+    let waiting = thread::spawn(move || {
+        // SAFETY: gettid takes nothing and can't fail.
+        let _ = announce.send(unsafe { libc::gettid() });
+        receive_byte(theirs.as_raw_fd())
+    });
+    let (process, thread) = (std::process::id(), announced.recv()?.cast_unsigned());
+    let wait = || {
+        wait_until(PATIENCE, "the thread waits for a byte", || {
+            blocked_in(process, thread) == Some(libc::SYS_recvfrom)
+        });
+    };
+    for signals in 1..=times {
+        wait();
+        kill_thread(process, thread, libc::SIGUSR2)?;
+        wait_until(PATIENCE, "the signal is handled", || SIGNALS.load(Ordering::Relaxed) == signals);
+    }
+    wait();
+    std::io::Write::write_all(&mut &ours, b"x")?;
+    let received = waiting.join().map_err(|_| anyhow!("the thread panicked"))?;
+    report(&json!({ "received": received }));
+    Ok(())
+}
+
+/// `--times N --getppid M`: the process replaces itself N times, each time from a thread that has made M calls, while
+/// its first thread is inside of a call. `--now I` tells which of these this is.
+pub(crate) fn replace(arguments: &Arguments) -> Result<()> {
+    let times: u64 = arguments.required("times")?;
+    let calls: u64 = arguments.required("getppid")?;
+    let now: u64 = arguments.or("now", 0)?;
+    if now == 0 {
+        ready()?;
+    }
+    if now == times {
+        report(&json!({ "times": times }));
+        return Ok(());
+    }
+    let process = std::process::id();
+    thread::spawn(move || {
+        wait_until(PATIENCE, "the first thread sleeps", || {
+            blocked_in(process, process) == Some(libc::SYS_nanosleep)
+        });
+        (0..calls).for_each(|_| call_getppid());
+        let program = std::env::current_exe().expect("the path of this program");
+        let [times, calls, next] = [times, calls, now + 1].map(|number| number.to_string());
+        let error = Command::new(program)
+            .args(["replace", "--times", &times, "--getppid", &calls, "--now", &next])
+            .exec();
+        panic!("exec: {error}");
+    });
+    call_nanosleep(Duration::from_secs(1000));
+    wait_for_line()
+}
+
+/// Runs the work in so many threads at once, when all is ready.
+fn in_parallel(threads: u64, work: impl Fn(u64) -> Result<()> + Clone + Send + 'static) -> Result<()> {
+    let begin = Arc::new(Barrier::new(usize::try_from(threads)? + 1));
+    let workers: Vec<_> = (0..threads)
+        .map(|index| {
+            let (begin, work) = (Arc::clone(&begin), work.clone());
+            thread::spawn(move || {
+                begin.wait();
+                work(index)
+            })
+        })
+        .collect();
+    ready()?;
+    begin.wait();
+    for worker in workers {
+        worker.join().map_err(|_| anyhow!("a thread panicked"))??;
+    }
+    Ok(())
+}
+
+/// The child's id, or -1.
+fn fork_twice(calls: u64) -> i32 {
+    // SAFETY: the child and its child make nothing but system calls, and end without a return.
+    unsafe {
+        let child = libc::fork();
+        if child != 0 {
+            return child;
+        }
+        let grandchild = libc::fork();
+        (0..calls).for_each(|_| call_getppid());
+        libc::_exit(if grandchild == 0 || ended_well(grandchild) { 0 } else { 1 })
+    }
+}
+
+fn ended_well(child: i32) -> bool {
+    let mut status = 0;
+    // SAFETY: writes to our own integer.
+    let waited = unsafe { libc::waitpid(child, &raw mut status, 0) };
+    child > 0 && waited == child && status == 0
+}
+
+fn receive_byte(socket: i32) -> i64 {
+    let mut byte = 0u8;
+    let (none, flags) = (std::ptr::null::<u8>(), 0);
+    // SAFETY: the buffer is one byte of our own; the address of the sender isn't asked for.
+    unsafe { libc::syscall(libc::SYS_recvfrom, socket, &raw mut byte, 1, flags, none, none) }
+}
+
+fn allowed_cpus() -> Result<Vec<usize>> {
+    // SAFETY: all zero is a valid set, which the call fills; 0 is the calling thread.
+    let set = unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        ensure!(libc::sched_getaffinity(0, size_of_val(&set), &raw mut set) == 0, "sched_getaffinity");
+        set
+    };
+    // SAFETY: the numbers are below the size of the set.
+    Ok((0..libc::CPU_SETSIZE as usize).filter(|cpu| unsafe { libc::CPU_ISSET(*cpu, &set) }).collect())
+}
+
+fn move_to(cpu: usize) -> Result<()> {
+    // SAFETY: all zero is a valid set; the number is below its size; 0 is the calling thread.
+    let moved = unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        libc::CPU_SET(cpu, &mut set);
+        libc::sched_setaffinity(0, size_of_val(&set), &raw const set)
+    };
+    ensure!(moved == 0, "sched_setaffinity: {}", std::io::Error::last_os_error());
+    Ok(())
+}
