@@ -116,6 +116,13 @@ impl Cgroup {
         }
     }
 
+    /// The same; whether this kernel moves that process.
+    pub fn try_add(&self, pid: u32) -> bool {
+        self.directories()
+            .iter()
+            .all(|directory| fs::write(directory.join("cgroup.procs"), pid.to_string()).is_ok())
+    }
+
     /// Limits memory and swap together, so that reaching the limit means an OOM kill.
     #[track_caller]
     pub fn limit_memory(&self, mebibytes: u64) {

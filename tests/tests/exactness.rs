@@ -35,8 +35,7 @@ fn sixty_four_threads_that_roam() {
         exactly(|| {
             let agent = Agent::start(Options::default().flag("sensors-syscalls-mode", mode));
             let cgroup = Cgroup::new("threads");
-            let (workload, _) =
-                Workload::run(&["roam", "--getppid", "640064", "--threads", "64"], &cgroup);
+            let (workload, _) = Workload::run(&["roam", "--getppid", "640064", "--threads", "64"], &cgroup);
             agent.wait_count(CALLS, &[("workload", cgroup.path()), ("syscall", "getppid")], 640_064);
             workload.finish();
         });
@@ -107,7 +106,8 @@ fn sums_of_durations_are_the_helpers_own() {
     require_kernel!();
     let cgroup = Cgroup::new("sleep");
     let agent = Agent::start(Options::default().flag("sensors-syscalls-mode", "full"));
-    let (workload, truth) = Workload::run(&["syscalls", "--nanosleep-15ms", "200", "--threads", "4"], &cgroup);
+    let (workload, truth) =
+        Workload::run(&["syscalls", "--nanosleep-15ms", "200", "--threads", "4"], &cgroup);
     let of = [("workload", cgroup.path()), ("class", "sleep")];
     agent.wait_count(&format!("{DURATION}_count"), &of, 200);
     let (sum, slept) =
@@ -139,7 +139,8 @@ fn no_call_is_booked_to_another_cgroup() {
     require_kernel!();
     let crowd = Cgroup::new("crowd");
     let _idle: Vec<_> = (0..fewer(10_000)).map(|index| crowd.child(&format!("idle-{index}"))).collect();
-    let agent = Agent::start(Options::default().flag("limits-slots", "512").flag("limits-map-memory", "1GiB"));
+    let options = Options::default().flag("limits-slots", "512").flag("limits-map-memory", "1GiB");
+    let agent = Agent::start(options.flag("limits-containers", "20000"));
     let outside = Cgroup::new("visitor");
     for round in 0..3 {
         let busy: Vec<_> =
@@ -154,7 +155,8 @@ fn no_call_is_booked_to_another_cgroup() {
         let (workload, _) = Workload::run(&arguments, &outside);
         wait_until(PATIENCE, "the calls of each are counted for itself", || {
             let page = agent.scrape_text();
-            let ours = page.lines().filter(|line| line.contains(crowd.path()) && line.contains("\"getppid\""));
+            let ours =
+                page.lines().filter(|line| line.contains(crowd.path()) && line.contains("\"getppid\""));
             let counters = Metrics::parse(&ours.collect::<Vec<_>>().join("\n"));
             busy.iter().zip(100..).all(|(cgroup, calls)| {
                 let count = counters.count(CALLS, &[("workload", cgroup.path())]);
@@ -197,7 +199,9 @@ fn the_kernels_own_statistics_change_nothing() {
             // Some time passes, told by the agent itself.
             let (visitor, _) = Workload::run(&["spawn", "--count", "10"], &clock);
             visitor.finish();
-            wait_until(PATIENCE, "the agent sees processes", || agent.scrape().outcomes("process").seen > before);
+            wait_until(PATIENCE, "the agent sees processes", || {
+                agent.scrape().outcomes("process").seen > before
+            });
         }
         workload.report();
         agent.wait_count(CALLS, &[("workload", cgroup.path()), ("syscall", "getppid")], 400_000);

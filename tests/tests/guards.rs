@@ -5,7 +5,7 @@
 use std::{collections::BTreeMap, fmt::Write as _, fs};
 
 use integration_tests::{
-    Agent, Cgroup, Options, Workload, agent, http,
+    Agent, Cgroup, Options, Workload, agent, http, kernel,
     program::{Shape, shapes},
     require_kernel,
     wait::fewer,
@@ -20,12 +20,12 @@ const MODES: [&str; 3] = ["counts", "default", "full"];
 /// What a figure may be more than recorded, in percent: on the kernel that it was recorded on, and on another, which
 /// has other instructions put in line and another verifier.
 const MARGIN: u64 = 3;
-const FOREIGN_MARGIN: u64 = 50;
+const FOREIGN_MARGIN: u64 = 100;
 /// The agent's system calls per million events; one per event would be a million.
 const CALLS_PER_MILLION: u64 = 50_000;
 
 /// Version and architecture: `6.18 x86_64`.
-fn kernel() -> String {
+fn version() -> String {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").expect("the kernel's version");
     let version: Vec<_> = release.trim().split('.').take(2).collect();
     format!("{} {}", version.join("."), std::env::consts::ARCH)
@@ -58,7 +58,7 @@ fn write(found: &BTreeMap<(String, String), Shape>) -> String {
     let mut text = format!(
         "# What the programs may cost, recorded by `cargo xtask guards` on Linux {}\n\
          # mode, jited bytes, verified instructions, helper calls, program\n",
-        kernel()
+        version()
     );
     for ((mode, name), shape) in found {
         let Shape { jited_bytes, verified_instructions, helper_calls } = shape;
@@ -90,7 +90,7 @@ fn programs_cost_no_more_than_recorded() {
         fs::write(TABLE_PATH, write(&found)).expect("write guards.txt");
         return;
     }
-    let is_at_home = TABLE.lines().next().is_some_and(|head| head.ends_with(&format!(" {}", kernel())));
+    let is_at_home = TABLE.lines().next().is_some_and(|head| head.ends_with(&format!(" {}", version())));
     let margin = if is_at_home { MARGIN } else { FOREIGN_MARGIN };
     let recorded = read(TABLE);
     let mut dearer = Vec::new();
@@ -162,6 +162,11 @@ fn a_scrape_makes_no_call_of_bpf() {
 #[test]
 fn events_are_read_without_a_call_for_each() {
     require_kernel!();
+    if kernel::is_vm() {
+        return eprintln!(
+            "not run: while an emulated machine makes the events, time passes, and looks with it"
+        );
+    }
     let connections = fewer(20_000);
     let poll = Options::default().flag("ring-poll-min", "50ms").flag("ring-poll-max", "50ms");
     let watched = Watched::start(poll.flag("events-rate", "0"));

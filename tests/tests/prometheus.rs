@@ -25,7 +25,7 @@ fn a_real_prometheus_scrapes_without_error_and_knows_the_exact_counts() {
 
     let calls = Cgroup::new("calls");
     let (workload, _) = Workload::run(
-        &["syscalls", "--getppid", "100000", "--openat-enoent", "1000", "--nanosleep-1ms", "500"],
+        &["syscalls", "--getppid", "100000", "--openat-enoent", "1000", "--nanosleep-15ms", "100"],
         &calls,
     );
     let tcp = Cgroup::new("tcp");
@@ -42,11 +42,11 @@ fn a_real_prometheus_scrapes_without_error_and_knows_the_exact_counts() {
             format!("podwitness_syscall_errors_total{}", of(&calls, ",syscall=\"openat\",errno=\"ENOENT\"")),
             1_000.0,
         ),
-        (format!("podwitness_syscall_duration_seconds_count{}", of(&calls, ",class=\"sleep\"")), 500.0),
+        (format!("podwitness_syscall_duration_seconds_count{}", of(&calls, ",class=\"sleep\"")), 100.0),
         (
             format!(
                 "podwitness_syscall_duration_seconds_bucket{}",
-                of(&calls, ",class=\"sleep\",le=\"0.001\"")
+                of(&calls, ",class=\"sleep\",le=\"0.01\"")
             ),
             0.0,
         ),

@@ -73,11 +73,7 @@ unsafe fn find(cell: *mut Cell, regs: u64, generation: u64) -> u32 {
 #[inline(always)]
 pub(crate) fn slot_unremembered() -> u32 {
     let task = task::current();
-    if task::is_self(task::current_pid(task)) {
-        EXCLUDED
-    } else {
-        slot::of(task::current_cgroup_id(task))
-    }
+    if task::is_self(task::current_pid(task)) { EXCLUDED } else { slot::of(task::current_cgroup_id(task)) }
 }
 
 /// Another task will run on this CPU.

@@ -108,6 +108,13 @@ pub(crate) fn current_pid(current: KernelPtr) -> u32 {
     }
 }
 
+/// The word of the current task in which the ABI of its call is told.
+#[inline(always)]
+pub(crate) fn current_abi(current: KernelPtr) -> u32 {
+    // SAFETY: typed, as said.
+    unsafe { if typed() { field(current, &offset::TASK_ABI) } else { copied(current, &offset::TASK_ABI) } }
+}
+
 /// Id of the current task's cgroup: see [`cgroup_id`].
 #[inline(always)]
 pub(crate) fn current_cgroup_id(current: KernelPtr) -> u64 {
@@ -179,7 +186,8 @@ fn by_id(tid: u32) -> Option<*mut TaskState> {
     if let Some(state) = TASKS_BY_ID.get_ptr_mut(tid) {
         return Some(state);
     }
-    let fresh = TaskState { since_ns: 0, number: 0, connecting: 0, unexplained: 0, taken: Mark { sk: 0, new: 0 } };
+    let fresh =
+        TaskState { since_ns: 0, number: 0, connecting: 0, unexplained: 0, taken: Mark { sk: 0, new: 0 } };
     TASKS_BY_ID.insert(tid, fresh, BPF_ANY as u64).ok()?;
     TASKS_BY_ID.get_ptr_mut(tid)
 }

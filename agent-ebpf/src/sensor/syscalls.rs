@@ -104,12 +104,15 @@ fn cgroup_attach_task(_: BtfTracePointContext) -> i32 {
 fn entered(regs: impl Fn() -> KernelPtr, number: u64) {
     let processor = cell::processor();
     let Some(cell) = cell::of(processor) else { return };
-    if REGS_TELL.load() == 0 && abi::is_exit(number, false) {
-        bank::book_without_result(processor, number_index(number));
-    } else {
-        // SAFETY: this CPU's cell.
-        unsafe { timing::begin(cell, regs, number) };
+    if REGS_TELL.load() == 0 {
+        // SAFETY: the registers are typed in the program that such kernels get.
+        let is_compat = unsafe { abi::is_compat(regs()) };
+        if abi::is_exit(number, is_compat) {
+            return bank::book_without_result(processor, index(number, is_compat));
+        }
     }
+    // SAFETY: this CPU's cell.
+    unsafe { timing::begin(cell, regs, number) };
 }
 
 #[inline(always)]

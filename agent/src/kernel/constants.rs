@@ -2,7 +2,7 @@
 //!
 //! A global in `.rodata` is known to the verifier, which drops the branches that it rules out; but the kernel still
 //! loads it from memory each time, and the system calls' programs have dozens. So each load of a global is replaced by
-//! a move of its value. The load of the address stays: it is what aya relocates, and costs next to nothing.
+//! a move of its value.
 
 use std::collections::BTreeSet;
 
@@ -18,6 +18,10 @@ const LOAD_ADDRESS: u8 = 0x18;
 const MOVE_32: u8 = 0xb4;
 /// `BPF_ALU64 | BPF_MOV | BPF_K`: the value, its sign above.
 const MOVE_64: u8 = 0xb7;
+/// `BPF_JMP | BPF_JA` to the next instruction, which the verifier takes out.
+const NOTHING: u8 = 0x05;
+/// Bytes of a relocation (`Elf64_Rel`).
+const RELOCATION: usize = 16;
 
 #[derive(Debug, thiserror::Error)]
 pub enum ConstantError {
@@ -55,15 +59,42 @@ impl Constants {
         }
         let values = folded[start as usize..][..globals.size() as usize].to_vec();
         for section in file.sections().filter(|section| section.kind() == SectionKind::Text) {
-            let Some((at, length)) = section.file_range() else { continue };
-            let code = &mut folded[at as usize..][..length as usize];
+            let Some((code_at, length)) = section.file_range() else { continue };
+            let code = &mut folded[code_at as usize..][..length as usize];
             let targets = jump_targets(code);
-            for (at, relocation) in section.relocations() {
+            let mut dropped = Vec::new();
+            let mut kept = None;
+            for (index, (at, relocation)) in section.relocations().enumerate() {
                 let RelocationTarget::Symbol(symbol) = relocation.target() else { continue };
                 let symbol = file.symbol_by_index(symbol)?;
-                if symbol.section_index() == Some(globals.index()) {
-                    replace_load(code, at as usize, symbol.address(), &values, &targets);
+                let load = (symbol.section_index() == Some(globals.index()))
+                    .then(|| Load::find(code, at as usize, symbol.address(), &values, &targets))
+                    .flatten();
+                match load {
+                    Some(load) if load.is_all(code) => dropped.push((index, load)),
+                    Some(load) => {
+                        load.replace_second(code);
+                        kept = Some(index);
+                    }
+                    None => kept = Some(index),
                 }
+            }
+            // What is no address any more must not be relocated. A relocation can't be taken out, but say twice what
+            // another says; so one of them has to stay.
+            let Some(relocations) = file.section_by_name(&format!(".rel{}", section.name()?)) else {
+                continue;
+            };
+            let Some((relocations_at, _)) = relocations.file_range() else { continue };
+            for (index, load) in dropped {
+                let code = &mut folded[code_at as usize..][..length as usize];
+                let Some(other) = kept else {
+                    load.replace_second(code);
+                    kept = Some(index);
+                    continue;
+                };
+                load.replace_both(code);
+                let entry = |index: usize| relocations_at as usize + index * RELOCATION;
+                folded.copy_within(entry(other)..entry(other) + RELOCATION, entry(index));
             }
         }
         Ok(folded)
@@ -87,40 +118,81 @@ macro_rules! bytes {
 
 bytes!(u8, u32, u64);
 
-/// If the instruction that loads a global's address (`at`) is followed by a load through it, puts the value there
-/// instead. Where something jumps in between, the address may be another one.
-fn replace_load(code: &mut [u8], at: usize, symbol: u64, values: &[u8], jump_targets: &BTreeSet<usize>) -> Option<()> {
-    let (address, load) = (code.get(at..at + INSTRUCTION)?, at + 2 * INSTRUCTION);
-    if address[0] != LOAD_ADDRESS || jump_targets.contains(&load) {
-        return None;
+/// A load of a global: of its address (two instructions' room), and right after it through that address.
+struct Load {
+    at: usize,
+    /// The register that receives the value.
+    target: u8,
+    value: u64,
+}
+
+impl Load {
+    /// The load whose address is loaded at `at`, if there is one that nothing jumps into: the address may be another one
+    /// then.
+    fn find(
+        code: &[u8],
+        at: usize,
+        symbol: u64,
+        values: &[u8],
+        jump_targets: &BTreeSet<usize>,
+    ) -> Option<Self> {
+        let (address, second) = (code.get(at..at + INSTRUCTION)?, at + 2 * INSTRUCTION);
+        if address[0] != LOAD_ADDRESS || jump_targets.contains(&second) {
+            return None;
+        }
+        let base = address[1] & 0xf;
+        let within = symbol as usize + i32::from_ne_bytes(address[4..8].try_into().ok()?) as usize;
+        let [operation, registers, offset @ ..] = *code.get(second..second + 4)?.first_chunk::<4>()?;
+        // BPF_LDX | BPF_MEM of 4, 2, 1, 8 bytes.
+        let width = match operation {
+            0x61 => 4,
+            0x69 => 2,
+            0x71 => 1,
+            0x79 => 8,
+            _ => return None,
+        };
+        let within = within.checked_add_signed(i16::from_ne_bytes(offset).into())?;
+        let mut wide = [0; 8];
+        wide[..width].copy_from_slice(values.get(within..within + width)?);
+        let (target, value) = (registers & 0xf, u64::from_ne_bytes(wide));
+        (registers >> 4 == base && Move::of(value).is_some()).then_some(Self { at, target, value })
     }
-    let base = address[1] & 0xf;
-    let within = symbol as usize + i32::from_ne_bytes(address[4..8].try_into().ok()?) as usize;
-    let [operation, registers, offset @ ..] = *code.get(load..load + 4)?.first_chunk::<4>()?;
-    // BPF_LDX | BPF_MEM of 4, 2, 1, 8 bytes.
-    let width = match operation {
-        0x61 => 4,
-        0x69 => 2,
-        0x71 => 1,
-        0x79 => 8,
-        _ => return None,
-    };
-    let within = within.checked_add_signed(i16::from_ne_bytes(offset).into())?;
-    if registers >> 4 != base {
-        return None;
+
+    /// Whether nobody needs the address afterwards: the value takes its register.
+    fn is_all(&self, code: &[u8]) -> bool {
+        code[self.at + 1] & 0xf == self.target
     }
-    let mut wide = [0; 8];
-    wide[..width].copy_from_slice(values.get(within..within + width)?);
-    let value = u64::from_ne_bytes(wide);
-    let (operation, value) = match (u32::try_from(value), i32::try_from(value as i64)) {
-        (Ok(value), _) => (MOVE_32, value),
-        (_, Ok(value)) => (MOVE_64, value as u32),
-        _ => return None,
-    };
-    let target = registers & 0xf;
-    code[load..load + 4].copy_from_slice(&[operation, target, 0, 0]);
-    code[load + 4..load + INSTRUCTION].copy_from_slice(&value.to_ne_bytes());
-    Some(())
+
+    /// Moves the value where it was loaded.
+    fn replace_second(&self, code: &mut [u8]) {
+        let Some(Move(operation, value)) = Move::of(self.value) else { return };
+        let at = self.at + 2 * INSTRUCTION;
+        code[at..at + 4].copy_from_slice(&[operation, self.target, 0, 0]);
+        code[at + 4..at + INSTRUCTION].copy_from_slice(&value.to_ne_bytes());
+    }
+
+    /// Loads the value instead of the address, and nothing after it.
+    fn replace_both(&self, code: &mut [u8]) {
+        let [low, high] = [self.value as u32, (self.value >> 32) as u32].map(u32::to_ne_bytes);
+        let code = &mut code[self.at..self.at + 3 * INSTRUCTION];
+        code.fill(0);
+        code[..2].copy_from_slice(&[LOAD_ADDRESS, self.target]);
+        code[4..8].copy_from_slice(&low);
+        code[INSTRUCTION + 4..2 * INSTRUCTION].copy_from_slice(&high);
+        code[2 * INSTRUCTION] = NOTHING;
+    }
+}
+
+/// An instruction that moves a value, and the 32 bits in it; not every value fits.
+struct Move(u8, u32);
+
+impl Move {
+    fn of(value: u64) -> Option<Self> {
+        if let Ok(value) = u32::try_from(value) {
+            return Some(Self(MOVE_32, value));
+        }
+        i32::try_from(value.cast_signed()).ok().map(|value| Self(MOVE_64, value.cast_unsigned()))
+    }
 }
 
 /// Where the instructions lie that something jumps to.
@@ -183,7 +255,7 @@ mod tests {
         let moved = |value: i32| {
             let value = value.to_ne_bytes();
             code.as_chunks::<INSTRUCTION>().0.iter().any(|instruction| {
-                [MOVE_32, MOVE_64].contains(&instruction[0]) && instruction[4..] == value
+                [LOAD_ADDRESS, MOVE_32, MOVE_64].contains(&instruction[0]) && instruction[4..] == value
             })
         };
         assert!(moved(0x1234));
@@ -201,9 +273,16 @@ mod tests {
         let values = 7u64.to_ne_bytes();
         let targets = jump_targets(&code);
         assert_eq!(targets, BTreeSet::from([24]));
-        assert_eq!(replace_load(&mut code, 8, 0, &values, &targets), None);
-        assert_eq!(replace_load(&mut code, 8, 0, &values, &BTreeSet::new()), Some(()));
+        assert!(Load::find(&code, 8, 0, &values, &targets).is_none());
+        let load = Load::find(&code, 8, 0, &values, &BTreeSet::new()).unwrap();
+        assert!(load.is_all(&code));
+        load.replace_second(&mut code);
         assert_eq!(code[24..], [MOVE_32, 1, 0, 0, 7, 0, 0, 0]);
+        load.replace_both(&mut code);
+        assert_eq!(
+            code[8..],
+            *[[0x18, 1, 0, 0, 7, 0, 0, 0], [0; 8], [NOTHING, 0, 0, 0, 0, 0, 0, 0]].concat()
+        );
     }
 
     #[test]

@@ -195,8 +195,7 @@ impl Kernel {
         ] {
             constants.set(global, u8::from(on));
         }
-        // Before 5.11 the current task has no type, by which a program could load its field.
-        let compat_mask = if task_storage && offsets.has("TASK_ABI") { COMPAT_MASK } else { 0 };
+        let compat_mask = if offsets.has("TASK_ABI") { COMPAT_MASK } else { 0 };
         constants.set("COMPAT_MASK", compat_mask);
         constants.set("MODE", mode as u64);
         constants.set("TICK_NS", host::tick_ns());

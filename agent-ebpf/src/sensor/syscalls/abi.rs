@@ -53,7 +53,7 @@ pub(super) unsafe fn is_compat(regs: KernelPtr) -> bool {
     if COMPAT_MASK.load() == 0 {
         return false;
     }
-    // SAFETY: the caller's promise; the current task is typed wherever the agent sets the mask.
+    // SAFETY: the caller's promise.
     unsafe {
         if ENTRY_TELLS.load() != 0
             && field::<u64>(regs, &offset::REGS_CX) == field::<u64>(regs, &offset::REGS_IP)
@@ -61,7 +61,7 @@ pub(super) unsafe fn is_compat(regs: KernelPtr) -> bool {
         {
             return false;
         }
-        field::<u32>(task::current(), &offset::TASK_ABI) & COMPAT_MASK.load() != 0
+        task::current_abi(task::current()) & COMPAT_MASK.load() != 0
     }
 }
 

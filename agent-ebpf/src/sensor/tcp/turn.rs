@@ -69,7 +69,8 @@ fn mark(sk: KernelPtr) -> Option<*mut Mark> {
     let is_owned = unsafe { field::<u32>(sk, &offset::SOCK_OWNED) } != 0;
     if PREEMPTED.load() != 0 && is_owned {
         // SAFETY: the current task; the state is ours.
-        return unsafe { task::state_or_new(task::current()) }.map(|state| unsafe { &raw mut (*state).taken });
+        return unsafe { task::state_or_new(task::current()) }
+            .map(|state| unsafe { &raw mut (*state).taken });
     }
     let marks = MARKS.get_ptr_mut(0)?;
     // SAFETY: a cell of our own map.

@@ -11,13 +11,12 @@ use serde_json::json;
 
 use crate::{Arguments, ready, report, share};
 
-/// `--getppid N --openat-enoent N --nanosleep-1ms N --nanosleep-15ms N --threads T`: as many in total, shared by the
-/// threads; and `--i386-getpid N` of the 32-bit ABI, by the first.
+/// `--getppid N --openat-enoent N --nanosleep-15ms N --threads T`: as many in total, shared by the threads; and
+/// `--i386-getpid N` of the 32-bit ABI, by the first.
 pub(crate) fn syscalls(arguments: &Arguments) -> Result<()> {
     let getppid = arguments.or("getppid", 0)?;
     let openat = arguments.or("openat-enoent", 0)?;
-    let nanosleep = arguments.or("nanosleep-1ms", 0)?;
-    let nanosleep_longer = arguments.or("nanosleep-15ms", 0)?;
+    let nanosleep = arguments.or("nanosleep-15ms", 0)?;
     let threads: u64 = arguments.or("threads", 1)?;
     let i386: u64 = arguments.or("i386-getpid", 0)?;
 
@@ -28,7 +27,7 @@ pub(crate) fn syscalls(arguments: &Arguments) -> Result<()> {
             let part = move |total| share(total, threads, index);
             thread::spawn(move || {
                 begin.wait();
-                work(part(getppid), part(openat), [part(nanosleep), part(nanosleep_longer)])
+                work(part(getppid), part(openat), part(nanosleep))
             })
         })
         .collect();
@@ -49,7 +48,7 @@ pub(crate) fn syscalls(arguments: &Arguments) -> Result<()> {
 }
 
 /// Does one thread's part; returns how long it slept as seen from here.
-fn work(getppid: u64, openat: u64, nanosleeps: [u64; 2]) -> Result<Duration> {
+fn work(getppid: u64, openat: u64, nanosleep: u64) -> Result<Duration> {
     for _ in 0..getppid {
         call_getppid();
     }
@@ -62,12 +61,11 @@ fn work(getppid: u64, openat: u64, nanosleeps: [u64; 2]) -> Result<Duration> {
         ensure!(result == -1 && error.raw_os_error() == Some(libc::ENOENT), "openat: {result}, {error}");
     }
     let mut slept = Duration::ZERO;
-    for (milliseconds, times) in [1, 15].into_iter().zip(nanosleeps) {
-        for _ in 0..times {
-            let begin = Instant::now();
-            ensure!(call_nanosleep(Duration::from_millis(milliseconds)) == 0, "nanosleep was interrupted");
-            slept += begin.elapsed();
-        }
+    for _ in 0..nanosleep {
+        let begin = Instant::now();
+        // So long that the time is not over before the thread sleeps, even on a machine that is emulated.
+        ensure!(call_nanosleep(Duration::from_millis(15)) == 0, "nanosleep was interrupted");
+        slept += begin.elapsed();
     }
     Ok(slept)
 }
