@@ -30,7 +30,7 @@ pub mod workload;
 pub use agent::{Agent, Options};
 pub use api::Api;
 pub use cgroup::Cgroup;
-pub use containerd::Containerd;
+pub use containerd::{Confinement, Containerd, Pod, Seccomp};
 pub use metrics::Metrics;
 pub use netns::NetNs;
 pub use prometheus::Prometheus;

@@ -5,7 +5,10 @@
 
 mod api;
 mod cleanup;
+mod confined;
 mod image;
+
+pub use confined::{Confinement, Seccomp};
 
 use std::{
     env, fs,
@@ -170,6 +173,11 @@ impl Containerd {
         self.directory.join("containerd.sock")
     }
 
+    /// A place for a file that goes with it.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.directory.join(name)
+    }
+
     pub fn version(&self) -> String {
         let output = Command::new(find(&self.path, "containerd").expect("checked")).arg("--version").output();
         String::from_utf8_lossy(&output.expect("containerd").stdout).trim().to_owned()
@@ -200,7 +208,8 @@ impl Containerd {
             cgroup_parent: format!("/kubepods/burstable/pod{uid}"),
             security: Some(security),
         };
-        let config = api::PodConfig { metadata: Some(metadata), linux: Some(linux) };
+        let logs = self.directory.join("logs").join(&uid).display().to_string();
+        let config = api::PodConfig { metadata: Some(metadata), logs, linux: Some(linux) };
         let request = api::RunPodRequest { config: Some(config.clone()), handler: handler.into() };
         let sandbox = self.call::<_, api::Id>("RunPodSandbox", request).id;
         let (namespace, name) = (namespace.to_owned(), name.to_owned());
@@ -248,13 +257,18 @@ impl Pod<'_> {
     #[track_caller]
     pub fn run(&self, name: &str, attempt: u32, script: &str) -> String {
         let namespaces = Some(api::NamespaceOption { network: 2 });
-        let security = Some(api::LinuxContainerSecurity { namespaces });
-        let config = api::ContainerConfig {
+        let security = Some(api::LinuxContainerSecurity { namespaces, ..Default::default() });
+        self.start(api::ContainerConfig {
             metadata: Some(api::ContainerMetadata { name: name.into(), attempt }),
             image: Some(api::Id { id: IMAGE.into() }),
             command: ["/bin/busybox", "sh", "-c", script].map(str::to_owned).into(),
             linux: Some(api::LinuxContainer { security }),
-        };
+            ..Default::default()
+        })
+    }
+
+    #[track_caller]
+    fn start(&self, config: api::ContainerConfig) -> String {
         let request = api::CreateRequest {
             sandbox_id: self.sandbox.clone(),
             config: Some(config),
