@@ -66,6 +66,11 @@ fn hand_over(ready: &Ready, tests: &mut Command) -> Result<()> {
     if let Some(containerd) = &ready.containerd {
         tests.env("PODWITNESS_CONTAINERD", std::env::join_paths(&containerd.directories)?);
     }
+    if let Some(tools) = &ready.manifest_tools {
+        tests.env("PODWITNESS_HELM", &tools.helm);
+        tests.env("PODWITNESS_KUBECTL", &tools.kubectl);
+        tests.env("PODWITNESS_VALIDATOR", &tools.validator);
+    }
     Ok(())
 }
 
