@@ -8,7 +8,9 @@ use std::{
 };
 
 use integration_tests::{
-    Agent, Cgroup, NetNs, Options, Prometheus, Workload, kernel, netns::CLOSED_V4, prometheus, require_kernel,
+    Agent, Cgroup, NetNs, Options, Prometheus, Workload, kernel,
+    netns::CLOSED_V4,
+    prometheus, require_kernel,
     wait::{PATIENCE, wait_until},
 };
 use serde_json::Value;
@@ -18,7 +20,8 @@ const MAY_BE_EMPTY: [&str; 2] = ["podwitness_events_throttled_total", "ENOMEM"];
 const TARGET_LABELS: [&str; 3] = ["instance", "job", "le"];
 const BASE_LABELS: [&str; 5] = ["namespace", "workload_kind", "workload", "pod", "container"];
 /// Words of PromQL that stand where a metric's name could.
-const KEYWORDS: [&str; 10] = ["by", "without", "on", "ignoring", "or", "and", "unless", "offset", "bool", "group_left"];
+const KEYWORDS: [&str; 10] =
+    ["by", "without", "on", "ignoring", "or", "and", "unless", "offset", "bool", "group_left"];
 
 fn deploy() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy")
@@ -94,7 +97,8 @@ fn selectors(expression: &str) -> Vec<(String, Vec<String>)> {
         if let Some(list) = after.strip_prefix('{') {
             let end = list.find('}').expect("a closing brace");
             let labels = list[..end].split("\",").filter(|part| !part.is_empty());
-            let labels = labels.map(|part| part.split(['=', '!']).next().unwrap_or_default().trim().to_owned());
+            let labels =
+                labels.map(|part| part.split(['=', '!']).next().unwrap_or_default().trim().to_owned());
             found.push((word.to_owned(), labels.collect()));
             rest = &list[end + 1..];
         } else if KEYWORDS.contains(&word) && after.trim_start().starts_with('(') {
@@ -120,7 +124,8 @@ fn check_names(at: &str, expression: &str, metrics: &BTreeMap<String, BTreeSet<S
             // A recorded one: the rules are loaded, so that it is in Prometheus.
             continue;
         }
-        let known = metrics.get(&metric).unwrap_or_else(|| panic!("{at}: no metric `{metric}`: {expression}"));
+        let known =
+            metrics.get(&metric).unwrap_or_else(|| panic!("{at}: no metric `{metric}`: {expression}"));
         for label in labels {
             let is_there = known.contains(&label) || TARGET_LABELS.contains(&label.as_str());
             assert!(is_there, "{at}: `{metric}` has no label `{label}`");
@@ -190,7 +195,8 @@ fn every_query_finds_what_it_should() {
         let mut all = queries(&dashboard);
         for variable in dashboard["templating"]["list"].as_array().expect("variables") {
             if variable["type"] == "query" {
-                let query = of_variable(variable["definition"].as_str().expect("text")).expect("label_values");
+                let query =
+                    of_variable(variable["definition"].as_str().expect("text")).expect("label_values");
                 all.push((format!("${}", variable["name"]), query));
             }
         }
@@ -215,7 +221,8 @@ fn check_rules(prometheus: &Prometheus, metrics: &BTreeMap<String, BTreeSet<Stri
     wait_until(PATIENCE, "all rules were evaluated", is_evaluated);
     for group in prometheus.data("rules")["groups"].as_array().expect("groups") {
         for rule in group["rules"].as_array().expect("rules") {
-            let (name, query) = (rule["name"].as_str().expect("a name"), rule["query"].as_str().expect("a query"));
+            let (name, query) =
+                (rule["name"].as_str().expect("a name"), rule["query"].as_str().expect("a query"));
             assert_eq!(rule["health"], "ok", "{name}: {rule}");
             check_names(name, query, metrics);
             if rule["type"] == "recording" {
@@ -268,7 +275,8 @@ fn the_rules_pass_their_own_tests() {
     let directory = deploy().join("prometheus");
     let promtool = prometheus::promtool();
     for arguments in [["check", "rules", "rules.yaml"], ["test", "rules", "rules.test.yaml"]] {
-        let output = Command::new(&promtool).args(arguments).current_dir(&directory).output().expect("promtool");
+        let output =
+            Command::new(&promtool).args(arguments).current_dir(&directory).output().expect("promtool");
         let said = [output.stdout, output.stderr].concat();
         assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&said));
     }

@@ -85,11 +85,19 @@ pub(super) struct LinuxPod {
 }
 
 #[derive(Clone, PartialEq, Eq, Message)]
+pub(super) struct DnsConfig {
+    #[prost(string, repeated, tag = "1")]
+    pub(super) servers: Vec<String>,
+}
+
+#[derive(Clone, PartialEq, Eq, Message)]
 pub(super) struct PodConfig {
     #[prost(message, optional, tag = "1")]
     pub(super) metadata: Option<PodMetadata>,
     #[prost(string, tag = "3")]
     pub(super) logs: String,
+    #[prost(message, optional, tag = "4")]
+    pub(super) names: Option<DnsConfig>,
     #[prost(message, optional, tag = "8")]
     pub(super) linux: Option<LinuxPod>,
 }
