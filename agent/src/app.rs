@@ -84,7 +84,16 @@ pub fn run(config: &Config, effective: &Effective) -> Result<()> {
 fn needs(config: &Config) -> Needs {
     let identity = &config.identity;
     let sockets = [&identity.docker_socket, &identity.podman_socket];
-    Needs { user_engines: sockets.contains(&&SocketChoice::Auto) }
+    Needs { user_engines: sockets.contains(&&SocketChoice::Auto), classic: takes_classic(config) }
+}
+
+/// Whether system calls are seen at classic tracepoints.
+fn takes_classic(config: &Config) -> bool {
+    match config.sensors.syscalls_hook {
+        SyscallsHook::Auto => preempts_tracepoints(),
+        SyscallsHook::Btf => false,
+        SyscallsHook::Classic => true,
+    }
 }
 
 /// Loads the kernel half for this configuration.
@@ -147,7 +156,9 @@ async fn serve(config: &Config, privilege: Privilege) -> Result<()> {
     let kernel_bytes = map_memory();
     let (mut running, sensors) = kernel.attach(|sensor| is_enabled(config, sensor));
     match privilege.settle() {
-        Ok(()) => tracing::info!(kept = %privilege.kept(), "capabilities given up"),
+        Ok(()) => {
+            tracing::info!(kept = %privilege.kept(), reserve = %privilege.reserve(), "capabilities given up")
+        }
         Err(error) => {
             tracing::warn!(%error, "cannot give up capabilities: does a seccomp profile forbid capset?")
         }
@@ -328,11 +339,7 @@ fn settings(config: &Config, hierarchy: Hierarchy, own_ports: [u16; 2]) -> Resul
         slots,
         excluded: u32::try_from(config.limits.containers).unwrap_or(u32::MAX),
         sockets: config.limits.sockets,
-        classic: match config.sensors.syscalls_hook {
-            SyscallsHook::Auto => preempts_tracepoints(),
-            SyscallsHook::Btf => false,
-            SyscallsHook::Classic => true,
-        },
+        classic: takes_classic(config),
         mode: config.sensors.syscalls_mode,
         mode_of_others: config.sensors.syscalls_modes.iter().map(|(_, mode)| *mode).max(),
         ring_bytes: config.ring.size,

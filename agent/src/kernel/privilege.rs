@@ -76,12 +76,16 @@ impl fmt::Display for Capabilities {
 pub struct Needs {
     /// Sockets below `/run/user` are asked, which lie in directories that nobody else may enter.
     pub user_engines: bool,
+    /// Classic tracepoints are in use, and may be hung back after a while without them.
+    pub classic: bool,
 }
 
 /// What each thread keeps when it settles down.
 #[derive(Clone, Copy, Debug)]
 pub struct Privilege {
     kept: Capabilities,
+    /// Not in force, but for [`with_reserve`].
+    reserve: Capabilities,
 }
 
 impl Privilege {
@@ -99,12 +103,18 @@ impl Privilege {
             kept =
                 kept.with(if bpf == Capabilities::NONE { had.common(Capabilities::SYS_ADMIN) } else { bpf });
         }
-        Self { kept }
+        let reserve = if needs.classic { had.common(Capabilities::PERFMON) } else { Capabilities::NONE };
+        Self { kept, reserve }
     }
 
-    /// What is left after [`Self::settle`].
+    /// What is in force after [`Self::settle`].
     pub fn kept(self) -> Capabilities {
         self.kept
+    }
+
+    /// What can be brought into force for a moment.
+    pub fn reserve(self) -> Capabilities {
+        self.reserve
     }
 
     /// Gives up everything else, for the calling thread and those that it starts from now on.
@@ -115,8 +125,19 @@ impl Privilege {
     pub fn settle(self) -> io::Result<()> {
         // SAFETY: takes plain numbers. Without ambient capabilities, or on a refusal, there is nothing to clear.
         unsafe { libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) };
-        set_capabilities(Sets { effective: self.kept, permitted: self.kept, inheritable: Capabilities::NONE })
+        let permitted = self.kept.with(self.reserve);
+        set_capabilities(Sets { effective: self.kept, permitted, inheritable: Capabilities::NONE })
     }
+}
+
+/// Does something with all that this thread may have. Where it can't be told what that is, the kernel will say what
+/// lacks.
+pub(super) fn with_reserve<T>(action: impl FnOnce() -> T) -> T {
+    let Ok(sets) = capabilities() else { return action() };
+    let _ = set_capabilities(Sets { effective: sets.permitted, ..sets });
+    let result = action();
+    let _ = set_capabilities(sets);
+    result
 }
 
 /// Makes a map of one entry and reads it as the agent will: by its descriptor, without a capability. Where that can't be
@@ -271,11 +292,26 @@ mod tests {
     #[test]
     fn a_thread_that_settles_down_keeps_what_was_foreseen() {
         let settled = std::thread::spawn(|| {
-            Privilege { kept: Capabilities::NONE }.settle().unwrap();
+            Privilege { kept: Capabilities::NONE, reserve: Capabilities::NONE }.settle().unwrap();
+            with_reserve(|| assert_eq!(Capabilities::effective(), Capabilities::NONE));
             let own = Capabilities::effective();
             (own, std::thread::spawn(Capabilities::effective).join().unwrap())
         });
         assert_eq!(settled.join().unwrap(), (Capabilities::NONE, Capabilities::NONE));
+    }
+
+    /// Without privileges there is nothing to hold in reserve.
+    #[test]
+    fn what_is_in_reserve_is_in_force_for_a_moment_only() {
+        std::thread::spawn(|| {
+            let reserve = Capabilities::effective().common(Capabilities::PERFMON);
+            Privilege { kept: Capabilities::NONE, reserve }.settle().unwrap();
+            assert_eq!(Capabilities::effective(), Capabilities::NONE);
+            assert_eq!(with_reserve(Capabilities::effective), reserve);
+            assert_eq!(Capabilities::effective(), Capabilities::NONE);
+        })
+        .join()
+        .unwrap();
     }
 
     #[test]
