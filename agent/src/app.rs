@@ -157,10 +157,10 @@ async fn serve(config: &Config, privilege: Privilege) -> Result<()> {
     let (mut running, sensors) = kernel.attach(|sensor| is_enabled(config, sensor));
     match privilege.settle() {
         Ok(()) => {
-            tracing::info!(kept = %privilege.kept(), reserve = %privilege.reserve(), "capabilities given up")
+            tracing::info!(kept = %privilege.kept(), reserve = %privilege.reserve(), "capabilities given up");
         }
         Err(error) => {
-            tracing::warn!(%error, "cannot give up capabilities: does a seccomp profile forbid capset?")
+            tracing::warn!(%error, "cannot give up capabilities: does a seccomp profile forbid capset?");
         }
     }
     // After the hooks that tell of births: no cgroup falls between them and the scan.

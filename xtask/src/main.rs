@@ -31,7 +31,7 @@ Usage: cargo xtask COMMAND
 
   setup                            install what the build needs and this machine lacks
   build [--release]                the agent with its kernel half: target/{debug,release}/podwitness
-  image [--debug]                  the agent, static, as an OCI archive with a list of what is in it (SBOM)
+  image [--debug] [--of AGENT]     the agent, static, as an OCI archive with a list of what is in it (SBOM)
   run [--debug] [-- ARGUMENTS]     build it and run it here, in the foreground
   test [--unprivileged] [FILTER…]  unit tests, then the tests on the live kernel
   vm [KERNEL…] [--filter TEST…]    the tests on the live kernel in emulated machines: 5.10, 6.1, 6.12, newest
@@ -61,7 +61,7 @@ enum Call {
     Help,
     Setup,
     Build(Profile),
-    Image(Profile),
+    Image(Profile, Option<String>),
     Run(Profile, Vec<OsString>),
     Test { unprivileged: bool, filter: Vec<String> },
     Vm { kernels: Vec<String>, filter: Vec<String> },
@@ -84,7 +84,10 @@ impl Call {
             "help" | "--help" | "-h" => Self::Help,
             "setup" => Self::Setup,
             "build" => Self::Build(if words.flag("--release") { Profile::Release } else { Profile::Debug }),
-            "image" => Self::Image(if words.flag("--debug") { Profile::Debug } else { Profile::Release }),
+            "image" => {
+                let profile = if words.flag("--debug") { Profile::Debug } else { Profile::Release };
+                Self::Image(profile, words.value("--of")?)
+            }
             "run" => {
                 let profile = if words.flag("--debug") { Profile::Debug } else { Profile::Release };
                 words.flag("--release");
@@ -123,7 +126,7 @@ impl Call {
             Self::Help => print!("{USAGE}"),
             Self::Setup => drop(setup::run(Purpose::Build)?),
             Self::Build(profile) => build::build(profile)?,
-            Self::Image(profile) => image::run(profile)?,
+            Self::Image(profile, agent) => image::run(profile, agent)?,
             Self::Run(profile, arguments) => match build::run(profile, &arguments)? {},
             Self::Test { unprivileged, filter } => test::run(unprivileged, &filter)?,
             Self::Vm { kernels, filter } => vm::run(&kernels, &filter)?,
@@ -200,8 +203,8 @@ mod tests {
         assert_eq!(parse("").unwrap(), Call::Help);
         assert_eq!(parse("build").unwrap(), Call::Build(Profile::Debug));
         assert_eq!(parse("build --release").unwrap(), Call::Build(Profile::Release));
-        assert_eq!(parse("image").unwrap(), Call::Image(Profile::Release));
-        assert_eq!(parse("image --debug").unwrap(), Call::Image(Profile::Debug));
+        assert_eq!(parse("image").unwrap(), Call::Image(Profile::Release, None));
+        assert_eq!(parse("image --debug").unwrap(), Call::Image(Profile::Debug, None));
         assert_eq!(parse("run").unwrap(), Call::Run(Profile::Release, vec![]));
         assert_eq!(parse("test").unwrap(), Call::Test { unprivileged: false, filter: vec![] });
     }

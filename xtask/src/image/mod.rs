@@ -23,10 +23,15 @@ use crate::{
 const USER: &str = "65532:65532";
 const TYPE: &str = "application/vnd.oci.image";
 
-/// Builds the agent and its image.
-pub(crate) fn run(profile: Profile) -> Result<()> {
-    setup::run(Purpose::Build)?;
-    let agent = build::static_agent(profile)?;
+/// Builds the agent, unless there is one, and its image.
+pub(crate) fn run(profile: Profile, agent: Option<String>) -> Result<()> {
+    let agent = match agent {
+        Some(agent) => PathBuf::from(agent),
+        None => {
+            setup::run(Purpose::Build)?;
+            build::static_agent(profile)?
+        }
+    };
     let image = make(&agent, &home())?;
     let size = |path: &Path| fs::metadata(path).map_or(0.0, |file| file.len() as f64 / f64::from(1 << 20));
     eprintln!(
