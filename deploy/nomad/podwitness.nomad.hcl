@@ -55,7 +55,7 @@ job "podwitness" {
 
       resources {
         cpu    = 100
-        memory = 384
+        memory = 256
       }
     }
   }

@@ -139,6 +139,13 @@ fn blob(file: &Path, blobs: &Path, kind: &str) -> Result<String> {
     Ok(format!("{{\"mediaType\":\"{kind}\",\"digest\":\"sha256:{digest}\",\"size\":{size}}}"))
 }
 
+/// A compressed archive of a directory, as reproducible as the image.
+pub(crate) fn tar_gz(directory: &Path, archive: &Path) -> Result<()> {
+    let plain = archive.with_extension("");
+    tar(directory, &plain, time()?)?;
+    done(Command::new("gzip").args(["-9", "-n", "-f"]).arg(&plain))
+}
+
 fn tar(directory: &Path, archive: &Path, time: u64) -> Result<()> {
     let mut command = Command::new("tar");
     command.args(["--sort=name", "--owner=0", "--group=0", "--numeric-owner", "--format=ustar"]);
@@ -152,7 +159,7 @@ fn tar(directory: &Path, archive: &Path, time: u64) -> Result<()> {
     done(command.args(names))
 }
 
-fn sha256(file: &Path) -> Result<String> {
+pub(crate) fn sha256(file: &Path) -> Result<String> {
     let said = output(Command::new("sha256sum").arg(file)).context("cannot run sha256sum")?;
     Ok(said.split(' ').next().unwrap_or_default().to_owned())
 }
@@ -171,7 +178,7 @@ fn revision() -> String {
     said.map_or_else(|| "unknown".into(), |said| said.trim().to_owned())
 }
 
-fn done(command: &mut Command) -> Result<()> {
+pub(crate) fn done(command: &mut Command) -> Result<()> {
     let program = command.get_program().to_string_lossy().into_owned();
     let status = command.status().with_context(|| format!("cannot run {program}"))?;
     if !status.success() {

@@ -42,6 +42,11 @@ pub(super) fn ensure(live: &Live) -> Result<(Option<ManifestTools>, Outcome)> {
 }
 
 impl ManifestTools {
+    /// Fetched by an earlier setup.
+    pub(crate) fn find() -> Option<Self> {
+        Self::inside(&cache()?.join(HOME))
+    }
+
     fn inside(home: &Path) -> Option<Self> {
         let tools = Self {
             helm: home.join("layer/helm/helm"),

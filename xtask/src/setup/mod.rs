@@ -98,6 +98,11 @@ pub(crate) fn run(purpose: Purpose) -> Result<Ready> {
     Ok(Ready { toolchain, prometheus, containerd, manifest_tools })
 }
 
+/// Helm, if an earlier setup has fetched it or it is on the PATH.
+pub(crate) fn helm() -> Option<std::path::PathBuf> {
+    on_path("helm").or_else(|| ManifestTools::find().map(|tools| tools.helm))
+}
+
 /// Installs the tools that `cargo xtask bench` compares with.
 pub(crate) fn peers() -> Result<()> {
     Steps::new(1).run("peers", |live| peers::ensure(&mut Apt::default(), live))
