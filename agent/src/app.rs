@@ -26,7 +26,7 @@ use tokio::{
 use tracing_subscriber::EnvFilter;
 
 use crate::{
-    config::{Config, Effective, SyscallsHook},
+    config::{Config, Effective, SocketChoice, SyscallsHook},
     doctor::Table,
     http::{self, Health, Listener, Scrapes},
     identity::{
@@ -40,7 +40,8 @@ use crate::{
         peers::{PeerBounds, Peers, keep_own},
     },
     kernel::{
-        Kernel, Loaded, Settings, keep_no_large_blocks, map_memory, possible_cpus, preempts_tracepoints,
+        Kernel, Loaded, Needs, Privilege, Settings, keep_no_large_blocks, map_memory, possible_cpus,
+        preempts_tracepoints,
     },
     ledger::Ledger,
     live::Hub,
@@ -67,13 +68,32 @@ pub fn run(config: &Config, effective: &Effective) -> Result<()> {
         tracing::info!("{value}");
     }
     keep_no_large_blocks();
+    let privilege = Privilege::foresee(needs(config));
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .thread_name("podwitness")
+        // Only this thread loads and attaches. One that can't settle down is told of by `serve`.
+        .on_thread_start(move || drop(privilege.settle()))
         .enable_all()
         .build()
         .context("cannot start the runtime")?
-        .block_on(serve(config))
+        .block_on(serve(config, privilege))
+}
+
+/// What needs privileges for as long as the agent runs.
+fn needs(config: &Config) -> Needs {
+    let identity = &config.identity;
+    let sockets = [&identity.docker_socket, &identity.podman_socket];
+    Needs { user_engines: sockets.contains(&&SocketChoice::Auto), classic: takes_classic(config) }
+}
+
+/// Whether system calls are seen at classic tracepoints.
+fn takes_classic(config: &Config) -> bool {
+    match config.sensors.syscalls_hook {
+        SyscallsHook::Auto => preempts_tracepoints(),
+        SyscallsHook::Btf => false,
+        SyscallsHook::Classic => true,
+    }
 }
 
 /// Loads the kernel half for this configuration.
@@ -83,7 +103,7 @@ pub fn load(config: &Config, hierarchy: Hierarchy, own_ports: [u16; 2]) -> Resul
         .context("cannot load the kernel programs; `podwitness doctor` says what this machine lacks")
 }
 
-async fn serve(config: &Config) -> Result<()> {
+async fn serve(config: &Config, privilege: Privilege) -> Result<()> {
     let started = Instant::now();
     // Before anything is loaded: a taken port is found at once.
     let metrics = http::bind(config.metrics.listen, "metrics.listen").await?;
@@ -135,6 +155,14 @@ async fn serve(config: &Config) -> Result<()> {
 
     let kernel_bytes = map_memory();
     let (mut running, sensors) = kernel.attach(|sensor| is_enabled(config, sensor));
+    match privilege.settle() {
+        Ok(()) => {
+            tracing::info!(kept = %privilege.kept(), reserve = %privilege.reserve(), "capabilities given up");
+        }
+        Err(error) => {
+            tracing::warn!(%error, "cannot give up capabilities: does a seccomp profile forbid capset?");
+        }
+    }
     // After the hooks that tell of births: no cgroup falls between them and the scan.
     let scanned = registry.scan(Instant::now()).context("cannot list the cgroups")?;
     print_start(&metrics, &debug, &sensors)?;
@@ -311,11 +339,7 @@ fn settings(config: &Config, hierarchy: Hierarchy, own_ports: [u16; 2]) -> Resul
         slots,
         excluded: u32::try_from(config.limits.containers).unwrap_or(u32::MAX),
         sockets: config.limits.sockets,
-        classic: match config.sensors.syscalls_hook {
-            SyscallsHook::Auto => preempts_tracepoints(),
-            SyscallsHook::Btf => false,
-            SyscallsHook::Classic => true,
-        },
+        classic: takes_classic(config),
         mode: config.sensors.syscalls_mode,
         mode_of_others: config.sensors.syscalls_modes.iter().map(|(_, mode)| *mode).max(),
         ring_bytes: config.ring.size,

@@ -23,7 +23,7 @@ use crate::{
         },
         peers::{PeerBounds, Peers},
     },
-    kernel::{Btf, is_root},
+    kernel::{Btf, Capabilities, can_make_maps, is_filtered, is_root},
     sensor::{Place, SENSORS, State},
 };
 
@@ -81,6 +81,7 @@ type Verdict = Result<String, String>;
 fn machine(config: &Config) -> Vec<(&'static str, Verdict)> {
     vec![
         ("privilege", privilege()),
+        ("seccomp", seccomp()),
         ("kernel types", types()),
         ("cgroups", cgroups(config)),
         ("hooks", hooks()),
@@ -93,22 +94,33 @@ fn machine(config: &Config) -> Vec<(&'static str, Verdict)> {
 }
 
 fn privilege() -> Verdict {
-    const CAP_SYS_ADMIN: u64 = 21;
-    const CAP_PERFMON: u64 = 38;
-    const CAP_BPF: u64 = 39;
-    let status = std::fs::read_to_string("/proc/self/status").map_err(|error| error.to_string())?;
-    let effective = status
-        .lines()
-        .find_map(|line| line.strip_prefix("CapEff:"))
-        .and_then(|text| u64::from_str_radix(text.trim(), 16).ok())
-        .unwrap_or(0);
-    let has = |capability: u64| effective >> capability & 1 == 1;
-    if has(CAP_BPF) && has(CAP_PERFMON) || has(CAP_SYS_ADMIN) {
+    let own = Capabilities::effective();
+    let lacks = Capabilities::BPF.with(Capabilities::PERFMON).without(own);
+    if own.has(Capabilities::SYS_ADMIN) || lacks == Capabilities::NONE {
         Ok("CAP_BPF and CAP_PERFMON, or CAP_SYS_ADMIN".into())
     } else if is_root() {
-        Err("root without CAP_BPF and CAP_PERFMON: add both to the container's capabilities".into())
+        Err(format!("root without {lacks}: add what is missing to the container's capabilities"))
     } else {
-        Err("CAP_BPF and CAP_PERFMON are missing: run as root, or give the binary both capabilities".into())
+        Err(format!("without {lacks}: run as root, or give the binary what is missing (setcap)"))
+    }
+}
+
+/// The kernel refuses for want of a capability and for a filter alike; which of them it was is told by what is there.
+fn seccomp() -> Verdict {
+    let own = Capabilities::effective();
+    match can_make_maps() {
+        Ok(()) if is_filtered() => Ok("the filter in force allows bpf(2)".into()),
+        Ok(()) => Ok("no filter in force; deploy/seccomp.json is one".into()),
+        Err(_) if !own.has(Capabilities::BPF) && !own.has(Capabilities::SYS_ADMIN) => {
+            Ok("can't be told without CAP_BPF".into())
+        }
+        Err(error) if is_filtered() => Err(format!(
+            "bpf(2) is refused ({error}) in spite of CAP_BPF: allow it in the seccomp profile, or use deploy/seccomp.json"
+        )),
+        Err(error) => Err(format!(
+            "bpf(2) is refused ({error}) in spite of CAP_BPF: look for a security module's denial (dmesg), and for \
+             RLIMIT_MEMLOCK on kernels before 5.11"
+        )),
     }
 }
 

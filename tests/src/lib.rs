@@ -6,8 +6,10 @@
 //!
 //! Environment: `PODWITNESS_BIN` (the agent, else `target/release/podwitness`), `PODWITNESS_WORKLOAD` (the helper,
 //! else beside the test), `PODWITNESS_PROMETHEUS` and `PODWITNESS_PROMTOOL` (else from `PATH`),
-//! `PODWITNESS_CONTAINERD` (directories before `PATH`), `CI` (a test that can't run fails instead of saying so and
-//! passing), `PODWITNESS_VM` (the machine is a test's own, without Prometheus: `cargo xtask vm`),
+//! `PODWITNESS_CONTAINERD` (directories before `PATH`), `PODWITNESS_IMAGE` (the archive of `cargo xtask image`),
+//! `PODWITNESS_HELM`, `PODWITNESS_KUBECTL` and `PODWITNESS_VALIDATOR` (what the tests of the manifests call), `CI` (a
+//! test that can't run fails instead of saying so and passing), `PODWITNESS_VM` (the machine is a test's own, without
+//! Prometheus: `cargo xtask vm`),
 //! `PODWITNESS_TEST_SCALE` (see [`wait::scale`]).
 
 pub mod agent;
@@ -30,7 +32,7 @@ pub mod workload;
 pub use agent::{Agent, Options};
 pub use api::Api;
 pub use cgroup::Cgroup;
-pub use containerd::Containerd;
+pub use containerd::{Confinement, Containerd, Pod, Seccomp};
 pub use metrics::Metrics;
 pub use netns::NetNs;
 pub use prometheus::Prometheus;

@@ -41,9 +41,14 @@ fn program(variable: &str, name: &str) -> PathBuf {
     })
 }
 
+/// The checker of Prometheus' files.
+pub fn promtool() -> PathBuf {
+    program("PODWITNESS_PROMTOOL", "promtool")
+}
+
 /// What `promtool check metrics` has to say about an exposition: nothing, if all is well.
 pub fn check(exposition: &str) -> String {
-    let mut command = Command::new(program("PODWITNESS_PROMTOOL", "promtool"));
+    let mut command = Command::new(promtool());
     command.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().expect("promtool");
     let mut stdin = child.stdin.take().expect("piped");
@@ -60,12 +65,18 @@ impl Prometheus {
     /// Starts a server that scrapes `target` every second, and waits until it answers.
     #[track_caller]
     pub fn start(target: SocketAddr) -> Self {
+        Self::start_with(target, &[])
+    }
+
+    /// The same with rules.
+    #[track_caller]
+    pub fn start_with(target: SocketAddr, rules: &[&Path]) -> Self {
         let directory = std::env::temp_dir().join(format!("podwitness-test-{}", unique()));
         fs::create_dir_all(&directory).expect("a directory for Prometheus");
         let configuration = directory.join("prometheus.yml");
         let text = format!(
-            "global: {{scrape_interval: 1s, scrape_timeout: 1s}}\n\
-             scrape_configs:\n- job_name: podwitness\n  static_configs: [{{targets: ['{target}']}}]\n"
+            "global: {{scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s}}\nrule_files: {rules:?}\n\
+             scrape_configs:\n- job_name: podwitness\n  honor_labels: true\n  static_configs: [{{targets: ['{target}']}}]\n"
         );
         fs::write(&configuration, text).expect("the configuration of Prometheus");
         // Prometheus can't tell the port it was given by the kernel, so a free one is looked for.
@@ -91,14 +102,26 @@ impl Prometheus {
         prometheus
     }
 
+    /// What an instant query finds: one object per series, with `metric` and `value`.
+    #[track_caller]
+    pub fn series(&self, expression: &str) -> Vec<Value> {
+        let mut data = self.data(&format!("query?query={}", http::encode(expression)));
+        serde_json::from_value(data["result"].take()).expect("a vector")
+    }
+
+    /// The data of an answer of the API.
+    #[track_caller]
+    pub fn data(&self, path: &str) -> Value {
+        let answer = http::get(self.address, &format!("/api/v1/{path}")).expect("the API of Prometheus").body;
+        let mut answer: Value = serde_json::from_str(&answer).expect("JSON from Prometheus");
+        assert_eq!(answer["status"], "success", "{path}: {answer}");
+        answer["data"].take()
+    }
+
     /// The values of an instant query, one per series.
     #[track_caller]
     pub fn query(&self, expression: &str) -> Vec<f64> {
-        let path = format!("/api/v1/query?query={}", http::encode(expression));
-        let answer = http::get(self.address, &path).expect("the API of Prometheus").body;
-        let answer: Value = serde_json::from_str(&answer).expect("JSON from Prometheus");
-        assert_eq!(answer["status"], "success", "{expression}: {answer}");
-        let series = answer["data"]["result"].as_array().expect("a vector");
+        let series = self.series(expression);
         let value = |series: &Value| series["value"][1].as_str().and_then(|value| value.parse().ok());
         series.iter().map(|series| value(series).expect("a value")).collect()
     }

@@ -9,7 +9,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result};
 
 use crate::machine;
-use crate::process::{cargo, show, target_directory};
+use crate::process::{cargo, output, show, target_directory};
 use crate::setup::{self, Purpose};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +42,20 @@ pub(crate) fn build(profile: Profile) -> Result<()> {
 pub(crate) fn agent(profile: Profile) -> Result<PathBuf> {
     package("podwitness", profile)?;
     Ok(target_directory().join(profile.directory()).join("podwitness"))
+}
+
+/// The same without any library that the system would have to have: for images, and for other distributions.
+///
+/// The target is named, so that programs that run during the build, and the kernel half, are spared the flag.
+pub(crate) fn static_agent(profile: Profile) -> Result<PathBuf> {
+    let said = output(Command::new("rustc").arg("-vV")).context("rustc does not start")?;
+    let host = said.lines().find_map(|line| line.strip_prefix("host: "));
+    let host = host.context("rustc does not say what it compiles for")?;
+    let variable = format!("CARGO_TARGET_{}_RUSTFLAGS", host.to_uppercase().replace('-', "_"));
+    let mut build = cargo();
+    build.args(["build", "--package", "podwitness", "--target", host]).args(profile.flag());
+    show(build.env(variable, "-C target-feature=+crt-static"))?;
+    Ok(target_directory().join(host).join(profile.directory()).join("podwitness"))
 }
 
 pub(crate) fn package(name: &str, profile: Profile) -> Result<()> {

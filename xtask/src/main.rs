@@ -2,7 +2,9 @@
 
 mod bench;
 mod build;
+mod dist;
 mod fuzz;
+mod image;
 #[allow(dead_code, reason = "shared with agent/build.rs, which uses the rest")]
 mod kernel_half;
 mod lint;
@@ -30,6 +32,8 @@ Usage: cargo xtask COMMAND
 
   setup                            install what the build needs and this machine lacks
   build [--release]                the agent with its kernel half: target/{debug,release}/podwitness
+  image [--debug] [--of AGENT]     the agent, static, as an OCI archive with a list of what is in it (SBOM)
+  dist [--of AGENT]                what a release consists of, with checksums: target/dist
   run [--debug] [-- ARGUMENTS]     build it and run it here, in the foreground
   test [--unprivileged] [FILTER…]  unit tests, then the tests on the live kernel
   vm [KERNEL…] [--filter TEST…]    the tests on the live kernel in emulated machines: 5.10, 6.1, 6.12, newest
@@ -59,6 +63,8 @@ enum Call {
     Help,
     Setup,
     Build(Profile),
+    Image(Profile, Option<String>),
+    Dist(Option<String>),
     Run(Profile, Vec<OsString>),
     Test { unprivileged: bool, filter: Vec<String> },
     Vm { kernels: Vec<String>, filter: Vec<String> },
@@ -81,6 +87,11 @@ impl Call {
             "help" | "--help" | "-h" => Self::Help,
             "setup" => Self::Setup,
             "build" => Self::Build(if words.flag("--release") { Profile::Release } else { Profile::Debug }),
+            "image" => {
+                let profile = if words.flag("--debug") { Profile::Debug } else { Profile::Release };
+                Self::Image(profile, words.value("--of")?)
+            }
+            "dist" => Self::Dist(words.value("--of")?),
             "run" => {
                 let profile = if words.flag("--debug") { Profile::Debug } else { Profile::Release };
                 words.flag("--release");
@@ -119,6 +130,8 @@ impl Call {
             Self::Help => print!("{USAGE}"),
             Self::Setup => drop(setup::run(Purpose::Build)?),
             Self::Build(profile) => build::build(profile)?,
+            Self::Dist(agent) => dist::run(agent)?,
+            Self::Image(profile, agent) => image::run(profile, agent)?,
             Self::Run(profile, arguments) => match build::run(profile, &arguments)? {},
             Self::Test { unprivileged, filter } => test::run(unprivileged, &filter)?,
             Self::Vm { kernels, filter } => vm::run(&kernels, &filter)?,
@@ -195,6 +208,9 @@ mod tests {
         assert_eq!(parse("").unwrap(), Call::Help);
         assert_eq!(parse("build").unwrap(), Call::Build(Profile::Debug));
         assert_eq!(parse("build --release").unwrap(), Call::Build(Profile::Release));
+        assert_eq!(parse("image").unwrap(), Call::Image(Profile::Release, None));
+        assert_eq!(parse("dist --of agent").unwrap(), Call::Dist(Some("agent".into())));
+        assert_eq!(parse("image --debug").unwrap(), Call::Image(Profile::Debug, None));
         assert_eq!(parse("run").unwrap(), Call::Run(Profile::Release, vec![]));
         assert_eq!(parse("test").unwrap(), Call::Test { unprivileged: false, filter: vec![] });
     }

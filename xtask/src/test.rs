@@ -6,6 +6,7 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 
 use crate::build::{self, Profile};
+use crate::image;
 use crate::machine;
 use crate::process::{cargo, show_and_watch};
 use crate::setup::{self, Purpose, Ready};
@@ -20,7 +21,8 @@ pub(crate) fn run(unprivileged: bool, filter: &[String]) -> Result<()> {
         eprintln!("the tests on the live kernel will be skipped: {reason}");
     }
     let ready = setup::run(if skipped.is_none() { Purpose::Test } else { Purpose::Build })?;
-    let agent = build::agent(Profile::Release)?;
+    // The one that goes into the image.
+    let agent = build::static_agent(Profile::Release)?;
 
     let mut tests = cargo();
     tests.args(["test", "--workspace", "--exclude", LIVE, "--no-fail-fast", "--"]).args(filter);
@@ -31,6 +33,7 @@ pub(crate) fn run(unprivileged: bool, filter: &[String]) -> Result<()> {
         tests.args(["test", "--package", LIVE, "--no-fail-fast", "--"]).args(filter);
         // They share one kernel, and each looks at what the others would disturb.
         tests.arg("--test-threads=1").env("PODWITNESS_BIN", &agent);
+        tests.env("PODWITNESS_IMAGE", image::make(&agent, &image::home())?.archive);
         hand_over(&ready, &mut tests)?;
         Some(Tally::of(tests)?)
     } else {
@@ -65,6 +68,11 @@ fn hand_over(ready: &Ready, tests: &mut Command) -> Result<()> {
     }
     if let Some(containerd) = &ready.containerd {
         tests.env("PODWITNESS_CONTAINERD", std::env::join_paths(&containerd.directories)?);
+    }
+    if let Some(tools) = &ready.manifest_tools {
+        tests.env("PODWITNESS_HELM", &tools.helm);
+        tests.env("PODWITNESS_KUBECTL", &tools.kubectl);
+        tests.env("PODWITNESS_VALIDATOR", &tools.validator);
     }
     Ok(())
 }

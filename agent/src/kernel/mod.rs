@@ -8,6 +8,7 @@ mod host;
 mod object;
 mod offsets;
 mod old;
+mod privilege;
 mod program;
 mod ring;
 mod slots;
@@ -20,6 +21,7 @@ pub use host::{
     local_addresses, map_memory, page_size, preempts_tracepoints,
 };
 pub use object::{Kernel, LoadError, Loaded, Running, Settings, possible_cpus};
+pub use privilege::{Capabilities, Needs, Privilege, can_make_maps, is_filtered};
 pub use program::{Attached, ProgramStats};
 pub use ring::Rings;
 pub use slots::Slots;

@@ -10,7 +10,7 @@ use aya::{
     },
 };
 
-use super::{btf::Btf, object::Types};
+use super::{btf::Btf, object::Types, privilege::with_reserve};
 use crate::sensor::{Classic, Hook, Place};
 
 /// A program that was loaded for its hook, and runs there unless nobody wants it at the moment.
@@ -121,7 +121,8 @@ pub(super) fn attach(ebpf: &mut Ebpf, attached: &Attached) -> Result<Link, Strin
         Program::BtfTracePoint(program) => program.attach().map(Link::Tracepoint),
         Program::TracePoint(program) => {
             let category = attached.hook.classic.as_ref().map_or("", |classic| classic.category);
-            program.attach(category, attached.hook.name).map(Link::Classic)
+            // perf_event_open(2) asks for CAP_PERFMON.
+            with_reserve(|| program.attach(category, attached.hook.name)).map(Link::Classic)
         }
         Program::FEntry(program) => program.attach().map(Link::Function),
         _ => Err(ProgramError::UnexpectedProgramType),

@@ -26,9 +26,54 @@ pub(super) struct SecurityContext {
 }
 
 #[derive(Clone, PartialEq, Eq, Message)]
+pub(super) struct Capability {
+    #[prost(string, repeated, tag = "1")]
+    pub(super) add: Vec<String>,
+    #[prost(string, repeated, tag = "2")]
+    pub(super) drop: Vec<String>,
+    #[prost(string, repeated, tag = "3")]
+    pub(super) add_ambient: Vec<String>,
+}
+
+#[derive(Clone, PartialEq, Eq, Message)]
+pub(super) struct User {
+    #[prost(int64, tag = "1")]
+    pub(super) id: i64,
+}
+
+#[derive(Clone, PartialEq, Eq, Message)]
+pub(super) struct SecurityProfile {
+    /// 0 is the runtime's own, 1 none, 2 the one in a file.
+    #[prost(int32, tag = "1")]
+    pub(super) kind: i32,
+    #[prost(string, tag = "2")]
+    pub(super) file: String,
+}
+
+#[derive(Clone, PartialEq, Eq, Message)]
 pub(super) struct LinuxContainerSecurity {
+    #[prost(message, optional, tag = "1")]
+    pub(super) capabilities: Option<Capability>,
     #[prost(message, optional, tag = "3")]
     pub(super) namespaces: Option<NamespaceOption>,
+    #[prost(message, optional, tag = "5")]
+    pub(super) user: Option<User>,
+    #[prost(bool, tag = "7")]
+    pub(super) read_only_root: bool,
+    #[prost(bool, tag = "11")]
+    pub(super) no_new_privileges: bool,
+    #[prost(message, optional, tag = "15")]
+    pub(super) seccomp: Option<SecurityProfile>,
+}
+
+#[derive(Clone, PartialEq, Eq, Message)]
+pub(super) struct Mount {
+    #[prost(string, tag = "1")]
+    pub(super) inside: String,
+    #[prost(string, tag = "2")]
+    pub(super) outside: String,
+    #[prost(bool, tag = "3")]
+    pub(super) read_only: bool,
 }
 
 #[derive(Clone, PartialEq, Eq, Message)]
@@ -40,9 +85,19 @@ pub(super) struct LinuxPod {
 }
 
 #[derive(Clone, PartialEq, Eq, Message)]
+pub(super) struct DnsConfig {
+    #[prost(string, repeated, tag = "1")]
+    pub(super) servers: Vec<String>,
+}
+
+#[derive(Clone, PartialEq, Eq, Message)]
 pub(super) struct PodConfig {
     #[prost(message, optional, tag = "1")]
     pub(super) metadata: Option<PodMetadata>,
+    #[prost(string, tag = "3")]
+    pub(super) logs: String,
+    #[prost(message, optional, tag = "4")]
+    pub(super) names: Option<DnsConfig>,
     #[prost(message, optional, tag = "8")]
     pub(super) linux: Option<LinuxPod>,
 }
@@ -89,6 +144,13 @@ pub(super) struct ContainerConfig {
     pub(super) image: Option<Id>,
     #[prost(string, repeated, tag = "3")]
     pub(super) command: Vec<String>,
+    #[prost(string, repeated, tag = "4")]
+    pub(super) arguments: Vec<String>,
+    #[prost(message, repeated, tag = "7")]
+    pub(super) mounts: Vec<Mount>,
+    /// Below the pod's directory of logs.
+    #[prost(string, tag = "11")]
+    pub(super) log: String,
     #[prost(message, optional, tag = "15")]
     pub(super) linux: Option<LinuxContainer>,
 }

@@ -5,11 +5,14 @@
 
 mod api;
 mod cleanup;
+mod confined;
 mod image;
+
+pub use confined::{Confinement, Seccomp};
 
 use std::{
     env, fs,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::Mutex,
     time::Duration,
@@ -105,9 +108,15 @@ impl Containerd {
         containerd.resume();
         let archive =
             image::build(&containerd.directory, &find(&containerd.path, "busybox").expect("checked"));
-        let import = containerd.ctr(&["images", "import", archive.to_str().expect("utf-8")]);
-        assert!(import.status.success(), "ctr images import: {}", String::from_utf8_lossy(&import.stderr));
+        containerd.import(&archive);
         containerd
+    }
+
+    /// Takes an image out of an OCI archive.
+    #[track_caller]
+    pub fn import(&self, archive: &Path) {
+        let import = self.ctr(&["images", "import", archive.to_str().expect("utf-8")]);
+        assert!(import.status.success(), "ctr images import: {}", String::from_utf8_lossy(&import.stderr));
     }
 
     fn config(&self) -> String {
@@ -170,6 +179,11 @@ impl Containerd {
         self.directory.join("containerd.sock")
     }
 
+    /// A place for a file that goes with it.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.directory.join(name)
+    }
+
     pub fn version(&self) -> String {
         let output = Command::new(find(&self.path, "containerd").expect("checked")).arg("--version").output();
         String::from_utf8_lossy(&output.expect("containerd").stdout).trim().to_owned()
@@ -188,9 +202,20 @@ impl Containerd {
         self.pod_by("", namespace, name)
     }
 
+    /// The same, with a server of names (DNS) at this address.
+    #[track_caller]
+    pub fn pod_with_names(&self, namespace: &str, name: &str, server: &str) -> Pod<'_> {
+        self.pod_of("", namespace, name, Some(api::DnsConfig { servers: vec![server.into()] }))
+    }
+
     /// The same, by another handler than the usual one.
     #[track_caller]
     pub fn pod_by(&self, handler: &str, namespace: &str, name: &str) -> Pod<'_> {
+        self.pod_of(handler, namespace, name, None)
+    }
+
+    #[track_caller]
+    fn pod_of(&self, handler: &str, namespace: &str, name: &str, names: Option<api::DnsConfig>) -> Pod<'_> {
         let number = format!("{:0>12}", unique().replace('-', ""));
         let uid = format!("5ca1ab1e-0000-4000-8000-{}", &number[number.len() - 12..]);
         self.uids.lock().expect("no panic").push(uid.clone());
@@ -200,7 +225,8 @@ impl Containerd {
             cgroup_parent: format!("/kubepods/burstable/pod{uid}"),
             security: Some(security),
         };
-        let config = api::PodConfig { metadata: Some(metadata), linux: Some(linux) };
+        let logs = self.directory.join("logs").join(&uid).display().to_string();
+        let config = api::PodConfig { metadata: Some(metadata), logs, names, linux: Some(linux) };
         let request = api::RunPodRequest { config: Some(config.clone()), handler: handler.into() };
         let sandbox = self.call::<_, api::Id>("RunPodSandbox", request).id;
         let (namespace, name) = (namespace.to_owned(), name.to_owned());
@@ -248,13 +274,18 @@ impl Pod<'_> {
     #[track_caller]
     pub fn run(&self, name: &str, attempt: u32, script: &str) -> String {
         let namespaces = Some(api::NamespaceOption { network: 2 });
-        let security = Some(api::LinuxContainerSecurity { namespaces });
-        let config = api::ContainerConfig {
+        let security = Some(api::LinuxContainerSecurity { namespaces, ..Default::default() });
+        self.start(api::ContainerConfig {
             metadata: Some(api::ContainerMetadata { name: name.into(), attempt }),
             image: Some(api::Id { id: IMAGE.into() }),
             command: ["/bin/busybox", "sh", "-c", script].map(str::to_owned).into(),
             linux: Some(api::LinuxContainer { security }),
-        };
+            ..Default::default()
+        })
+    }
+
+    #[track_caller]
+    fn start(&self, config: api::ContainerConfig) -> String {
         let request = api::CreateRequest {
             sandbox_id: self.sandbox.clone(),
             config: Some(config),

@@ -3,6 +3,7 @@
 mod apt;
 mod containerd;
 mod linker;
+mod manifest_tools;
 mod mounts;
 mod peers;
 mod test_tools;
@@ -14,6 +15,7 @@ use crate::kernel_half::{LINKER_VERSION, Toolchain, on_path};
 use crate::steps::{Outcome, Steps};
 use apt::Apt;
 pub(crate) use containerd::Containerd;
+pub(crate) use manifest_tools::ManifestTools;
 pub(crate) use test_tools::Prometheus;
 
 /// What the setup is for; each use includes `Build`.
@@ -32,6 +34,7 @@ pub(crate) struct Ready {
     pub(crate) toolchain: Toolchain,
     pub(crate) prometheus: Option<Prometheus>,
     pub(crate) containerd: Option<Containerd>,
+    pub(crate) manifest_tools: Option<ManifestTools>,
 }
 
 /// What libFuzzer is compiled with.
@@ -47,13 +50,13 @@ pub(crate) fn cplusplus() -> Result<()> {
 
 pub(crate) fn run(purpose: Purpose) -> Result<Ready> {
     let mut apt = Apt::default();
-    let (mut prometheus, mut containerd) = (None, None);
+    let (mut prometheus, mut containerd, mut manifest_tools) = (None, None, None);
     let mut toolchain = None;
 
     let mut steps = Steps::new(match purpose {
         Purpose::Build => 2,
         Purpose::Lint | Purpose::Run | Purpose::Vm => 3,
-        Purpose::Test => 5,
+        Purpose::Test => 6,
     });
     steps.run("toolchain for the kernel half", |live| {
         let (found, outcome) = toolchain::ensure(&mut apt, live)?;
@@ -85,7 +88,19 @@ pub(crate) fn run(purpose: Purpose) -> Result<Ready> {
             Ok(outcome)
         })?;
     }
-    Ok(Ready { toolchain, prometheus, containerd })
+    if purpose == Purpose::Test {
+        steps.run("renderers of the manifests", |live| {
+            let (found, outcome) = manifest_tools::ensure(live)?;
+            manifest_tools = found;
+            Ok(outcome)
+        })?;
+    }
+    Ok(Ready { toolchain, prometheus, containerd, manifest_tools })
+}
+
+/// Helm, if an earlier setup has fetched it or it is on the PATH.
+pub(crate) fn helm() -> Option<std::path::PathBuf> {
+    on_path("helm").or_else(|| ManifestTools::find().map(|tools| tools.helm))
 }
 
 /// Installs the tools that `cargo xtask bench` compares with.

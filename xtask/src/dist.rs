@@ -1,0 +1,63 @@
+//! `cargo xtask dist`: what a release consists of, in `target/dist`, with checksums.
+
+use std::{env, fmt::Write as _, fs, path::PathBuf, process::Command};
+
+use anyhow::{Context as _, Result};
+
+use crate::{
+    build::{self, Profile},
+    image::{self, done, sha256},
+    process::{target_directory, workspace},
+    setup::{self, Purpose},
+};
+
+/// What lies beside the agent in its archive.
+const BESIDE: [&str; 5] =
+    ["LICENSE", "CHANGELOG.md", "docs/deploy.md", "deploy/seccomp.json", "deploy/systemd/podwitness.service"];
+
+/// Makes all of it, of an agent that is there already or is built now.
+pub(crate) fn run(agent: Option<String>) -> Result<()> {
+    let agent = match agent {
+        Some(agent) => PathBuf::from(agent),
+        None => {
+            setup::run(Purpose::Build)?;
+            build::static_agent(Profile::Release)?
+        }
+    };
+    let dist = target_directory().join("dist");
+    let _ = fs::remove_dir_all(&dist);
+    fs::create_dir_all(&dist).with_context(|| format!("cannot create {}", dist.display()))?;
+    let image = image::make(&agent, &image::home())?;
+    for file in [&image.archive, &image.bill] {
+        fs::copy(file, dist.join(file.file_name().context("a file without a name")?))?;
+    }
+
+    let name = format!("podwitness-{}-linux-{}", env!("CARGO_PKG_VERSION"), env::consts::ARCH);
+    let tree = target_directory().join("image").join(&name);
+    fs::create_dir_all(&tree)?;
+    fs::copy(&agent, tree.join("podwitness")).context("cannot copy the agent")?;
+    for file in BESIDE {
+        let from = workspace().join(file);
+        fs::copy(&from, tree.join(from.file_name().context("a file without a name")?))?;
+    }
+    image::tar_gz(&tree, &dist.join(format!("{name}.tar.gz")))?;
+    let manifests = format!("podwitness-{}-deploy.tar.gz", env!("CARGO_PKG_VERSION"));
+    image::tar_gz(&workspace().join("deploy"), &dist.join(manifests))?;
+    match setup::helm() {
+        Some(helm) => {
+            let chart = workspace().join("deploy/helm/podwitness");
+            done(Command::new(helm).arg("package").arg(chart).arg("--destination").arg(&dist))?;
+        }
+        None => eprintln!("no chart package: there is no helm here; `cargo xtask test` fetches one"),
+    }
+
+    let mut files: Vec<_> = dist.read_dir()?.flatten().map(|entry| entry.path()).collect();
+    files.sort();
+    let mut sums = String::new();
+    for file in &files {
+        writeln!(sums, "{}  {}", sha256(file)?, file.file_name().unwrap_or_default().display())?;
+    }
+    fs::write(dist.join("SHA256SUMS"), &sums)?;
+    eprintln!("{}:\n{sums}", dist.display());
+    Ok(())
+}

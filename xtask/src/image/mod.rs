@@ -1,0 +1,215 @@
+//! `cargo xtask image`: the agent as an OCI archive, made without a daemon, without root, and without pulling anything.
+//!
+//! The same binary gives the same archive, byte for byte: names are sorted, owners are 0, times are that of the last
+//! commit (or `SOURCE_DATE_EPOCH`).
+
+mod bill;
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::{
+    build::{self, Profile},
+    process::{output, target_directory, workspace},
+    setup::{self, Purpose},
+};
+
+/// Nobody in particular; a manifest that needs root says so.
+const USER: &str = "65532:65532";
+const TYPE: &str = "application/vnd.oci.image";
+
+/// Builds the agent, unless there is one, and its image.
+pub(crate) fn run(profile: Profile, agent: Option<String>) -> Result<()> {
+    let agent = match agent {
+        Some(agent) => PathBuf::from(agent),
+        None => {
+            setup::run(Purpose::Build)?;
+            build::static_agent(profile)?
+        }
+    };
+    let image = make(&agent, &home())?;
+    let size = |path: &Path| fs::metadata(path).map_or(0.0, |file| file.len() as f64 / f64::from(1 << 20));
+    eprintln!(
+        "built {} ({:.1} MiB; the agent in it {:.1} MiB)\n      {}\n      digest of the manifest: {}",
+        image.archive.display(),
+        size(&image.archive),
+        size(&agent),
+        image.bill.display(),
+        image.digest
+    );
+    Ok(())
+}
+
+/// Where images are made.
+pub(crate) fn home() -> PathBuf {
+    target_directory().join("image")
+}
+
+/// What was made.
+pub(crate) struct Image {
+    pub(crate) archive: PathBuf,
+    /// The list of what is in it.
+    pub(crate) bill: PathBuf,
+    pub(crate) digest: String,
+}
+
+/// Makes the image of this agent, which has to be a static one, in a directory that is emptied before.
+pub(crate) fn make(agent: &Path, home: &Path) -> Result<Image> {
+    let _ = fs::remove_dir_all(home);
+    let (root, layout) = (home.join("root"), home.join("layout"));
+    let blobs = layout.join("blobs/sha256");
+    for directory in [&root.join("etc"), &root.join("licenses"), &blobs] {
+        fs::create_dir_all(directory).with_context(|| format!("cannot create {}", directory.display()))?;
+    }
+    fs::copy(agent, root.join("podwitness")).context("cannot copy the agent")?;
+    // A static glibc has these two ways to resolve names, and would load others from files that aren't there.
+    fs::write(root.join("etc/nsswitch.conf"), "hosts: files dns\n")?;
+    fs::write(root.join("etc/passwd"), "root:x:0:0::/:/\npodwitness:x:65532:65532::/:/\n")?;
+    fs::copy(workspace().join("LICENSE"), root.join("licenses/podwitness"))?;
+    let time = time()?;
+    let date = output(Command::new("date").args(["-u", "-d", &format!("@{time}"), "+%FT%TZ"]));
+    let date = date.context("cannot run date")?.trim().to_owned();
+    let bill = bill::of_the_agent(&date)?;
+    fs::write(root.join("sbom.cdx.json"), &bill)?;
+    let bill_path = home.join("podwitness.cdx.json");
+    fs::write(&bill_path, &bill)?;
+
+    let layer = home.join("layer.tar");
+    tar(&root, &layer, time)?;
+    let uncompressed = sha256(&layer)?;
+    // -n: neither name nor time.
+    done(Command::new("gzip").args(["-9", "-n", "-f"]).arg(&layer))?;
+    let layer = blob(&home.join("layer.tar.gz"), &blobs, &format!("{TYPE}.layer.v1.tar+gzip"))?;
+
+    let architecture = match env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => bail!("no image is made for {other}"),
+    };
+    let version = env!("CARGO_PKG_VERSION");
+    let labels = [
+        ("org.opencontainers.image.title", "podwitness"),
+        ("org.opencontainers.image.description", "An eBPF observability agent for Kubernetes nodes"),
+        ("org.opencontainers.image.version", version),
+        ("org.opencontainers.image.revision", &revision()),
+        ("org.opencontainers.image.licenses", "Apache-2.0"),
+    ];
+    let labels = labels.map(|(key, value)| format!("\"{key}\":\"{}\"", escaped(value))).join(",");
+    let config = home.join("config.json");
+    fs::write(
+        &config,
+        format!(
+            "{{\"created\":\"{date}\",\"architecture\":\"{architecture}\",\"os\":\"linux\",\"config\":{{\"User\":\"{USER}\",\
+             \"Entrypoint\":[\"/podwitness\"],\"ExposedPorts\":{{\"9481/tcp\":{{}}}},\"Labels\":{{{labels}}}}},\
+             \"rootfs\":{{\"type\":\"layers\",\"diff_ids\":[\"sha256:{uncompressed}\"]}}}}"
+        ),
+    )?;
+    let config = blob(&config, &blobs, &format!("{TYPE}.config.v1+json"))?;
+    let manifest = home.join("manifest.json");
+    fs::write(
+        &manifest,
+        format!(
+            "{{\"schemaVersion\":2,\"mediaType\":\"{TYPE}.manifest.v1+json\",\"config\":{config},\"layers\":[{layer}],\
+             \"annotations\":{{{labels}}}}}"
+        ),
+    )?;
+    let digest = format!("sha256:{}", sha256(&manifest)?);
+    let manifest = blob(&manifest, &blobs, &format!("{TYPE}.manifest.v1+json"))?;
+    let manifest = manifest.trim_end_matches('}').to_owned()
+        + &format!(
+            ",\"annotations\":{{\"io.containerd.image.name\":\"localhost/podwitness:{version}\",\
+             \"org.opencontainers.image.ref.name\":\"{version}\"}}}}"
+        );
+    fs::write(layout.join("index.json"), format!("{{\"schemaVersion\":2,\"manifests\":[{manifest}]}}"))?;
+    fs::write(layout.join("oci-layout"), "{\"imageLayoutVersion\":\"1.0.0\"}")?;
+    let archive = home.join(format!("podwitness-{version}-{architecture}.oci.tar"));
+    tar(&layout, &archive, time)?;
+    Ok(Image { archive, bill: bill_path, digest })
+}
+
+/// Puts a file among the blobs, and describes it.
+fn blob(file: &Path, blobs: &Path, kind: &str) -> Result<String> {
+    let (digest, size) = (sha256(file)?, fs::metadata(file)?.len());
+    fs::rename(file, blobs.join(&digest))?;
+    Ok(format!("{{\"mediaType\":\"{kind}\",\"digest\":\"sha256:{digest}\",\"size\":{size}}}"))
+}
+
+/// A compressed archive of a directory, as reproducible as the image.
+pub(crate) fn tar_gz(directory: &Path, archive: &Path) -> Result<()> {
+    let plain = archive.with_extension("");
+    tar(directory, &plain, time()?)?;
+    done(Command::new("gzip").args(["-9", "-n", "-f"]).arg(&plain))
+}
+
+fn tar(directory: &Path, archive: &Path, time: u64) -> Result<()> {
+    let mut command = Command::new("tar");
+    command.args(["--sort=name", "--owner=0", "--group=0", "--numeric-owner", "--format=ustar"]);
+    command
+        .args(["--mode=u=rwX,go=rX", &format!("--mtime=@{time}"), "-cf"])
+        .arg(archive)
+        .arg("-C")
+        .arg(directory);
+    let mut names: Vec<_> = directory.read_dir()?.flatten().map(|entry| entry.file_name()).collect();
+    names.sort();
+    done(command.args(names))
+}
+
+pub(crate) fn sha256(file: &Path) -> Result<String> {
+    let said = output(Command::new("sha256sum").arg(file)).context("cannot run sha256sum")?;
+    Ok(said.split(' ').next().unwrap_or_default().to_owned())
+}
+
+/// Of the last commit, as seconds since 1970, unless SOURCE_DATE_EPOCH says another.
+fn time() -> Result<u64> {
+    let said = env::var("SOURCE_DATE_EPOCH").ok();
+    let said = said
+        .or_else(|| output(Command::new("git").args(["log", "-1", "--format=%ct"]).current_dir(workspace())));
+    let said = said.context("no commit tells the time: set SOURCE_DATE_EPOCH")?;
+    said.trim().parse().context("SOURCE_DATE_EPOCH is a number of seconds")
+}
+
+fn revision() -> String {
+    let said = output(Command::new("git").args(["rev-parse", "HEAD"]).current_dir(workspace()));
+    said.map_or_else(|| "unknown".into(), |said| said.trim().to_owned())
+}
+
+pub(crate) fn done(command: &mut Command) -> Result<()> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let status = command.status().with_context(|| format!("cannot run {program}"))?;
+    if !status.success() {
+        bail!("{program} failed ({status})");
+    }
+    Ok(())
+}
+
+/// As text within quotes of JSON.
+fn escaped(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('"', "\\\"")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{env, fs};
+
+    use super::make;
+
+    /// Nothing of when, where and in which order it was made is in it.
+    #[test]
+    fn the_same_agent_gives_the_same_image() {
+        let directory = env::temp_dir().join(format!("podwitness-image-{}", std::process::id()));
+        fs::create_dir_all(&directory).unwrap();
+        let agent = directory.join("agent");
+        fs::write(&agent, "not an agent, but a file").unwrap();
+        let first = make(&agent, &directory.join("first")).unwrap();
+        let second = make(&agent, &directory.join("second")).unwrap();
+        assert_eq!(first.digest, second.digest);
+        let same = fs::read(&first.archive).unwrap() == fs::read(&second.archive).unwrap();
+        assert!(same, "the archives differ");
+        fs::remove_dir_all(directory).unwrap();
+    }
+}
