@@ -84,6 +84,9 @@ fn read(text: &str) -> BTreeMap<(String, String), Shape> {
 #[test]
 fn programs_cost_no_more_than_recorded() {
     require_kernel!();
+    if kernel::is_vm() {
+        return eprintln!("not run: other kernels verify in other ways, and have other hooks");
+    }
     let found = found();
     println!("{}", write(&found));
     if std::env::var_os("PODWITNESS_RECORD").is_some() {
