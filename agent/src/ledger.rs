@@ -162,7 +162,7 @@ impl Ledger {
         }
         let mut booked =
             Booked { labels: labels_of(&resolution), scope: "unknown", exit_reason: "", peer: None };
-        if matches!(record, Record::Cgroup(..)) {
+        if matches!(record, Record::Cgroup(..) | Record::Call(..)) {
             return Some(booked);
         }
         // Those that there is no room to tell apart share an account.
@@ -194,7 +194,7 @@ impl Ledger {
                 };
                 account.process.record_exit(booked.exit_reason);
             }
-            Record::Cgroup(..) => {}
+            Record::Cgroup(..) | Record::Call(..) => {}
         }
         Some(booked)
     }

@@ -23,3 +23,4 @@ pub mod observation;
 pub mod reader;
 mod room;
 pub mod sensor;
+pub mod watch;

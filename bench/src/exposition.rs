@@ -112,6 +112,7 @@ fn exporter(flags: &[String]) -> Result<Exporter> {
         deliveries: Arc::new(Deliveries::default()),
         peers,
         cluster: None,
+        watch: Arc::default(),
         scrapes: Arc::new(Scrapes::default()),
         figures,
     })))

@@ -89,11 +89,14 @@ podwitness: live
 
 /v1/events  what happens, as it happens: one JSON object per line
             kind, namespace, workload_kind, workload, pod, container, pid choose; commas and
-            repetition mean any of them; a sensor stands for all its kinds
+            repetition mean any of them; tcp stands for all its kinds; syscall=openat,read (or all)
+            has the kernel tell these calls one by one for as long as you read, paths=true with
+            the paths in their arguments
 /healthz    200 while the agent works
 
 curl -N '{url}/v1/events'
 curl -N '{url}/v1/events?kind=tcp.connect,oom&namespace=default'
+curl -N '{url}/v1/events?kind=syscall&syscall=openat&pod=web-0&paths=true'
 "
     )
 }

@@ -6,9 +6,10 @@ use std::{
 };
 
 use agent_ebpf::contract::{
+    calls::WATCHED,
     control::Control,
     io_uring::RequestBank,
-    offsets::COMPAT_MASK,
+    offsets::{COMPAT_MASK, FILE},
     slot::CACHE_CELLS,
     stats::{SENSORS_MAX, SensorId, SensorStats},
     syscalls::{Bank, CLASSES, Cell, ERROR_BUCKETS, ErrorBucket, Mode, NUMBERS},
@@ -28,6 +29,7 @@ use super::{
     old,
     program::{self, Attached, Link},
     slots::GENERATION,
+    watch::{CallSettings, Watching},
 };
 use crate::{
     identity::Hierarchy,
@@ -63,6 +65,8 @@ pub struct Settings {
     pub numbers: Vec<(&'static str, u64)>,
     /// Class of each system call number, below [`CLASSES`].
     pub classes: [u8; NUMBERS],
+    /// Which of them become events.
+    pub calls: CallSettings,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -97,6 +101,7 @@ pub struct Kernel {
     circumstances: Circumstances,
     control: Table<Control>,
     cells: Table<Cell>,
+    watching: Watching,
     types: Types,
 }
 
@@ -110,16 +115,17 @@ pub(super) struct Types {
 
 /// A kernel half that runs. Dropping it detaches everything.
 pub struct Running {
-    ebpf: Ebpf,
+    pub(super) ebpf: Ebpf,
     /// Whether classic tracepoints are taken where there are any.
     classic: bool,
     circumstances: Circumstances,
     control: Table<Control>,
     cells: Table<Cell>,
     /// By the program that a hook names, also where the classic one is taken instead.
-    attached: BTreeMap<&'static str, Attached>,
+    pub(super) attached: BTreeMap<&'static str, Attached>,
     /// Of those that run now, in the same way.
-    links: BTreeMap<&'static str, Link>,
+    pub(super) links: BTreeMap<&'static str, Link>,
+    pub(super) watching: Watching,
 }
 
 /// A kernel half, loaded but not attached, and its maps.
@@ -184,6 +190,9 @@ impl Kernel {
             ("MEMCG_TELLS", circumstances.oom_lock_tells),
             ("TYPED_TASKS", task_storage),
             ("REGS_TELL", circumstances.regs_tell),
+            ("FILES_KNOWN", FILE.iter().all(|global| offsets.has(global))),
+            ("FAILURES_WANTED", enabled(SensorId::Calls) && !settings.calls.failed.is_empty()),
+            ("PATHS_WANTED", settings.calls.paths),
             (
                 "ENTRY_TELLS",
                 ["REGS_IP", "REGS_CX", "REGS_R11", "REGS_FLAGS"].iter().all(|global| offsets.has(global)),
@@ -200,6 +209,8 @@ impl Kernel {
         constants.set("MODE", mode as u64);
         constants.set("TICK_NS", host::tick_ns());
         constants.set("CPUS", cpus);
+        let slow_least = if enabled(SensorId::Calls) { settings.calls.slow_least() } else { u64::MAX };
+        constants.set("SLOW_LEAST", slow_least);
         let hierarchy = match settings.hierarchy {
             Hierarchy::V2 => 0,
             Hierarchy::Memory { id } => id,
@@ -239,7 +250,10 @@ impl Kernel {
             debug_assert!((class as usize) < CLASSES);
             classes.store(number, 0, class as u64);
         }
+        settings.calls.fill(&mut ebpf)?;
         let control: Table<Control> = table(&mut ebpf, "CONTROL", 1)?;
+        control.store(0, std::mem::offset_of!(Control, calls_rate) / 8, settings.calls.rate);
+        control.store(0, std::mem::offset_of!(Control, calls_burst) / 8, settings.calls.burst);
         control.store(0, std::mem::offset_of!(Control, rate) / 8, settings.event_rate);
         control.store(0, std::mem::offset_of!(Control, burst) / 8, settings.event_burst);
         let [first, second] = settings.own_ports.map(u64::from);
@@ -256,6 +270,7 @@ impl Kernel {
             cpus,
             kernel: Self {
                 cells: table(&mut ebpf, "CELLS", cpus)?,
+                watching: Watching::take(&mut ebpf)?,
                 ebpf,
                 classic: settings.classic,
                 circumstances,
@@ -269,9 +284,9 @@ impl Kernel {
     /// Attaches the programs of every sensor that is wanted, in the order of its hooks, and says how each does.
     /// The kernel's types, tens of megabytes, are needed no more afterwards.
     pub fn attach(self, wanted: impl Fn(SensorId) -> bool) -> (Running, Vec<(SensorId, State)>) {
-        let Self { ebpf, classic, circumstances, control, cells, types } = self;
+        let Self { ebpf, classic, circumstances, control, cells, watching, types } = self;
         let (attached, links) = (BTreeMap::new(), BTreeMap::new());
-        let mut running = Running { ebpf, classic, circumstances, control, cells, attached, links };
+        let mut running = Running { ebpf, classic, circumstances, control, cells, attached, links, watching };
         let states = SENSORS
             .iter()
             .map(|sensor| {
@@ -318,11 +333,11 @@ impl Running {
     ///
     /// The hook that could not be attached again, and why; the others are.
     pub fn run_only(&mut self, wanted: impl Fn(SensorId) -> bool) -> Result<(), String> {
-        let hooks =
-            || SENSORS.iter().flat_map(|sensor| sensor.hooks.iter().map(|hook| (sensor.id, hook.program)));
-        let needed: BTreeSet<_> = hooks().filter(|(id, _)| wanted(*id)).map(|(_, program)| program).collect();
+        let hooks = || SENSORS.iter().flat_map(|sensor| sensor.hooks.iter().map(|hook| (sensor.id, hook)));
+        let is_needed = |(id, hook): &(SensorId, &Hook)| wanted(*id) && !hook.on_demand;
+        let needed: BTreeSet<_> = hooks().filter(is_needed).map(|(_, hook)| hook.program).collect();
         // The order of the hooks, and backwards: an entry that is noted finds the others in place.
-        let mut order: Vec<_> = hooks().map(|(_, program)| program).collect();
+        let mut order: Vec<_> = hooks().map(|(_, hook)| hook.program).collect();
         for program in order.iter().rev().filter(|program| !needed.contains(*program)) {
             if let (Some(attached), Some(link)) = (self.attached.get(program), self.links.remove(program)) {
                 program::detach(&mut self.ebpf, attached, link);
@@ -415,15 +430,17 @@ impl Running {
     }
 
     fn hang(&mut self, hook: &Hook, attached: Attached) -> Result<(), String> {
-        let link = program::attach(&mut self.ebpf, &attached)?;
+        if !hook.on_demand {
+            let link = program::attach(&mut self.ebpf, &attached)?;
+            self.links.insert(hook.program, link);
+        }
         self.attached.insert(hook.program, attached);
-        self.links.insert(hook.program, link);
         Ok(())
     }
 }
 
 /// Entries of the maps whose size isn't fixed.
-struct Sizes([(&'static str, u32); 14]);
+struct Sizes([(&'static str, u32); 15]);
 
 impl Sizes {
     fn of(settings: &Settings, cpus: u32, enabled: impl Fn(SensorId) -> bool) -> Self {
@@ -447,6 +464,7 @@ impl Sizes {
             ("REQUESTS", requests),
             ("SOCKETS", sockets),
             ("CLASS_OF", NUMBERS as u32),
+            ("WATCHED", if enabled(SensorId::Calls) { WATCHED } else { 1 }),
         ])
     }
 
@@ -475,7 +493,7 @@ pub(super) fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<Map, LoadError
     ebpf.take_map(name).ok_or(LoadError::Map(name))
 }
 
-fn table<T>(ebpf: &mut Ebpf, name: &'static str, entries: u32) -> Result<Table<T>, LoadError> {
+pub(super) fn table<T>(ebpf: &mut Ebpf, name: &'static str, entries: u32) -> Result<Table<T>, LoadError> {
     let Map::Array(data) = ebpf.map(name).ok_or(LoadError::Map(name))? else {
         return Err(LoadError::Map(name));
     };

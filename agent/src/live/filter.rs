@@ -1,12 +1,22 @@
 //! Which events a reader wants.
 
-use agent_ebpf::contract::event::EventKind;
+use agent_ebpf::contract::{
+    calls::{CallSet, insert},
+    event::EventKind,
+};
 use thiserror::Error;
 
-use crate::{identity::Labels, observation::Observation};
+use super::Demand;
+use crate::{
+    identity::Labels,
+    observation::{Detail, Observation},
+    sensor::syscalls::number,
+};
 
 /// Values of one key: a filter is judged on the thread that reads the kernel's rings, for every event.
 const MAX_VALUES: usize = 32;
+/// Stands for every system call.
+const ALL: &str = "all";
 
 /// A conjunction over keys of a choice of values each; a key that isn't named admits everything.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -15,6 +25,10 @@ pub struct Filter {
     /// In the order of [`Labels::NAMES`].
     labels: [Vec<String>; Labels::NAMES.len()],
     pids: Vec<u32>,
+    /// System calls; none are wanted one by one that aren't named.
+    calls: Option<CallSet>,
+    /// Whether the paths in their arguments are wanted.
+    paths: bool,
 }
 
 /// Why a query makes no filter.
@@ -24,6 +38,10 @@ pub enum FilterError {
     UnknownKey { key: String },
     #[error("there is no kind of event `{value}`")]
     UnknownKind { value: String },
+    #[error("there is no system call `{value}`")]
+    UnknownSyscall { value: String },
+    #[error("`{key}` is true or false, not `{value}`")]
+    NotASwitch { key: &'static str, value: String },
     #[error("`{value}` is no process id")]
     NotAPid { value: String },
     #[error("a value in the list of `{key}` is empty")]
@@ -51,8 +69,27 @@ impl Filter {
         let pid = self.pids.is_empty()
             || observation.process.as_ref().is_some_and(|process| self.pids.contains(&process.pid));
         kind && pid
+            && self.matches_call(observation)
             && std::iter::zip(&self.labels, observation.labels.values())
                 .all(|(wanted, label)| wanted.is_empty() || wanted.iter().any(|value| value == label))
+    }
+
+    /// What the kernel has to watch for this reader's sake.
+    pub fn demand(&self) -> Option<Demand> {
+        let is_wanted = self.kinds.is_empty() || self.kinds.contains(&EventKind::SyscallCall);
+        let calls = self.calls.filter(|_| is_wanted)?;
+        Some(Demand { calls, paths: self.paths, labels: self.labels.clone() })
+    }
+
+    fn matches_call(&self, observation: &Observation) -> bool {
+        match (&self.calls, &observation.detail) {
+            (Some(calls), Detail::Call(call)) => {
+                calls.get(call.number as usize / 64).is_some_and(|word| word >> (call.number % 64) & 1 != 0)
+            }
+            (Some(_), _) => false,
+            // Others have asked for it.
+            (None, _) => observation.kind != EventKind::SyscallCall,
+        }
     }
 
     fn add(&mut self, key: &str, list: &str) -> Result<(), FilterError> {
@@ -65,6 +102,27 @@ impl Filter {
                         }
                     }
                 }
+                Ok(())
+            }
+            "syscall" => {
+                let calls = self.calls.get_or_insert_default();
+                for value in values("syscall", list)? {
+                    if value == ALL {
+                        *calls = [u64::MAX; _];
+                        continue;
+                    }
+                    let number =
+                        number(value).ok_or_else(|| FilterError::UnknownSyscall { value: value.into() })?;
+                    insert(calls, number);
+                }
+                Ok(())
+            }
+            "paths" => {
+                self.paths = match list {
+                    "true" => true,
+                    "false" => false,
+                    _ => return Err(FilterError::NotASwitch { key: "paths", value: list.into() }),
+                };
                 Ok(())
             }
             "pid" => {
@@ -95,6 +153,8 @@ impl FilterError {
         match self {
             Self::UnknownKey { key } => key,
             Self::UnknownKind { .. } => "kind",
+            Self::UnknownSyscall { .. } => "syscall",
+            Self::NotASwitch { key, .. } => key,
             Self::NotAPid { .. } => "pid",
             Self::EmptyValue { key } | Self::TooManyValues { key } => key,
         }
@@ -103,7 +163,9 @@ impl FilterError {
     /// What could stand in its place, where that can be listed.
     pub fn allowed(&self) -> Vec<&'static str> {
         match self {
-            Self::UnknownKey { .. } => ["kind", "pid"].into_iter().chain(Labels::NAMES).collect(),
+            Self::UnknownKey { .. } => {
+                ["kind", "syscall", "paths", "pid"].into_iter().chain(Labels::NAMES).collect()
+            }
             Self::UnknownKind { .. } => {
                 let mut names: Vec<_> =
                     EventKind::ALL.into_iter().flat_map(|kind| [sensor(kind), kind.name()]).collect();
@@ -111,7 +173,11 @@ impl FilterError {
                 names.dedup();
                 names
             }
-            Self::NotAPid { .. } | Self::EmptyValue { .. } | Self::TooManyValues { .. } => Vec::new(),
+            Self::NotASwitch { .. } => vec!["true", "false"],
+            Self::UnknownSyscall { .. }
+            | Self::NotAPid { .. }
+            | Self::EmptyValue { .. }
+            | Self::TooManyValues { .. } => Vec::new(),
         }
     }
 }

@@ -10,7 +10,7 @@ use thiserror::Error;
 use tokio::sync::watch;
 
 use super::{
-    Filter, Notice,
+    Demand, Filter, Notice,
     queue::{Batch, Entry, Event, Loss, Queue},
 };
 use crate::observation::Observation;
@@ -107,6 +107,12 @@ impl Hub {
     /// The number of readers as it changes: 0 → 1 switches on what only a reader needs, 1 → 0 switches it off.
     pub fn watchers(&self) -> watch::Receiver<usize> {
         self.watchers.subscribe()
+    }
+
+    /// What readers want of the kernel besides what it tells anyway.
+    pub fn demands(&self) -> Vec<Demand> {
+        let readers = self.readers.read().unwrap_or_else(PoisonError::into_inner);
+        readers.iter().filter_map(|reader| reader.filter.demand()).collect()
     }
 
     /// Readers connected now.

@@ -4,6 +4,7 @@
 //! of its own with a bound: one that reads too slowly loses its oldest events and is told how many; nobody else
 //! notices. What its [`Filter`] refuses never enters a queue, so a narrow filter stays complete in a storm.
 
+mod demand;
 mod filter;
 mod hub;
 mod json;
@@ -12,6 +13,7 @@ mod queue;
 #[cfg(test)]
 pub(crate) mod testing;
 
+pub use demand::{Demand, plan};
 pub use filter::{Filter, FilterError};
 pub use hub::{Hub, Subscription, TooManyClients};
 pub use notice::Notice;

@@ -23,6 +23,7 @@ use crate::{
     live::Hub,
     reader::{Deliveries, lock},
     sensor::{State, io_uring, oom, process, syscalls, tcp},
+    watch::Watch,
 };
 
 /// Everything that has figures to show.
@@ -37,6 +38,7 @@ pub struct Agent {
     pub peers: Arc<Peers>,
     /// None where the cluster isn't watched.
     pub cluster: Option<Cluster>,
+    pub watch: Arc<Watch>,
     pub scrapes: Arc<Scrapes>,
     pub figures: Figures,
 }
@@ -297,6 +299,20 @@ impl Agent {
             "Readers of /v1/events turned away because debug.clients was reached",
             [],
             [([], self.hub.clients_refused())],
+        )?;
+        page.own_gauge(
+            "podwitness_calls_watched",
+            "System calls that readers of /v1/events have the kernel tell one by one; 0: no program does",
+            None,
+            [],
+            [([], self.watch.calls() as f64)],
+        )?;
+        page.own_gauge(
+            "podwitness_calls_watched_cgroups",
+            "Cgroups that are watched for these calls; -1: all",
+            None,
+            [],
+            [([], self.watch.cgroups() as f64)],
         )?;
         page.own_counter(
             "podwitness_scrapes",

@@ -22,6 +22,7 @@ pub const SENSOR: Sensor = Sensor {
             lacking: "whose limit was hit is not known (scope is `unknown`)",
             is_needed: |circumstances| !circumstances.oom_lock_tells,
             classic: None,
+            on_demand: false,
         },
     ],
 };

@@ -38,6 +38,7 @@ pub const SENSOR: Sensor = Sensor {
             lacking: "connections are missed while the program on this hook is interrupted",
             is_needed: |_| true,
             classic: None,
+            on_demand: false,
         },
         Hook {
             required: false,

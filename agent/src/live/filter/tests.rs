@@ -5,7 +5,8 @@ use agent_ebpf::contract::event::EventKind;
 use super::{Filter, FilterError, MAX_VALUES};
 use crate::{
     identity::Labels,
-    observation::{Cgroup, Detail, Observation, Process},
+    observation::{Call, Cgroup, Detail, Observation, Process},
+    sensor::syscalls::number,
 };
 
 fn observation(kind: EventKind, pid: Option<u32>) -> Observation {
@@ -72,9 +73,69 @@ fn what_has_no_process_has_no_pid() {
 fn a_sensor_stands_for_all_its_kinds() {
     for kind in EventKind::ALL {
         let (sensor, _) = kind.name().split_once('.').unwrap();
+        if kind == EventKind::SyscallCall {
+            continue;
+        }
         for value in [sensor.to_owned(), format!("{sensor}.*"), kind.name().to_owned()] {
             assert!(filter(&[("kind", &value)]).unwrap().matches(&observation(kind, None)), "{value}");
         }
+    }
+}
+
+fn call(kind: EventKind, name: &str) -> Observation {
+    let number = number(name).unwrap();
+    let detail = Detail::Call(Box::new(Call {
+        syscall: name.into(),
+        number,
+        arguments: Vec::new(),
+        result: None,
+        errno: None,
+        duration: None,
+        file: None,
+        protocol: None,
+        local_port: None,
+        remote_address: None,
+        remote_port: None,
+    }));
+    Observation { detail, ..observation(kind, Some(42)) }
+}
+
+#[test]
+fn calls_go_to_those_who_name_them() {
+    use EventKind::{SyscallCall, SyscallFailed};
+    type Query = &'static [(&'static str, &'static str)];
+    let cases: &[(Query, [bool; 3])] = &[
+        // An openat that somebody watches, one that failed, and a watched read.
+        (&[], [false, true, false]),
+        (&[("kind", "syscall")], [false, true, false]),
+        (&[("syscall", "openat")], [true, true, false]),
+        (&[("syscall", "openat,read")], [true, true, true]),
+        (&[("syscall", "all")], [true, true, true]),
+        (&[("kind", "syscall.call"), ("syscall", "openat")], [true, false, false]),
+        (&[("kind", "syscall"), ("syscall", "openat"), ("pod", "other")], [false; 3]),
+        (&[("kind", "tcp"), ("syscall", "openat")], [false; 3]),
+    ];
+    let calls = [call(SyscallCall, "openat"), call(SyscallFailed, "openat"), call(SyscallCall, "read")];
+    for (query, expected) in cases {
+        let filter = filter(query).unwrap();
+        assert_eq!(calls.each_ref().map(|call| filter.matches(call)), *expected, "{query:?}");
+    }
+    assert!(!filter(&[("syscall", "connect")]).unwrap().matches(&observation(EventKind::TcpConnect, None)));
+}
+
+#[test]
+fn the_kernel_is_asked_for_calls_that_are_named() {
+    let demand = |query: &[(&str, &str)]| filter(query).unwrap().demand();
+    for query in [&[][..], &[("kind", "syscall")], &[("kind", "tcp,syscall.slow"), ("syscall", "read")]] {
+        assert_eq!(demand(query), None, "{query:?}");
+    }
+    let wanted = demand(&[("syscall", "read"), ("pod", "web-0"), ("paths", "true")]).unwrap();
+    let bits: u32 = wanted.calls.iter().map(|word| word.count_ones()).sum();
+    assert_eq!((bits, wanted.paths, wanted.labels[3].as_slice()), (1, true, &["web-0".to_owned()][..]));
+    for (query, key) in
+        [(("syscall", "opeNat"), "syscall"), (("syscall", ""), "syscall"), (("paths", "yes"), "paths")]
+    {
+        assert_eq!(filter(&[query]).unwrap_err().key(), key);
     }
 }
 
@@ -83,7 +144,8 @@ fn an_error_names_the_key_and_what_is_allowed() {
     let error = filter(&[("kind", "tcp"), ("pods", "x")]).unwrap_err();
     assert_eq!(error, FilterError::UnknownKey { key: "pods".into() });
     assert_eq!(error.key(), "pods");
-    let keys = ["kind", "pid", "namespace", "workload_kind", "workload", "pod", "container"];
+    let keys =
+        ["kind", "syscall", "paths", "pid", "namespace", "workload_kind", "workload", "pod", "container"];
     assert_eq!(error.allowed(), keys);
 
     let error = filter(&[("kind", "tcp.connect,tcp.open")]).unwrap_err();
