@@ -13,6 +13,7 @@
 //! `PODWITNESS_TEST_SCALE` (see [`wait::scale`]).
 
 pub mod agent;
+pub mod allocations;
 pub mod api;
 pub mod bpf;
 pub mod cgroup;
@@ -30,6 +31,7 @@ pub mod wait;
 pub mod workload;
 
 pub use agent::{Agent, Options};
+pub use allocations::Allocations;
 pub use api::Api;
 pub use cgroup::Cgroup;
 pub use containerd::{Confinement, Containerd, Pod, Seccomp};

@@ -19,7 +19,7 @@ mod tests;
 pub use bind::{BindError, Listener, bind};
 pub use debug::serve_debug;
 pub use health::Health;
-pub use metrics::{Exposition, RenderError, Scrapes, serve_metrics};
+pub use metrics::{Exposition, RenderError, Scrapes, Text, serve_metrics};
 pub use negotiation::Format;
 
 use axum::{

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs, io,
+    fs, io, thread,
 };
 
 use agent_ebpf::contract::{
@@ -88,6 +88,8 @@ pub enum LoadError {
     MapAccess(#[from] MapError),
     #[error("cannot map a table into memory: {0}")]
     Mmap(#[source] io::Error),
+    #[error("the kernel's types could not be read; this is a bug")]
+    Loader,
     #[error("cannot learn the own process id from the kernel: {0}")]
     Whoami(#[from] ProgramError),
     #[error("cannot read how many CPUs there can be: {0}")]
@@ -109,8 +111,8 @@ pub struct Kernel {
 pub(super) struct Types {
     pub(super) btf: Btf,
     pub(super) offsets: Offsets,
-    /// The same types once more, as aya wants them.
-    pub(super) system: aya::Btf,
+    /// Of these what aya needs.
+    pub(super) places: aya::Btf,
 }
 
 /// A kernel half that runs. Dropping it detaches everything.
@@ -151,8 +153,15 @@ impl Kernel {
         if OBJECT.is_empty() {
             return Err(LoadError::NoObject);
         }
+        // It reads all of the kernel's types, whether we have a use for them or not: meanwhile, we do something else.
+        let loader = thread::spawn(|| {
+            let mut loader = EbpfLoader::new();
+            // Fields are found by ourselves, see `Offsets`: nothing in the object is to be relocated.
+            loader.btf(None).allow_unsupported_maps();
+            loader
+        });
         let btf = Btf::from_system()?;
-        let system = aya::Btf::from_sys_fs().map_err(EbpfError::from)?;
+        let places = program::places(&btf).map_err(EbpfError::from)?;
         let offsets = Offsets::of(&btf);
         for (global, error) in &offsets.missing {
             tracing::debug!(global, %error, "a field is missing in this kernel");
@@ -220,8 +229,7 @@ impl Kernel {
         constants.set("EVENTS_MARK", u64::from(settings.ring_bytes) / 2);
         constants.set("RARE_MARK", u64::from(settings.rare_ring_bytes) / 2);
 
-        let mut loader = EbpfLoader::new();
-        loader.btf(Some(&system)).allow_unsupported_maps();
+        let mut loader: EbpfLoader<'_> = loader.join().map_err(|_| LoadError::Loader)?;
         let sizes = Sizes::of(settings, cpus, &enabled);
         for (map, entries) in sizes.0 {
             loader.map_max_entries(map, entries);
@@ -275,7 +283,7 @@ impl Kernel {
                 classic: settings.classic,
                 circumstances,
                 control,
-                types: Types { btf, offsets, system },
+                types: Types { btf, offsets, places },
             }
             .knowing_itself()?,
         })
@@ -284,16 +292,27 @@ impl Kernel {
     /// Attaches the programs of every sensor that is wanted, in the order of its hooks, and says how each does.
     /// The kernel's types, tens of megabytes, are needed no more afterwards.
     pub fn attach(self, wanted: impl Fn(SensorId) -> bool) -> (Running, Vec<(SensorId, State)>) {
-        let Self { ebpf, classic, circumstances, control, cells, watching, types } = self;
+        let Self { mut ebpf, classic, circumstances, control, cells, watching, types } = self;
+        let hooks = SENSORS.iter().filter(|sensor| wanted(sensor.id)).flat_map(|sensor| sensor.hooks);
+        let needed = hooks.filter(|hook| (hook.is_needed)(circumstances));
+        let mut loaded = program::load_all(&mut ebpf, needed, classic, &types);
         let (attached, links) = (BTreeMap::new(), BTreeMap::new());
         let mut running = Running { ebpf, classic, circumstances, control, cells, attached, links, watching };
         let states = SENSORS
             .iter()
             .map(|sensor| {
-                let state = if wanted(sensor.id) { running.attach(sensor, &types) } else { State::Disabled };
+                let state = if wanted(sensor.id) {
+                    running.attach(sensor, &types, &mut loaded)
+                } else {
+                    State::Disabled
+                };
                 (sensor.id, state)
             })
             .collect();
+        // Of sensors that could not be started.
+        for attached in loaded.into_values().flatten() {
+            program::unload(&mut running.ebpf, &attached);
+        }
         running.remember_slots();
         drop(types);
         host::give_memory_back();
@@ -368,7 +387,7 @@ impl Running {
         self.control.store(0, GENERATION, is_told.into());
     }
 
-    fn attach(&mut self, sensor: &Sensor, types: &Types) -> State {
+    fn attach(&mut self, sensor: &Sensor, types: &Types, loaded: &mut program::Loaded) -> State {
         let before: Vec<&str> = self.attached.keys().copied().collect();
         let mut hooks = Vec::new();
         let mut lacking = Vec::new();
@@ -376,7 +395,7 @@ impl Running {
             if !(hook.is_needed)(self.circumstances) {
                 continue;
             }
-            match self.attach_hook(hook, types) {
+            match self.attach_hook(hook, types, loaded) {
                 Ok((name, warning)) => {
                     if !hook.is_second() {
                         hooks.push(name);
@@ -406,13 +425,16 @@ impl Running {
         &mut self,
         hook: &'static Hook,
         types: &Types,
+        loaded: &mut program::Loaded,
     ) -> Result<(&'static str, Option<String>), String> {
         if let Some(attached) = self.attached.get(hook.program) {
             return Ok((attached.name(), None));
         }
         let mut warning = None;
         if let Some(classic) = hook.classic.as_ref().filter(|_| self.classic) {
-            let loaded = program::load_classic(&mut self.ebpf, hook, classic, types);
+            let loaded = loaded
+                .remove(classic.program)
+                .unwrap_or_else(|| program::load_one(&mut self.ebpf, hook, Some(classic), types));
             match loaded.and_then(|attached| self.hang(hook, attached)) {
                 Ok(()) => return Ok((classic.name, None)),
                 Err(reason) => {
@@ -424,7 +446,9 @@ impl Running {
                 }
             }
         }
-        let loaded = program::load(&mut self.ebpf, hook, types)?;
+        let loaded = loaded
+            .remove(hook.program)
+            .unwrap_or_else(|| program::load_one(&mut self.ebpf, hook, None, types))?;
         self.hang(hook, loaded)?;
         Ok((hook.name, warning))
     }
