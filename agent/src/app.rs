@@ -46,6 +46,7 @@ use crate::{
     ledger::Ledger,
     live::Hub,
     metrics::{Agent, Exporter, Figures, KernelStats, Programs},
+    otlp,
     reader::{Deliveries, Reader},
     sensor::{State, io_uring, syscalls},
 };
@@ -173,12 +174,16 @@ async fn serve(config: &Config, privilege: Privilege) -> Result<()> {
         "observing"
     );
 
+    let (shutdown_otlp, otlp_stopping) = watch::channel(false);
+    let otlp = otlp::start(config, &otlp_stopping).context("cannot send telemetry")?;
+    let (sink, mut otlp) = otlp.unzip();
     let (poll_min, poll_max, scan_interval) = Reader::intervals(config);
     let reader = Reader {
         rings,
         ledger: Arc::clone(&ledger),
         registry: Arc::clone(&registry),
         hub: Arc::clone(&hub),
+        sink,
         stats: Arc::clone(&kernel_stats),
         deliveries: Arc::clone(&deliveries),
         stop: Arc::clone(&stop),
@@ -210,6 +215,7 @@ async fn serve(config: &Config, privilege: Privilege) -> Result<()> {
         peers,
         cluster,
         scrapes: Arc::clone(&scrapes),
+        otlp: otlp.as_ref().map(|otlp| Arc::clone(&otlp.figures)),
         figures,
     };
     let exporter = Arc::new(Exporter::new(Arc::new(agent)));
@@ -241,6 +247,11 @@ async fn serve(config: &Config, privilege: Privilege) -> Result<()> {
     // Whether it panicked was told by the channel.
     let _ = thread.join();
     let _ = shutdown.send(true);
+    // What the reader has put in last is sent, too.
+    let _ = shutdown_otlp.send(true);
+    if let Some(otlp) = &mut otlp {
+        while otlp.tasks.join_next().await.is_some() {}
+    }
     while servers.join_next().await.is_some() {}
     early.map_or(Ok(()), Err)
 }

@@ -64,6 +64,8 @@ impl Account {
 #[derive(Clone, Debug)]
 pub struct Booked {
     pub labels: Arc<Labels>,
+    /// None where nobody knows the cgroup.
+    pub container: Option<Arc<Container>>,
     /// Of an OOM kill: whose memory was short.
     pub scope: &'static str,
     /// Of an exit: why.
@@ -160,8 +162,13 @@ impl Ledger {
             self.observe(cgroup_id, false, now);
             return None;
         }
-        let mut booked =
-            Booked { labels: labels_of(&resolution), scope: "unknown", exit_reason: "", peer: None };
+        let mut booked = Booked {
+            labels: labels_of(&resolution),
+            container: container_of(&resolution),
+            scope: "unknown",
+            exit_reason: "",
+            peer: None,
+        };
         if matches!(record, Record::Cgroup(..)) {
             return Some(booked);
         }
@@ -456,6 +463,13 @@ impl Ledger {
             Resolution::Pending | Resolution::Settling(_) => None,
             resolution => Some(labels_of(&resolution)),
         }
+    }
+}
+
+fn container_of(resolution: &Resolution) -> Option<Arc<Container>> {
+    match resolution {
+        Resolution::Known(container) | Resolution::Settling(container) => Some(Arc::clone(container)),
+        Resolution::Pending | Resolution::Unknown | Resolution::Overflow => None,
     }
 }
 

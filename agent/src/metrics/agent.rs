@@ -21,6 +21,7 @@ use crate::{
     kernel::{clock_ticks, heap_in_use, page_size},
     ledger::Ledger,
     live::Hub,
+    otlp,
     reader::{Deliveries, lock},
     sensor::{State, io_uring, oom, process, syscalls, tcp},
 };
@@ -38,6 +39,8 @@ pub struct Agent {
     /// None where the cluster isn't watched.
     pub cluster: Option<Cluster>,
     pub scrapes: Arc<Scrapes>,
+    /// None where no telemetry is sent.
+    pub otlp: Option<Arc<otlp::Figures>>,
     pub figures: Figures,
 }
 
@@ -67,6 +70,10 @@ impl Figures {
             ("limits.peers_per_container", config.limits.peers_per_container as f64),
             ("limits.slots", slots.into()),
             ("limits.sockets", config.limits.sockets.into()),
+            ("otlp.batch", config.otlp.batch as f64),
+            ("otlp.queue", config.otlp.queue as f64),
+            ("otlp.sample_rate", config.otlp.sample_rate as f64),
+            ("otlp.tracked", config.otlp.tracked as f64),
             ("ring.rare_size", config.ring.rare_size.into()),
             ("ring.size", config.ring.size.into()),
         ]
@@ -82,6 +89,7 @@ impl Agent {
         self.expose_identity(page)?;
         super::peers::expose(page, &self.peers, self.cluster.as_ref())?;
         self.expose_live(page)?;
+        super::otlp::expose(page, self.otlp.as_deref())?;
         expose_process(page)
     }
 

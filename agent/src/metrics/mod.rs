@@ -3,6 +3,7 @@
 mod agent;
 mod kernel_stats;
 mod names;
+mod otlp;
 mod page;
 mod peers;
 mod programs;
