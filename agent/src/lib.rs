@@ -8,6 +8,7 @@
 pub mod app;
 mod backoff;
 pub mod cli;
+pub mod clock;
 pub mod config;
 pub mod doctor;
 #[doc(hidden)]
@@ -22,6 +23,8 @@ pub mod live;
 pub mod metrics;
 pub mod observation;
 pub mod otlp;
+pub mod outlets;
 pub mod reader;
+pub mod recording;
 mod room;
 pub mod sensor;

@@ -13,14 +13,16 @@ use std::{
 use agent_ebpf::contract::stats::SensorId;
 
 use crate::{
+    clock::WallClock,
     config::Config,
     identity::{Registry, Resolution},
-    kernel::{Rings, boot_to_unix_ns, give_memory_back},
+    kernel::{Rings, give_memory_back},
     ledger::{self, Ledger},
     live::Hub,
     metrics::KernelStats,
     observation::Observation,
-    otlp::{Seen, Sink},
+    otlp::Seen,
+    outlets::Outlets,
     sensor::Record,
 };
 
@@ -64,8 +66,8 @@ pub struct Reader {
     pub ledger: Arc<Mutex<Ledger>>,
     pub registry: Arc<Registry>,
     pub hub: Arc<Hub>,
-    /// Where telemetry is sent from, if it is.
-    pub sink: Option<Sink>,
+    pub outlets: Outlets,
+    pub clock: WallClock,
     pub stats: Arc<KernelStats>,
     pub deliveries: Arc<Deliveries>,
     pub stop: Arc<AtomicBool>,
@@ -111,9 +113,7 @@ impl Reader {
                 lock(&self.ledger).tidy(now);
             }
             if last && !more {
-                if let Some(sink) = &mut self.sink {
-                    sink.end();
-                }
+                self.outlets.end();
                 return Ok(());
             }
         }
@@ -121,8 +121,8 @@ impl Reader {
 
     /// Whether there may be more.
     fn drain(&mut self, held: &mut VecDeque<Record>) -> bool {
-        let Self { rings, ledger, registry, hub, sink, deliveries, .. } = self;
-        let mut book = Book::open(ledger, hub, sink.as_mut());
+        let Self { rings, ledger, registry, hub, outlets, clock, deliveries, .. } = self;
+        let mut book = Book::open(ledger, hub, outlets, clock.offset_ns());
         let now = book.now;
         let drained = rings.drain(BATCH, |bytes| match Record::decode(bytes) {
             Ok(record) => {
@@ -149,8 +149,8 @@ impl Reader {
         if held.is_empty() {
             return;
         }
-        let Self { ledger, registry, hub, sink, .. } = self;
-        let mut book = Book::open(ledger, hub, sink.as_mut());
+        let Self { ledger, registry, hub, outlets, clock, .. } = self;
+        let mut book = Book::open(ledger, hub, outlets, clock.offset_ns());
         held.retain(|record| {
             let resolution = registry.resolve(record.header().cgroup_id, book.now);
             let waits = matches!(resolution, Resolution::Pending | Resolution::Settling(_)) && !all;
@@ -182,22 +182,22 @@ impl Reader {
 struct Book<'a> {
     ledger: MutexGuard<'a, Ledger>,
     hub: &'a Hub,
-    sink: Option<&'a mut Sink>,
+    outlets: &'a mut Outlets,
     seen: Vec<Seen>,
     offset_ns: i64,
     now: Instant,
 }
 
 impl<'a> Book<'a> {
-    fn open(ledger: &'a Mutex<Ledger>, hub: &'a Hub, sink: Option<&'a mut Sink>) -> Self {
+    fn open(ledger: &'a Mutex<Ledger>, hub: &'a Hub, outlets: &'a mut Outlets, offset_ns: i64) -> Self {
         let (ledger, seen) = (lock(ledger), Vec::new());
-        Self { ledger, hub, sink, seen, offset_ns: boot_to_unix_ns(), now: Instant::now() }
+        Self { ledger, hub, outlets, seen, offset_ns, now: Instant::now() }
     }
 
     fn enter(&mut self, record: &Record) {
         let Some(booked) = self.ledger.book(record, self.now) else { return };
         // Built for the stream and the collector alone.
-        if !self.hub.has_watchers() && self.sink.is_none() {
+        if !self.hub.has_watchers() && !self.outlets.are_open() {
             return;
         }
         let header = record.header();
@@ -222,9 +222,7 @@ impl<'a> Book<'a> {
     fn close(mut self) {
         drop(self.ledger);
         self.seen.sort_by_key(|seen| seen.boot_ns);
-        if let Some(sink) = self.sink {
-            sink.put(&self.seen);
-        }
+        self.outlets.put(&self.seen);
         for seen in self.seen {
             self.hub.publish(Arc::new(seen.observation));
         }

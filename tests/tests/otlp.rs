@@ -1,10 +1,13 @@
 //! Telemetry out: what a collector gets of what workloads do.
 
-use std::os::unix::process::ExitStatusExt as _;
+use std::{collections::BTreeMap, os::unix::process::ExitStatusExt as _};
 
 use integration_tests::{
-    Agent, Cgroup, NetNs, Options, Receiver, Workload, netns::CLOSED_V4, otlp::Protocol, require_kernel,
-    require_receiver, wait::unique,
+    Agent, Cgroup, NetNs, Options, Receiver, Workload,
+    netns::CLOSED_V4,
+    otlp::Protocol,
+    require_kernel, require_receiver,
+    wait::{PATIENCE, unique, wait_until},
 };
 use serde_json::Value;
 
@@ -144,4 +147,75 @@ fn an_oom_kill_is_a_log_and_an_event_of_the_containers_life() {
     let life = spans.iter().find(|span| span["parent"] == "").expect("the container");
     assert_eq!(life["events"][0]["name"], "podwitness.oom_kill", "{life}");
     assert_eq!((&life["error"], &life["span"]), (&true.into(), &process["parent"]), "{life}");
+}
+
+#[test]
+fn metrics_are_those_that_prometheus_gets() {
+    require_kernel!();
+    require_receiver!();
+    let receiver = Receiver::start(Protocol::Http);
+    let options = Options::default()
+        .variable("OTEL_EXPORTER_OTLP_ENDPOINT", &receiver.endpoint())
+        .variable("OTEL_TRACES_EXPORTER", "none")
+        .variable("OTEL_LOGS_EXPORTER", "none")
+        .variable("OTEL_RESOURCE_ATTRIBUTES", "k8s.cluster.name=test")
+        .flag("otlp-metrics-interval", "1s");
+    let agent = Agent::start(options);
+    let cgroup = Cgroup::new("metrics");
+    let netns = NetNs::new();
+    let arguments =
+        ["connect", "--addr", CLOSED_V4, "--count", "30", "--netns", &netns.path().display().to_string()];
+    let (workload, _) = Workload::run(&arguments, &cgroup);
+    agent.wait_count("podwitness_tcp_connects_total", &[("workload", cgroup.path())], 30);
+    // It waits for its end by now, in one call.
+    let page = agent.scrape();
+    let exports = || receiver.lines().iter().filter(|line| line["signal"] == "metrics").count();
+    let before = receiver.items("metrics").len();
+    let so_far = exports();
+    wait_until(PATIENCE, "metrics were sent twice more", || exports() >= so_far + 4);
+    let points = receiver.items("metrics").split_off(before);
+    assert!(points.iter().all(|point| point["resource"]["k8s.cluster.name"] == "test"));
+    let ours: Vec<_> = points
+        .iter()
+        .filter(|point| point["resource"]["podwitness.workload.name"] == cgroup.path())
+        .collect();
+
+    // Everything that the page says of the workload, the last export says, too.
+    let mut compared = 0;
+    for (name, kind, suffix) in [
+        ("podwitness_tcp_connects", "sum", "_total"),
+        ("podwitness_tcp_connect_failures", "sum", "_total"),
+        ("podwitness_syscalls", "sum", "_total"),
+        ("podwitness_tcp_connect_duration_seconds", "histogram", "_count"),
+    ] {
+        for series in page.series(&format!("{name}{suffix}"), &[("workload", cgroup.path())]) {
+            let is_same =
+                |point: &&&Value| point["name"] == name && point["attributes"] == own(&series.labels);
+            let point = ours.iter().rev().find(is_same).unwrap_or_else(|| panic!("no point for {series:?}"));
+            assert_eq!(point["type"], kind, "{point}");
+            let value = if kind == "sum" { &point["value"] } else { &point["count"] };
+            assert_eq!(value.as_f64(), Some(series.value), "{point}");
+            compared += 1;
+        }
+    }
+    assert!(compared >= 10, "{compared}");
+    let duration =
+        ours.iter().find(|point| point["name"] == "podwitness_tcp_connect_duration_seconds").unwrap();
+    assert_eq!(
+        (&duration["unit"], duration["resource"]["service.name"].as_str().unwrap()),
+        (&"s".into(), cgroup.path())
+    );
+    // The agent's own stand under the agent.
+    let agents = points.iter().find(|point| point["name"] == "podwitness_ring_wakeups").expect("its own");
+    assert_eq!(agents["resource"]["service.name"], "podwitness");
+    workload.finish();
+}
+
+/// The labels that don't say whose the series is: those do as attributes of the resource.
+fn own(labels: &BTreeMap<String, String>) -> Value {
+    const BASE: [&str; 5] = ["namespace", "workload_kind", "workload", "pod", "container"];
+    let own = labels.iter().filter(|(name, value)| !BASE.contains(&name.as_str()) && !value.is_empty());
+    own.map(|(name, value)| (name.clone(), Value::from(value.as_str())))
+        .collect::<serde_json::Map<_, _>>()
+        .into()
 }

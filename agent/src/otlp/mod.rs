@@ -11,6 +11,7 @@ mod attributes;
 mod encode;
 mod figures;
 mod ids;
+mod metrics;
 mod oldest;
 mod queue;
 mod resource;
@@ -34,7 +35,7 @@ pub use self::{
     settings::{SettingsError, host, is_wanted},
 };
 use self::{queue::Queue, send::Sender, worker::Delivery};
-use crate::{config::Config, identity::Container, observation::Observation};
+use crate::{config::Config, http::Exposition, identity::Container, observation::Observation};
 
 /// An observation, with what only spans need of it.
 #[derive(Clone, Debug)]
@@ -102,17 +103,14 @@ pub fn start(
     if !is_wanted(&config.otlp) {
         return Ok(None);
     }
+    // Metrics are started later, but mistakes are to be found now.
     let figures = Arc::new(Figures::default());
+    delivery(config, Signal::Metrics, &figures, stopping)?;
     let mut tasks = JoinSet::new();
-    let delivery = |signal| -> Result<Option<Delivery>, SettingsError> {
-        let Some(target) = settings::target(&config.otlp, signal)? else { return Ok(None) };
-        tracing::info!(signal = signal.name(), to = %target.uri, "telemetry is sent");
-        let sender = Sender::new(&target).map_err(|source| SettingsError::Send { signal, source })?;
-        let (figures, stopping) = (Arc::clone(&figures), stopping.clone());
-        Ok(Some(Delivery::new(signal, sender, &config.otlp, figures, stopping)))
-    };
-    let spans = queue(config, Signal::Traces, delivery(Signal::Traces)?, &figures, &mut tasks);
-    let logs = queue(config, Signal::Logs, delivery(Signal::Logs)?, &figures, &mut tasks);
+    let traces = delivery(config, Signal::Traces, &figures, stopping)?;
+    let spans = queue(config, Signal::Traces, traces, &figures, &mut tasks);
+    let logs = delivery(config, Signal::Logs, &figures, stopping)?;
+    let logs = queue(config, Signal::Logs, logs, &figures, &mut tasks);
     let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     let assembler = Assembler::new(
         &config.otlp,
@@ -123,6 +121,43 @@ pub fn start(
     );
     let sink = Sink { assembler, spans, logs, telemetry: Telemetry::default() };
     Ok(Some((sink, Running { figures, tasks })))
+}
+
+impl Running {
+    /// Sends metrics from now on, too, if the configuration wants that.
+    pub fn send_metrics(
+        &mut self,
+        config: &Config,
+        exposition: Arc<dyn Exposition>,
+        stopping: &watch::Receiver<bool>,
+    ) -> Result<(), SettingsError> {
+        let Some(delivery) = delivery(config, Signal::Metrics, &self.figures, stopping)? else {
+            return Ok(());
+        };
+        let export = metrics::Export {
+            exposition,
+            host: host(config),
+            service: settings::own_service(&config.otlp),
+            every: config.otlp.metrics_interval,
+            most: config.otlp.batch,
+            figures: Arc::clone(&self.figures),
+        };
+        self.tasks.spawn(export.run(delivery, stopping.clone()));
+        Ok(())
+    }
+}
+
+fn delivery(
+    config: &Config,
+    signal: Signal,
+    figures: &Arc<Figures>,
+    stopping: &watch::Receiver<bool>,
+) -> Result<Option<Delivery>, SettingsError> {
+    let Some(target) = settings::target(&config.otlp, signal)? else { return Ok(None) };
+    tracing::debug!(signal = signal.name(), to = %target.uri, "telemetry is sent");
+    let sender = Sender::new(&target).map_err(|source| SettingsError::Send { signal, source })?;
+    let (figures, stopping) = (Arc::clone(figures), stopping.clone());
+    Ok(Some(Delivery::new(signal, sender, &config.otlp, figures, stopping)))
 }
 
 fn queue<T: encode::Encode + Sync>(

@@ -61,8 +61,8 @@ impl Delivery {
         is_stopping
     }
 
-    /// Sends a request with so many items, again and again where that is right.
-    pub(super) async fn deliver(&mut self, request: Bytes, items: u64) {
+    /// Sends a request with so many items, again and again where that is right. Counts what becomes of them.
+    pub(super) async fn deliver(&mut self, request: Bytes, items: u64) -> Result<(), Loss> {
         let begin = Instant::now();
         let mut backoff = Backoff::new(SHORTEST, LONGEST);
         loop {
@@ -81,17 +81,17 @@ impl Delivery {
                     if rejected > 0 {
                         self.lose(Loss::Rejected, rejected, &message);
                     }
-                    return;
+                    return Ok(());
                 }
-                Outcome::Refused { why } => return self.lose(Loss::Refused, items, &why),
-                Outcome::Unanswered { why } => return self.lose(Loss::Unanswered, items, &why),
+                Outcome::Refused { why } => return Err(self.lose(Loss::Refused, items, &why)),
+                Outcome::Unanswered { why } => return Err(self.lose(Loss::Unanswered, items, &why)),
                 Outcome::Later { wait, why } => (backoff.next(wait), why),
             };
             if self.is_stopping() {
-                return self.lose(Loss::Shutdown, items, &why);
+                return Err(self.lose(Loss::Shutdown, items, &why));
             }
             if begin.elapsed() + wait > self.retry_for {
-                return self.lose(Loss::RetriesExhausted, items, &why);
+                return Err(self.lose(Loss::RetriesExhausted, items, &why));
             }
             self.counts().retry();
             tokio::select! {
@@ -101,7 +101,7 @@ impl Delivery {
         }
     }
 
-    fn lose(&mut self, why: Loss, items: u64, details: &str) {
+    fn lose(&mut self, why: Loss, items: u64, details: &str) -> Loss {
         self.counts().drop(why, items);
         let now = Instant::now();
         if self.said.is_none_or(|said| now - said >= SAY_AGAIN) {
@@ -110,6 +110,7 @@ impl Delivery {
             let lost = self.counts().all_dropped();
             tracing::warn!(signal, reason, lost, "telemetry was not taken by the collector: {details}");
         }
+        why
     }
 }
 
@@ -130,7 +131,8 @@ pub(super) async fn run<T: Encode>(
             continue;
         }
         let items = batch.len() as u64;
-        delivery.deliver(T::encode(batch), items).await;
+        // What was lost is counted; the next batch may have more luck.
+        let _ = delivery.deliver(T::encode(batch), items).await;
         if delivery.farewell.is_some_and(|farewell| Instant::now() >= farewell) {
             return queue.close();
         }

@@ -62,7 +62,7 @@ pub(crate) fn run(purpose: Purpose) -> Result<Ready> {
     let mut steps = Steps::new(match purpose {
         Purpose::Build => 2,
         Purpose::Lint | Purpose::Run | Purpose::Vm => 3,
-        Purpose::Test => 6,
+        Purpose::Test => 7,
     });
     steps.run("toolchain for the kernel half", |live| {
         let (found, outcome) = toolchain::ensure(&mut apt, live)?;
