@@ -22,7 +22,7 @@ mod worker;
 
 use std::{fs, sync::Arc};
 
-use opentelemetry_proto::tonic::{logs::v1::LogRecord, trace::v1::Span};
+use bytes::Bytes;
 use tokio::{sync::watch, task::JoinSet};
 
 pub use self::{
@@ -60,25 +60,26 @@ impl Seen {
 /// The way in: for the one thread that sees everything in its order.
 pub struct Sink {
     assembler: Assembler,
-    spans: Option<Arc<Queue<Item<Span>>>>,
-    logs: Option<Arc<Queue<Item<LogRecord>>>>,
+    spans: Option<Arc<Queue<Item<Bytes>>>>,
+    logs: Option<Arc<Queue<Item<Bytes>>>>,
     telemetry: Telemetry,
 }
 
 impl Sink {
     /// Takes what was seen. Costs some microseconds, and never waits for the collector.
     pub fn put(&mut self, seen: &[Seen]) {
+        let Self { assembler, spans: span_queue, logs: log_queue, telemetry } = self;
         for seen in seen {
-            self.assembler.take(seen, &mut self.telemetry);
-        }
-        let Telemetry { spans, logs } = &mut self.telemetry;
-        match &self.spans {
-            Some(queue) => queue.push(spans.drain(..)),
-            None => spans.clear(),
-        }
-        match &self.logs {
-            Some(queue) => queue.push(logs.drain(..)),
-            None => logs.clear(),
+            assembler.take(seen, telemetry);
+            // At once: all that comes of a burst would take more memory than the queues have room for.
+            if let (Some(queue), false) = (span_queue.as_ref(), telemetry.spans.is_empty()) {
+                queue.push(telemetry.spans.iter().map(encode::packed));
+            }
+            if let (Some(queue), false) = (log_queue.as_ref(), telemetry.logs.is_empty()) {
+                queue.push(telemetry.logs.iter().map(encode::packed));
+            }
+            telemetry.spans.clear();
+            telemetry.logs.clear();
         }
     }
 
@@ -160,13 +161,13 @@ fn delivery(
     Ok(Some(Delivery::new(signal, sender, &config.otlp, figures, stopping)))
 }
 
-fn queue<T: encode::Encode + Sync>(
+fn queue(
     config: &Config,
     signal: Signal,
     delivery: Option<Delivery>,
     figures: &Arc<Figures>,
     tasks: &mut JoinSet<()>,
-) -> Option<Arc<Queue<Item<T>>>> {
+) -> Option<Arc<Queue<Item<Bytes>>>> {
     let delivery = delivery?;
     let queue = Arc::new(Queue::new(signal, config.otlp.queue, Arc::clone(figures)));
     tasks.spawn(worker::run(Arc::clone(&queue), delivery, config.otlp.batch, config.otlp.delay));

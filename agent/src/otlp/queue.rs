@@ -32,17 +32,13 @@ impl<T> Queue<T> {
     }
 
     /// Appends all of them that there is room for, and counts the others.
-    pub(super) fn push(&self, new: impl IntoIterator<Item = T>) {
+    pub(super) fn push(&self, new: impl ExactSizeIterator<Item = T>) {
         let mut items = self.items();
-        let (mut produced, mut refused) = (0, 0);
-        for item in new {
-            produced += 1;
-            if items.len() < self.bound {
-                items.push_back(item);
-            } else {
-                refused += 1;
-            }
-        }
+        let produced = new.len();
+        let room = self.bound.saturating_sub(items.len()).min(produced);
+        // Those without room aren't even made.
+        items.extend(new.take(room));
+        let (produced, refused) = (produced as u64, (produced - room) as u64);
         drop(items);
         if produced > 0 {
             self.counts().produce(produced);
@@ -114,10 +110,10 @@ mod tests {
     async fn what_finds_no_room_is_counted() {
         let (_stop, mut stopping) = watch::channel(false);
         let queue = queue(5);
-        queue.push(0..8);
+        queue.push([0, 1, 2, 3, 4, 5, 6, 7].into_iter());
         assert_eq!((queue.counts().produced(), queue.counts().dropped(Loss::QueueFull)), (8, 3));
         assert_eq!(queue.batch(3, LONG, &mut stopping).await, [0, 1, 2]);
-        queue.push([8]);
+        queue.push([8].into_iter());
         assert_eq!(queue.batch(2, LONG, &mut stopping).await, [3, 4]);
         queue.close();
         assert_eq!(queue.counts().dropped(Loss::Shutdown), 1);
@@ -127,12 +123,12 @@ mod tests {
     async fn a_batch_comes_when_it_is_full_or_old() {
         let (_stop, mut stopping) = watch::channel(false);
         let queue = Arc::new(queue(100));
-        queue.push([1, 2]);
+        queue.push([1, 2].into_iter());
         assert_eq!(queue.batch(5, Duration::from_millis(1), &mut stopping).await, [1, 2]);
         let other = Arc::clone(&queue);
         let pushing = tokio::spawn(async move {
             for item in 3..9 {
-                other.push([item]);
+                other.push([item].into_iter());
                 tokio::task::yield_now().await;
             }
         });
@@ -144,7 +140,7 @@ mod tests {
     async fn the_end_takes_what_is_there() {
         let (stop, mut stopping) = watch::channel(false);
         let queue = queue(100);
-        queue.push([1]);
+        queue.push([1].into_iter());
         stop.send(true).unwrap();
         assert_eq!(queue.batch(5, LONG, &mut stopping).await, [1]);
         assert!(queue.batch(5, LONG, &mut stopping).await.is_empty());

@@ -10,7 +10,7 @@ use tokio::{
 
 use super::{
     assemble::Item,
-    encode::Encode,
+    encode::request,
     figures::{Counts, Figures, Loss, Signal},
     queue::Queue,
     send::{Outcome, Sender},
@@ -115,8 +115,8 @@ impl Delivery {
 }
 
 /// Sends what comes into the queue until the agent ends.
-pub(super) async fn run<T: Encode>(
-    queue: Arc<Queue<Item<T>>>,
+pub(super) async fn run(
+    queue: Arc<Queue<Item<Bytes>>>,
     mut delivery: Delivery,
     most: usize,
     delay: Duration,
@@ -132,7 +132,7 @@ pub(super) async fn run<T: Encode>(
         }
         let items = batch.len() as u64;
         // What was lost is counted; the next batch may have more luck.
-        let _ = delivery.deliver(T::encode(batch), items).await;
+        let _ = delivery.deliver(request(batch), items).await;
         if delivery.farewell.is_some_and(|farewell| Instant::now() >= farewell) {
             return queue.close();
         }

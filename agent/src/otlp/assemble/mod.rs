@@ -41,7 +41,7 @@ use super::{
 use crate::{config::OtlpConfig, observation::Detail};
 
 /// Spans that were not drawn and wait a little: should their process or container be killed, they are sent.
-const HELD: usize = 1024;
+const HELD: usize = 256;
 /// Events kept of one span.
 const EVENTS: usize = 32;
 
