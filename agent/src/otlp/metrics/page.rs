@@ -1,7 +1,5 @@
 //! An OpenMetrics page, read back.
 
-use std::collections::HashMap;
-
 use crate::identity::Labels;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,13 +30,16 @@ pub(super) enum Value<'p> {
     },
 }
 
+/// Labels that don't say whose the series is.
+pub(super) type OwnLabels<'p> = Vec<(&'p str, String)>;
+
 /// A metric with its labels.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Series<'p> {
     pub family: usize,
     /// The base labels, where it is a container's.
     pub base: Option<Labels>,
-    pub labels: Vec<(&'p str, String)>,
+    pub labels: OwnLabels<'p>,
     pub value: Value<'p>,
 }
 
@@ -53,12 +54,10 @@ impl<'p> Page<'p> {
     /// Reads a page of ours; lines that it doesn't understand are skipped.
     pub(super) fn parse(text: &'p str) -> Self {
         let mut page = Self::default();
-        // Where the histogram of these labels stands: its lines come one after the other.
-        let mut histograms: HashMap<(usize, &str), usize> = HashMap::new();
         for line in text.lines() {
             if let Some(rest) = line.strip_prefix("# ") {
                 page.declare(rest);
-            } else if page.sample(line, &mut histograms).is_none() && !line.is_empty() {
+            } else if page.sample(line).is_none() && !line.is_empty() {
                 tracing::debug!(line, "a line of the metrics' page could not be read");
             }
         }
@@ -94,7 +93,7 @@ impl<'p> Page<'p> {
         }
     }
 
-    fn sample(&mut self, line: &'p str, histograms: &mut HashMap<(usize, &'p str), usize>) -> Option<()> {
+    fn sample(&mut self, line: &'p str) -> Option<()> {
         let index = self.families.len().checked_sub(1)?;
         let family = &self.families[index];
         let end = line.find(['{', ' '])?;
@@ -105,33 +104,29 @@ impl<'p> Page<'p> {
         };
         let number = rest.trim_start_matches('}').split_whitespace().next()?;
         let suffix = name.strip_prefix(family.name)?;
+        let mut labels = parsed(labels)?;
         if family.kind != Kind::Histogram {
-            let (base, labels) = parsed(labels)?;
+            let (base, labels) = split(labels);
             self.series.push(Series { family: index, base, labels, value: Value::Number(number) });
             return Some(());
         }
-        // `le` stands last in a bucket's labels.
-        let (own, bound) = match suffix {
-            "_bucket" => labels.rsplit_once("le=\"")?,
-            _ => (labels, ""),
+        let bound = labels.iter().position(|(name, _)| *name == "le").map(|at| labels.remove(at).1);
+        let (base, labels) = split(labels);
+        // The lines of a histogram come one after the other.
+        let is_same = |last: &Series<'_>| last.family == index && last.base == base && last.labels == labels;
+        if !self.series.last().is_some_and(is_same) {
+            let value = Value::Histogram { bounds: Vec::new(), counts: Vec::new(), sum: 0.0 };
+            self.series.push(Series { family: index, base, labels, value });
+        }
+        let Some(Series { value: Value::Histogram { bounds, counts, sum }, .. }) = self.series.last_mut()
+        else {
+            return None;
         };
-        let own = own.trim_end_matches(',');
-        let at = match histograms.get(&(index, own)) {
-            Some(at) => *at,
-            None => {
-                let (base, labels) = parsed(own)?;
-                let value = Value::Histogram { bounds: Vec::new(), counts: Vec::new(), sum: 0.0 };
-                self.series.push(Series { family: index, base, labels, value });
-                histograms.insert((index, own), self.series.len() - 1);
-                self.series.len() - 1
-            }
-        };
-        let Value::Histogram { bounds, counts, sum } = &mut self.series[at].value else { return None };
         match suffix {
             "_bucket" => {
-                counts.push(number.parse().ok()?);
                 // Infinity may be written in several ways.
-                let bound: f64 = bound.trim_end_matches('"').parse().ok()?;
+                let bound: f64 = bound?.parse().ok()?;
+                counts.push(number.parse().ok()?);
                 if bound.is_finite() {
                     bounds.push(bound);
                 }
@@ -156,8 +151,7 @@ fn labels_end(text: &str) -> Option<usize> {
     })
 }
 
-/// The base labels, if all of them are there, and the others.
-fn parsed(text: &str) -> Option<(Option<Labels>, Vec<(&str, String)>)> {
+fn parsed(text: &str) -> Option<OwnLabels<'_>> {
     let mut labels = Vec::new();
     let mut rest = text;
     while !rest.is_empty() {
@@ -171,16 +165,21 @@ fn parsed(text: &str) -> Option<(Option<Labels>, Vec<(&str, String)>)> {
         labels.push((name, unescaped(&after[..end])));
         rest = after[end + 1..].trim_start_matches(',');
     }
+    Some(labels)
+}
+
+/// The base labels, if all of them are there, and the others.
+fn split(mut labels: OwnLabels<'_>) -> (Option<Labels>, OwnLabels<'_>) {
     let names: Vec<_> = labels.iter().take(Labels::NAMES.len()).map(|(name, _)| *name).collect();
     if names != Labels::NAMES {
-        return Some((None, labels));
+        return (None, labels);
     }
     let mut values = labels.drain(..Labels::NAMES.len()).map(|(_, value)| value);
     let mut next = || values.next().unwrap_or_default();
     let base =
         Labels { namespace: next(), workload_kind: next(), workload: next(), pod: next(), container: next() };
     drop(values);
-    Some((Some(base), labels))
+    (Some(base), labels)
 }
 
 fn unescaped(text: &str) -> String {
@@ -225,9 +224,9 @@ podwitness_took_seconds_bucket{kind="x",le="1.0"} 6
 podwitness_took_seconds_bucket{kind="x",le="+Inf"} 7
 podwitness_took_seconds_sum{kind="y"} 1.0
 podwitness_took_seconds_count{kind="y"} 1
-podwitness_took_seconds_bucket{kind="y",le="0.1"} 0
-podwitness_took_seconds_bucket{kind="y",le="1.0"} 0
-podwitness_took_seconds_bucket{kind="y",le="inf"} 1
+podwitness_took_seconds_bucket{le="0.1",kind="y"} 0
+podwitness_took_seconds_bucket{le="1.0",kind="y"} 0
+podwitness_took_seconds_bucket{le="inf",kind="y"} 1
 # HELP podwitness_up Whether.
 # TYPE podwitness_up gauge
 podwitness_up 1.0

@@ -5,7 +5,7 @@ use std::{io::Write as _, time::Duration};
 use bytes::Bytes;
 use flate2::{Compression as Level, write::GzEncoder};
 use http::{HeaderMap, Request, StatusCode, Uri, header};
-use http_body_util::{BodyExt as _, Full, Limited};
+use http_body_util::{BodyExt as _, Collected, Full, Limited};
 use prost::Message as _;
 
 use super::{
@@ -55,7 +55,7 @@ impl Http {
         };
         let (head, body) = answer.into_parts();
         let body = Limited::new(body, ANSWER_MAX).collect().await;
-        meaning(head.status, &head.headers, body.map(|body| body.to_bytes()).as_deref().ok())
+        meaning(head.status, &head.headers, body.map(Collected::to_bytes).as_deref().ok())
     }
 }
 
