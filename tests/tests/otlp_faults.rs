@@ -159,9 +159,11 @@ fn what_a_collector_rejects_is_counted() {
         let scene = Scene::new(&receiver.endpoint(), receiver.protocol(), Options::default());
         receiver.answer("reject 1");
         scene.fail(10);
+        // Others on this machine send, too, so that the numbers move: one request may be under way.
+        let requests = || receiver.lines().iter().filter(|line| line["signal"] == "traces").count() as u64;
         wait_until(PATIENCE, "the batches are accounted for", || {
-            let requests = receiver.lines().iter().filter(|line| line["signal"] == "traces").count() as u64;
-            scene.come(&receiver) == 10 && scene.dropped("rejected") == requests
+            let (least, rejected, most) = (requests(), scene.dropped("rejected"), requests());
+            scene.come(&receiver) == 10 && (least.saturating_sub(1)..=most).contains(&rejected)
         });
         assert_eq!(scene.count("retries"), 0);
     }
