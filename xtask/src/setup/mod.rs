@@ -110,7 +110,7 @@ pub(crate) fn run(purpose: Purpose) -> Result<Ready> {
 }
 
 /// Helm, if an earlier setup has fetched it or it is on the PATH.
-pub(crate) fn helm() -> Option<std::path::PathBuf> {
+pub(crate) fn helm() -> Option<PathBuf> {
     on_path("helm").or_else(|| ManifestTools::find().map(|tools| tools.helm))
 }
 
