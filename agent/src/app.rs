@@ -26,6 +26,7 @@ use tokio::{
 use tracing_subscriber::EnvFilter;
 
 use crate::{
+    clock::WallClock,
     config::{Config, Effective, SocketChoice, SyscallsHook},
     doctor::Table,
     http::{self, Health, Listener, Scrapes},
@@ -46,13 +47,16 @@ use crate::{
     ledger::Ledger,
     live::Hub,
     metrics::{Agent, Exporter, Figures, KernelStats, Programs},
+    otlp,
+    outlets::Outlets,
     reader::{Deliveries, Reader},
+    recording::Recorder,
     sensor::{State, calls, io_uring, syscalls},
     watch::Watch,
 };
 
-/// Runs the agent until SIGTERM or SIGINT.
-pub fn run(config: &Config, effective: &Effective) -> Result<()> {
+/// Runs the agent until SIGTERM or SIGINT; writes what it observes into a file, if that is named.
+pub fn run(config: &Config, effective: &Effective, recording: Option<&Path>) -> Result<()> {
     // A filter for those who look for something; else the configured level for everything.
     let filter = match env::var("PODWITNESS_LOG") {
         Ok(filter) if !filter.is_empty() => EnvFilter::try_new(filter)
@@ -78,7 +82,7 @@ pub fn run(config: &Config, effective: &Effective) -> Result<()> {
         .enable_all()
         .build()
         .context("cannot start the runtime")?
-        .block_on(serve(config, privilege))
+        .block_on(serve(config, privilege, recording))
 }
 
 /// What needs privileges for as long as the agent runs.
@@ -104,9 +108,13 @@ pub fn load(config: &Config, hierarchy: Hierarchy, own_ports: [u16; 2]) -> Resul
         .context("cannot load the kernel programs; `podwitness doctor` says what this machine lacks")
 }
 
-async fn serve(config: &Config, privilege: Privilege) -> Result<()> {
+async fn serve(config: &Config, privilege: Privilege, recording: Option<&Path>) -> Result<()> {
     let started = Instant::now();
-    // Before anything is loaded: a taken port is found at once.
+    // Before anything is loaded: a certificate that can't be read, or a taken port, is found at once.
+    let (shutdown_otlp, otlp_stopping) = watch::channel(false);
+    let otlp = otlp::start(config, &otlp_stopping).context("cannot send telemetry")?;
+    let (sink, mut otlp) = otlp.unzip();
+    let recorder = recording.map(|path| Recorder::create(path, &otlp::host(config))).transpose()?;
     let metrics = http::bind(config.metrics.listen, "metrics.listen").await?;
     let debug = http::bind(config.debug.listen, "debug.listen").await?;
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
@@ -180,6 +188,8 @@ async fn serve(config: &Config, privilege: Privilege) -> Result<()> {
         ledger: Arc::clone(&ledger),
         registry: Arc::clone(&registry),
         hub: Arc::clone(&hub),
+        outlets: Outlets { sink, recorder },
+        clock: WallClock::default(),
         stats: Arc::clone(&kernel_stats),
         deliveries: Arc::clone(&deliveries),
         stop: Arc::clone(&stop),
@@ -218,9 +228,14 @@ async fn serve(config: &Config, privilege: Privilege) -> Result<()> {
         cluster,
         watch,
         scrapes: Arc::clone(&scrapes),
+        otlp: otlp.as_ref().map(|otlp| Arc::clone(&otlp.figures)),
         figures,
     };
     let exporter = Arc::new(Exporter::new(Arc::new(agent)));
+    if let Some(otlp) = &mut otlp {
+        let exposition = Arc::clone(&exporter) as Arc<dyn http::Exposition>;
+        otlp.send_metrics(config, exposition, &otlp_stopping).context("cannot send telemetry")?;
+    }
     let (shutdown, stopping) = watch::channel(false);
     let mut servers = JoinSet::new();
     servers.spawn(http::serve_metrics(metrics, exporter, scrapes, health.clone(), stopping.clone()));
@@ -231,6 +246,7 @@ async fn serve(config: &Config, privilege: Privilege) -> Result<()> {
         _ = terminate.recv() => None,
         _ = interrupt.recv() => None,
         Some(_) = sources.join_next() => Some(anyhow!("a source of names ended by itself")),
+        Some(_) = ended_sending(&mut otlp) => Some(anyhow!("what sends telemetry ended by itself")),
         _ = servers.join_next() => Some(anyhow!("a listener ended by itself")),
         result = &mut reader_ended => Some(match result {
             Ok(Err(error)) => anyhow::Error::new(error).context("the reader of the rings failed"),
@@ -250,8 +266,21 @@ async fn serve(config: &Config, privilege: Privilege) -> Result<()> {
     // Whether it panicked was told by the channel.
     let _ = thread.join();
     let _ = shutdown.send(true);
+    // What the reader has put in last is sent, too.
+    let _ = shutdown_otlp.send(true);
+    if let Some(otlp) = &mut otlp {
+        while otlp.tasks.join_next().await.is_some() {}
+    }
     while servers.join_next().await.is_some() {}
     early.map_or(Ok(()), Err)
+}
+
+/// Whatever of the sending ends; nothing does where nothing is sent.
+async fn ended_sending(otlp: &mut Option<otlp::Running>) -> Option<()> {
+    match otlp {
+        Some(otlp) => otlp.tasks.join_next().await.map(drop),
+        None => None,
+    }
 }
 
 fn print_start(metrics: &Listener, debug: &Listener, sensors: &[(SensorId, State)]) -> Result<()> {

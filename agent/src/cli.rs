@@ -12,6 +12,7 @@ use crate::config::{Flags, OPTIONS, OptionSpec};
 const WIDTH: usize = 88;
 const CONFIG: &str = "config";
 const MARKDOWN: &str = "markdown";
+const RECORDING: &str = "recording";
 
 /// What the user asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,7 +24,7 @@ pub struct Invocation {
 }
 
 /// What to do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
     /// Observe this node: what happens without a command.
     Agent,
@@ -33,6 +34,10 @@ pub enum Command {
     Markdown,
     /// Say what works on this node and what doesn't.
     Doctor,
+    /// Observe this node and write what is observed into a file.
+    Record(PathBuf),
+    /// Print the telemetry that comes of such a file.
+    Replay(PathBuf),
 }
 
 /// Reads the command line; `args` begins with the name of the program, as `std::env::args_os()` does.
@@ -47,10 +52,16 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Invocation, cla
         Some((CONFIG, matches)) if matches.get_flag(MARKDOWN) => Command::Markdown,
         Some((CONFIG, _)) => Command::Config,
         Some(("doctor", _)) => Command::Doctor,
+        Some(("record", matches)) => Command::Record(recording(matches)),
+        Some(("replay", matches)) => Command::Replay(recording(matches)),
         _ => Command::Agent,
     };
     // Flags are global: clap carries them up from the subcommand.
     Ok(Invocation { command, flags: flags(&matches) })
+}
+
+fn recording(matches: &ArgMatches) -> PathBuf {
+    matches.get_one::<PathBuf>(RECORDING).cloned().unwrap_or_default()
 }
 
 fn flags(matches: &ArgMatches) -> Flags {
@@ -78,7 +89,21 @@ fn command() -> clap::Command {
                 .about("Print the configuration in force, and who said so")
                 .arg(Arg::new(MARKDOWN).long(MARKDOWN).hide(true).action(ArgAction::SetTrue)),
         )
+        .subcommand(
+            clap::Command::new("record")
+                .about("Observe this node, and write what is observed into a file")
+                .arg(recording_arg()),
+        )
+        .subcommand(
+            clap::Command::new("replay")
+                .about("Print the spans and logs that come of a recording, as JSON; needs no privilege")
+                .arg(recording_arg()),
+        )
         .subcommand(clap::Command::new("doctor").about("Say what works on this node and what doesn't"))
+}
+
+fn recording_arg() -> Arg {
+    Arg::new(RECORDING).value_name("FILE").value_parser(value_parser!(PathBuf)).required(true)
 }
 
 fn file_arg() -> Arg {
@@ -131,6 +156,8 @@ mod tests {
             ("config", Command::Config),
             ("config --markdown", Command::Markdown),
             ("doctor", Command::Doctor),
+            ("record a.jsonl", Command::Record("a.jsonl".into())),
+            ("replay a.jsonl", Command::Replay("a.jsonl".into())),
         ] {
             assert_eq!(parse_words(line).unwrap(), Invocation { command, flags: Flags::default() });
         }

@@ -68,6 +68,8 @@ impl Account {
 #[derive(Clone, Debug)]
 pub struct Booked {
     pub labels: Arc<Labels>,
+    /// None where nobody knows the cgroup.
+    pub container: Option<Arc<Container>>,
     /// Of an OOM kill: whose memory was short.
     pub scope: &'static str,
     /// Of an exit: why.
@@ -169,8 +171,13 @@ impl Ledger {
             self.observe(cgroup_id, false, now);
             return None;
         }
-        let mut booked =
-            Booked { labels: labels_of(&resolution), scope: "unknown", exit_reason: "", peer: None };
+        let mut booked = Booked {
+            labels: labels_of(&resolution),
+            container: container_of(&resolution),
+            scope: "unknown",
+            exit_reason: "",
+            peer: None,
+        };
         if matches!(record, Record::Cgroup(..) | Record::Call(..)) {
             return Some(booked);
         }
@@ -430,6 +437,13 @@ impl Ledger {
 
     fn wants(&self, container: &Container) -> bool {
         self.selection.wants(&container.labels().namespace, container.declines())
+    }
+}
+
+fn container_of(resolution: &Resolution) -> Option<Arc<Container>> {
+    match resolution {
+        Resolution::Known(container) | Resolution::Settling(container) => Some(Arc::clone(container)),
+        Resolution::Pending | Resolution::Unknown | Resolution::Overflow => None,
     }
 }
 

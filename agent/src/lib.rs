@@ -1,12 +1,14 @@
 //! podwitness: an eBPF observability agent for Kubernetes nodes, plain servers and laptops.
 //!
 //! Data goes one way: [`kernel`] reads bytes, [`sensor`] decodes them, [`identity`] knows whose they are, the
-//! [`ledger`] books them, [`metrics`] and [`live`] show them. A lower layer never imports a higher one.
+//! [`ledger`] books them, [`metrics`] and [`live`] show them, [`otlp`] sends them. A lower layer never imports a higher one.
 
 #![deny(unsafe_code)]
 
 pub mod app;
+mod backoff;
 pub mod cli;
+pub mod clock;
 pub mod config;
 pub mod doctor;
 #[doc(hidden)]
@@ -20,7 +22,10 @@ pub mod ledger;
 pub mod live;
 pub mod metrics;
 pub mod observation;
+pub mod otlp;
+pub mod outlets;
 pub mod reader;
+pub mod recording;
 mod room;
 pub mod sensor;
 pub mod watch;

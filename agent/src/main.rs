@@ -12,7 +12,7 @@ use podwitness::{
     app,
     cli::{self, Command},
     config::{self, Config},
-    doctor,
+    doctor, recording,
 };
 
 /// Mistakes in the command line or the configuration.
@@ -40,7 +40,9 @@ fn main() -> ExitCode {
     let outcome = match invocation.command {
         Command::Config => return print(&effective.to_string()),
         Command::Doctor => doctor::run(&config),
-        Command::Agent | Command::Markdown => app::run(&config, &effective),
+        Command::Record(path) => app::run(&config, &effective, Some(&path)),
+        Command::Replay(path) => recording::run(&path, &config, io::stdout().lock()).map_err(Into::into),
+        Command::Agent | Command::Markdown => app::run(&config, &effective, None),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -13,13 +13,16 @@ use std::{
 use agent_ebpf::contract::stats::SensorId;
 
 use crate::{
+    clock::WallClock,
     config::Config,
     identity::{Registry, Resolution},
-    kernel::{Rings, boot_to_unix_ns, give_memory_back},
+    kernel::{Rings, give_memory_back},
     ledger::{self, Ledger},
     live::Hub,
     metrics::KernelStats,
     observation::Observation,
+    otlp::Seen,
+    outlets::Outlets,
     sensor::Record,
 };
 
@@ -63,6 +66,8 @@ pub struct Reader {
     pub ledger: Arc<Mutex<Ledger>>,
     pub registry: Arc<Registry>,
     pub hub: Arc<Hub>,
+    pub outlets: Outlets,
+    pub clock: WallClock,
     pub stats: Arc<KernelStats>,
     pub deliveries: Arc<Deliveries>,
     pub stop: Arc<AtomicBool>,
@@ -108,6 +113,7 @@ impl Reader {
                 lock(&self.ledger).tidy(now);
             }
             if last && !more {
+                self.outlets.end();
                 return Ok(());
             }
         }
@@ -115,8 +121,8 @@ impl Reader {
 
     /// Whether there may be more.
     fn drain(&mut self, held: &mut VecDeque<Record>) -> bool {
-        let Self { rings, ledger, registry, hub, deliveries, .. } = self;
-        let mut book = Book::open(ledger, hub);
+        let Self { rings, ledger, registry, hub, outlets, clock, deliveries, .. } = self;
+        let mut book = Book::open(ledger, hub, outlets, clock.offset_ns());
         let now = book.now;
         let drained = rings.drain(BATCH, |bytes| match Record::decode(bytes) {
             Ok(record) => {
@@ -139,13 +145,14 @@ impl Reader {
     }
 
     /// Books the records whose cgroup has become known meanwhile, or never will; at the end, all.
-    fn release(&self, held: &mut VecDeque<Record>, all: bool) {
+    fn release(&mut self, held: &mut VecDeque<Record>, all: bool) {
         if held.is_empty() {
             return;
         }
-        let mut book = Book::open(&self.ledger, &self.hub);
+        let Self { ledger, registry, hub, outlets, clock, .. } = self;
+        let mut book = Book::open(ledger, hub, outlets, clock.offset_ns());
         held.retain(|record| {
-            let resolution = self.registry.resolve(record.header().cgroup_id, book.now);
+            let resolution = registry.resolve(record.header().cgroup_id, book.now);
             let waits = matches!(resolution, Resolution::Pending | Resolution::Settling(_)) && !all;
             if !waits {
                 book.enter(record);
@@ -171,42 +178,53 @@ impl Reader {
     }
 }
 
-/// The ledger under lock, and what of its entries goes to the live stream.
+/// The ledger under lock, and what of its entries goes to the live stream and to the collector.
 struct Book<'a> {
     ledger: MutexGuard<'a, Ledger>,
     hub: &'a Hub,
-    observations: Vec<Observation>,
+    outlets: &'a mut Outlets,
+    seen: Vec<Seen>,
     offset_ns: i64,
     now: Instant,
 }
 
 impl<'a> Book<'a> {
-    fn open(ledger: &'a Mutex<Ledger>, hub: &'a Hub) -> Self {
-        let (ledger, observations) = (lock(ledger), Vec::new());
-        Self { ledger, hub, observations, offset_ns: boot_to_unix_ns(), now: Instant::now() }
+    fn open(ledger: &'a Mutex<Ledger>, hub: &'a Hub, outlets: &'a mut Outlets, offset_ns: i64) -> Self {
+        let (ledger, seen) = (lock(ledger), Vec::new());
+        Self { ledger, hub, outlets, seen, offset_ns, now: Instant::now() }
     }
 
     fn enter(&mut self, record: &Record) {
         let Some(booked) = self.ledger.book(record, self.now) else { return };
-        // Built for the stream alone.
-        if self.hub.has_watchers() {
-            let unix_ns = i128::from(record.header().time_ns) + i128::from(self.offset_ns);
-            self.observations.push(Observation {
-                time: jiff::Timestamp::from_nanosecond(unix_ns).unwrap_or_default(),
-                kind: record.kind(),
-                labels: booked.labels,
-                process: record.process(),
-                detail: record.detail(booked.scope, booked.exit_reason, booked.peer),
-            });
+        // Built for the stream and the collector alone.
+        if !self.hub.has_watchers() && !self.outlets.are_open() {
+            return;
         }
+        let header = record.header();
+        let unix_ns = i128::from(header.time_ns) + i128::from(self.offset_ns);
+        let observation = Observation {
+            time: jiff::Timestamp::from_nanosecond(unix_ns).unwrap_or_default(),
+            kind: record.kind(),
+            labels: booked.labels,
+            process: record.process(),
+            detail: record.detail(booked.scope, booked.exit_reason, booked.peer),
+        };
+        self.seen.push(Seen {
+            observation,
+            boot_ns: header.time_ns,
+            offset_ns: self.offset_ns,
+            cgroup_id: header.cgroup_id,
+            container: booked.container,
+        });
     }
 
     /// Publishes in the order of the hooks: two rings and several CPUs come in no order.
     fn close(mut self) {
         drop(self.ledger);
-        self.observations.sort_by_key(|observation| observation.time);
-        for observation in self.observations {
-            self.hub.publish(Arc::new(observation));
+        self.seen.sort_by_key(|seen| seen.boot_ns);
+        self.outlets.put(&self.seen);
+        for seen in self.seen {
+            self.hub.publish(Arc::new(seen.observation));
         }
     }
 }

@@ -7,6 +7,7 @@
 //! Environment: `PODWITNESS_BIN` (the agent, else `target/release/podwitness`), `PODWITNESS_WORKLOAD` (the helper,
 //! else beside the test), `PODWITNESS_PROMETHEUS` and `PODWITNESS_PROMTOOL` (else from `PATH`),
 //! `PODWITNESS_CONTAINERD` (directories before `PATH`), `PODWITNESS_IMAGE` (the archive of `cargo xtask image`),
+//! `PODWITNESS_OTLP_PYTHON` (libraries of the OTLP receiver),
 //! `PODWITNESS_HELM`, `PODWITNESS_KUBECTL` and `PODWITNESS_VALIDATOR` (what the tests of the manifests call), `CI` (a
 //! test that can't run fails instead of saying so and passing), `PODWITNESS_VM` (the machine is a test's own, without
 //! Prometheus: `cargo xtask vm`),
@@ -22,6 +23,7 @@ pub mod http;
 pub mod kernel;
 pub mod metrics;
 pub mod netns;
+pub mod otlp;
 pub mod program;
 pub mod prometheus;
 pub mod refused;
@@ -37,6 +39,7 @@ pub use cgroup::Cgroup;
 pub use containerd::{Confinement, Containerd, Pod, Seccomp};
 pub use metrics::Metrics;
 pub use netns::NetNs;
+pub use otlp::Receiver;
 pub use prometheus::Prometheus;
 pub use tail::Tail;
 pub use wait::wait_until;

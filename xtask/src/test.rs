@@ -74,6 +74,9 @@ fn hand_over(ready: &Ready, tests: &mut Command) -> Result<()> {
         tests.env("PODWITNESS_KUBECTL", &tools.kubectl);
         tests.env("PODWITNESS_VALIDATOR", &tools.validator);
     }
+    if let Some(libraries) = &ready.otlp {
+        tests.env("PODWITNESS_OTLP_PYTHON", libraries);
+    }
     Ok(())
 }
 

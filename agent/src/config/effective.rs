@@ -44,7 +44,8 @@ impl EffectiveValue {
     /// The value as YAML. Anything that isn't letters and digits gets quotes, which is always right for text; so
     /// does what reads as nothing at all, such as a namespace of the name `null`.
     fn yaml(&self) -> String {
-        let is_plain = self.text.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        let is_word = self.text.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        let is_plain = is_word || self.option.is_bare();
         if is_plain && !reads_as_nothing(&self.text) {
             self.text.clone()
         } else {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use super::options::OPTIONS;
 use super::spec::OptionSpec;
+use super::standard::{self, Meaning};
 
 const PREFIX: &str = "PODWITNESS_";
 /// Names the configuration file.
@@ -19,6 +20,10 @@ pub(super) struct Environment {
     pub file: Option<PathBuf>,
     /// The options in it, by name of the variable.
     pub settings: Vec<(&'static OptionSpec, OsString)>,
+    /// Options that OpenTelemetry's variables stand for, by name of the variable.
+    pub standard: Vec<(&'static OptionSpec, String, OsString)>,
+    /// OpenTelemetry's other variables.
+    pub kept: Vec<(String, String)>,
     /// Variables that mean nothing.
     pub unknown: Vec<String>,
 }
@@ -30,6 +35,14 @@ pub(super) fn read(variables: impl IntoIterator<Item = (OsString, OsString)>) ->
     for (name, value) in variables {
         let name = name.to_string_lossy();
         let Some(rest) = name.strip_prefix(PREFIX) else {
+            match standard::meaning(&name, &value) {
+                _ if value.is_empty() => {}
+                Meaning::Option(option, value) => {
+                    environment.standard.push((option, name.into_owned(), value));
+                }
+                Meaning::Kept => environment.kept.push((name.into_owned(), value.to_string_lossy().into())),
+                Meaning::Nothing => {}
+            }
             continue;
         };
         if let Some(option) = OPTIONS.iter().find(|option| option.env() == name) {
@@ -44,6 +57,8 @@ pub(super) fn read(variables: impl IntoIterator<Item = (OsString, OsString)>) ->
     }
     // The environment has no order of its own; errors should have one.
     environment.settings.sort_by_key(|(option, _)| option.key);
+    environment.standard.sort_by_key(|(option, ..)| option.key);
+    environment.kept.sort();
     environment.unknown.sort();
     environment
 }

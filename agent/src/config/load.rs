@@ -40,6 +40,10 @@ impl Config {
             (None, Some(path)) => loader.file(path, environment::FILE),
             (None, None) => {}
         }
+        for (option, name, value) in environment.standard {
+            loader.apply_os(option, &value, Origin::Environment(name));
+        }
+        loader.config.otlp.variables = environment.kept;
         for (option, value) in environment.settings {
             loader.apply_os(option, &value, Origin::Environment(option.env()));
         }

@@ -21,6 +21,7 @@ mod markdown;
 mod model;
 mod options;
 mod spec;
+mod standard;
 pub(crate) mod text;
 mod yaml;
 
@@ -32,8 +33,9 @@ pub use error::{ConfigError, ConfigErrors, Origin, Problem};
 pub use load::Flags;
 pub use markdown::markdown;
 pub use model::{
-    Config, DebugConfig, EventsConfig, IdentityConfig, LimitsConfig, LogConfig, MetricsConfig,
-    ModeByNamespace, ObserveConfig, RingConfig, SensorsConfig, SocketChoice, SyscallsHook,
+    Compression, Config, DebugConfig, EventsConfig, IdentityConfig, LimitsConfig, LogConfig, MetricsConfig,
+    ModeByNamespace, ObserveConfig, OtlpConfig, Protocol, RingConfig, SensorsConfig, SocketChoice,
+    SyscallsHook,
 };
 pub use options::OPTIONS;
 pub use spec::OptionSpec;

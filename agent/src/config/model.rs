@@ -38,6 +38,8 @@ pub struct Config {
     pub identity: IdentityConfig,
     /// How the other ends of connections are named.
     pub peers: PeersConfig,
+    /// Where telemetry is sent.
+    pub otlp: OtlpConfig,
     /// What the agent says about itself on standard error.
     pub log: LogConfig,
 }
@@ -205,6 +207,63 @@ pub struct PeersConfig {
     pub cidrs: Vec<(Network, String)>,
 }
 
+/// How a collector is spoken to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Protocol {
+    #[default]
+    Http,
+    Grpc,
+}
+
+/// How what is sent is compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Compression {
+    None,
+    #[default]
+    Gzip,
+}
+
+/// Section `otlp`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct OtlpConfig {
+    /// The collector: a URL. Nothing is sent without.
+    pub endpoint: Option<String>,
+    pub protocol: Protocol,
+    pub compression: Compression,
+    /// Authorities that the collector's certificate must come from: an absolute path, as the next two.
+    pub certificate: Option<String>,
+    /// What the agent shows to the collector.
+    pub client_certificate: Option<String>,
+    pub client_key: Option<String>,
+    /// What is sent.
+    pub logs: bool,
+    pub traces: bool,
+    pub metrics: bool,
+    /// Until the answer to one request.
+    pub timeout: Duration,
+    /// From the first try of a batch to the last.
+    pub retry_for: Duration,
+    /// Items of each kind that wait.
+    pub queue: usize,
+    /// Items in one request.
+    pub batch: usize,
+    /// How long an item may wait for its batch to be full.
+    pub delay: Duration,
+    /// Time between two exports of metrics.
+    pub metrics_interval: Duration,
+    /// From how long on a connect is slow.
+    pub slow: Duration,
+    /// Parts of a million of the spans of what went well.
+    pub sample_ratio: u32,
+    /// Spans per second and workload of what went well; 0 is no limit.
+    pub sample_rate: u64,
+    /// Processes, and connections, whose beginnings are remembered.
+    pub tracked: usize,
+    /// Variables of OpenTelemetry that no option stands for, by name: headers, and what is for one signal alone.
+    /// They hold secrets, so they are neither printed nor read from a file.
+    pub variables: Vec<(String, String)>,
+}
+
 /// Section `log`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogConfig {
@@ -248,6 +307,7 @@ impl Config {
                 podman_socket: SocketChoice::Auto,
             },
             peers: PeersConfig::default(),
+            otlp: OtlpConfig::default(),
             log: LogConfig { level: Level::INFO },
         }
     }

@@ -10,10 +10,10 @@ use agent_ebpf::contract::syscalls::Mode;
 use crate::identity::{Wanted, names::kubernetes};
 
 use super::kind::{
-    Address, Choice, Cidrs, Errnos, Form, Given, ModesByNamespace, Namespaces, Number, Reach, Size,
+    Address, Choice, Cidrs, Errnos, Form, Given, ModesByNamespace, Namespaces, Number, Ratio, Reach, Size,
     SlowCalls, Socket, Span, Switch,
 };
-use super::model::SyscallsHook;
+use super::model::{Compression, Protocol, SyscallsHook};
 use super::spec::OptionSpec;
 
 /// Options of one section stand together.
@@ -372,6 +372,159 @@ pub const OPTIONS: &[OptionSpec] = &[
         kind: &Cidrs { field: |config| &mut config.peers.cidrs },
     },
     OptionSpec {
+        key: "otlp.endpoint",
+        default: "none",
+        doc: "Collector that logs, spans and metrics are sent to by OTLP, such as http://localhost:4318; none sends \
+              nothing and costs nothing. With https, TLS is used. docs/otlp.md tells what is sent, and which of \
+              OpenTelemetry's own variables (OTEL_EXPORTER_OTLP_ENDPOINT and its kin) say the same as these options.",
+        kind: &Given { nothing: "none", form: Form::Url, field: |config| &mut config.otlp.endpoint },
+    },
+    OptionSpec {
+        key: "otlp.protocol",
+        default: "http/protobuf",
+        doc: "How the collector is spoken to. Its usual ports are 4318 for http/protobuf and 4317 for grpc.",
+        kind: &Choice { names: OTLP_PROTOCOLS, field: |config| &mut config.otlp.protocol },
+    },
+    OptionSpec {
+        key: "otlp.compression",
+        default: "gzip",
+        doc: "How what is sent is compressed.",
+        kind: &Choice { names: OTLP_COMPRESSIONS, field: |config| &mut config.otlp.compression },
+    },
+    OptionSpec {
+        key: "otlp.certificate",
+        default: "none",
+        doc: "PEM file with the certificates of the authorities that the collector's must come from. None trusts \
+              those that the system trusts.",
+        kind: &Given {
+            nothing: "none",
+            form: Form::AbsolutePath,
+            field: |config| &mut config.otlp.certificate,
+        },
+    },
+    OptionSpec {
+        key: "otlp.client_certificate",
+        default: "none",
+        doc: "PEM file with the certificate that the agent shows to the collector (mTLS), and those above it.",
+        kind: &Given {
+            nothing: "none",
+            form: Form::AbsolutePath,
+            field: |config| &mut config.otlp.client_certificate,
+        },
+    },
+    OptionSpec {
+        key: "otlp.client_key",
+        default: "none",
+        doc: "PEM file with the private key of otlp.client_certificate.",
+        kind: &Given {
+            nothing: "none",
+            form: Form::AbsolutePath,
+            field: |config| &mut config.otlp.client_key,
+        },
+    },
+    OptionSpec {
+        key: "otlp.logs",
+        default: "true",
+        doc: "Whether OOM kills and ends of containers and processes are sent as logs.",
+        kind: &Switch { field: |config| &mut config.otlp.logs },
+    },
+    OptionSpec {
+        key: "otlp.traces",
+        default: "true",
+        doc: "Whether connections, processes and containers are sent as spans.",
+        kind: &Switch { field: |config| &mut config.otlp.traces },
+    },
+    OptionSpec {
+        key: "otlp.metrics",
+        default: "true",
+        doc: "Whether what /metrics shows is sent, too.",
+        kind: &Switch { field: |config| &mut config.otlp.metrics },
+    },
+    OptionSpec {
+        key: "otlp.timeout",
+        default: "10s",
+        doc: "How long the collector may take to answer.",
+        kind: &Span {
+            min: Duration::from_millis(10),
+            max: Duration::from_secs(300),
+            field: |config| &mut config.otlp.timeout,
+        },
+    },
+    OptionSpec {
+        key: "otlp.retry_for",
+        default: "1m",
+        doc: "How long the same batch is tried again while the collector can't be reached or says that it is busy. \
+              Then it is dropped and counted.",
+        kind: &Span {
+            min: Duration::ZERO,
+            max: Duration::from_secs(3600),
+            field: |config| &mut config.otlp.retry_for,
+        },
+    },
+    OptionSpec {
+        key: "otlp.queue",
+        default: "2048",
+        doc: "Logs, and spans, that wait to be sent. Those beyond it are dropped and counted.",
+        kind: &Number { min: 1, max: 1 << 20, field: |config| &mut config.otlp.queue },
+    },
+    OptionSpec {
+        key: "otlp.batch",
+        default: "512",
+        doc: "Logs or spans, or series of metrics, that are sent in one request.",
+        kind: &Number { min: 1, max: 1 << 16, field: |config| &mut config.otlp.batch },
+    },
+    OptionSpec {
+        key: "otlp.delay",
+        default: "1s",
+        doc: "How long a log or span may wait for others to fill its batch.",
+        kind: &Span {
+            min: Duration::from_millis(1),
+            max: Duration::from_secs(300),
+            field: |config| &mut config.otlp.delay,
+        },
+    },
+    OptionSpec {
+        key: "otlp.metrics_interval",
+        default: "1m",
+        doc: "Time between two times that metrics are sent.",
+        kind: &Span {
+            min: Duration::from_secs(1),
+            max: Duration::from_secs(3600),
+            field: |config| &mut config.otlp.metrics_interval,
+        },
+    },
+    OptionSpec {
+        key: "otlp.slow",
+        default: "1s",
+        doc: "Connects that take at least so long are slow: their spans are sent always.",
+        kind: &Span {
+            min: Duration::ZERO,
+            max: Duration::from_secs(3600),
+            field: |config| &mut config.otlp.slow,
+        },
+    },
+    OptionSpec {
+        key: "otlp.sample_ratio",
+        default: "1",
+        doc: "Which part of the spans of what went well is sent. Spans of failures, of slow connects, and of what \
+              belongs to a death are sent always.",
+        kind: &Ratio { field: |config| &mut config.otlp.sample_ratio },
+    },
+    OptionSpec {
+        key: "otlp.sample_rate",
+        default: "100",
+        doc: "Spans per second and workload, on average, of what went well; what exceeds it is not sent and counted. \
+              0 is no limit.",
+        kind: &Number { min: 0, max: 1_000_000, field: |config| &mut config.otlp.sample_rate },
+    },
+    OptionSpec {
+        key: "otlp.tracked",
+        default: "16384",
+        doc: "Processes, and open connections, whose beginnings are remembered for their spans. Of those beyond it \
+              the oldest are forgotten; their spans begin when their end says so, or are as short as their end.",
+        kind: &Number { min: 16, max: 1 << 20, field: |config| &mut config.otlp.tracked },
+    },
+    OptionSpec {
         key: "log.level",
         default: "info",
         doc: "The least severe messages that the agent writes about itself to standard error.",
@@ -388,6 +541,8 @@ const HIERARCHIES: &[(&str, Wanted)] =
 
 pub(super) const SYSCALLS_MODES: &[(&str, Mode)] =
     &[("counts", Mode::Counts), ("default", Mode::Default), ("full", Mode::Full)];
+const OTLP_PROTOCOLS: &[(&str, Protocol)] = &[("http/protobuf", Protocol::Http), ("grpc", Protocol::Grpc)];
+const OTLP_COMPRESSIONS: &[(&str, Compression)] = &[("none", Compression::None), ("gzip", Compression::Gzip)];
 const MODES: &[(&str, kubernetes::Mode)] =
     &[("auto", kubernetes::Mode::Auto), ("on", kubernetes::Mode::On), ("off", kubernetes::Mode::Off)];
 const LEVELS: &[(&str, Level)] = &[

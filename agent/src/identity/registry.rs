@@ -265,7 +265,7 @@ impl Registry {
 }
 
 impl Container {
-    fn new(cgroup_id: u64, path: &Path) -> Arc<Self> {
+    pub(crate) fn new(cgroup_id: u64, path: &Path) -> Arc<Self> {
         let placement = Placement::parse(path.as_os_str().as_encoded_bytes());
         let labels = RwLock::new(Arc::new(placement.labels()));
         let declines = AtomicBool::new(false);

@@ -6,9 +6,18 @@ use std::{
     ptr,
 };
 
-/// Nanoseconds to add to `CLOCK_BOOTTIME`, by which events are stamped, to get the time since 1970.
-pub fn boot_to_unix_ns() -> i64 {
-    now_ns(libc::CLOCK_REALTIME).wrapping_sub(now_ns(libc::CLOCK_BOOTTIME))
+/// Nanoseconds to add to `CLOCK_BOOTTIME`, by which events are stamped, to get the time since 1970; and by how many it
+/// may be wrong, because the two clocks can't be read at once.
+pub fn boot_to_unix_ns() -> (i64, u64) {
+    let look = || {
+        let before = now_ns(libc::CLOCK_BOOTTIME);
+        let unix = now_ns(libc::CLOCK_REALTIME);
+        let after = now_ns(libc::CLOCK_BOOTTIME);
+        let between = after.saturating_sub(before).unsigned_abs();
+        (unix.wrapping_sub(before.midpoint(after)), between.div_ceil(2))
+    };
+    // A thread that is interrupted between two looks is not so three times.
+    (0..3).map(|_| look()).min_by_key(|(_, error)| *error).unwrap_or_default()
 }
 
 /// Bytes of a page of memory.

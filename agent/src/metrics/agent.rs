@@ -20,6 +20,7 @@ use crate::{
     kernel::{clock_ticks, heap_in_use, page_size},
     ledger::{Account, Ledger, Part},
     live::Hub,
+    otlp,
     reader::{Deliveries, lock},
     sensor::{State, io_uring, oom, process, syscalls, tcp},
     watch::Watch,
@@ -39,6 +40,8 @@ pub struct Agent {
     pub cluster: Option<Cluster>,
     pub watch: Arc<Watch>,
     pub scrapes: Arc<Scrapes>,
+    /// None where no telemetry is sent.
+    pub otlp: Option<Arc<otlp::Figures>>,
     pub figures: Figures,
 }
 
@@ -68,6 +71,10 @@ impl Figures {
             ("limits.peers_per_container", config.limits.peers_per_container as f64),
             ("limits.slots", slots.into()),
             ("limits.sockets", config.limits.sockets.into()),
+            ("otlp.batch", config.otlp.batch as f64),
+            ("otlp.queue", config.otlp.queue as f64),
+            ("otlp.sample_rate", config.otlp.sample_rate as f64),
+            ("otlp.tracked", config.otlp.tracked as f64),
             ("ring.rare_size", config.ring.rare_size.into()),
             ("ring.size", config.ring.size.into()),
         ]
@@ -84,6 +91,7 @@ impl Agent {
         self.expose_identity(&mut page);
         super::peers::expose(&mut page, &self.peers, self.cluster.as_ref());
         self.expose_live(&mut page);
+        super::otlp::expose(&mut page, self.otlp.as_deref());
         expose_process(&mut page);
         expose_page(&mut page, bases);
         page

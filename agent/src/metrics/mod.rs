@@ -7,6 +7,7 @@ mod agent;
 mod kernel_stats;
 mod labels;
 mod names;
+mod otlp;
 mod page;
 mod peers;
 mod programs;

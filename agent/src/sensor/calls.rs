@@ -23,7 +23,7 @@ use super::{
 use crate::observation;
 
 pub use agent_ebpf::contract::calls::CallEvent;
-pub use arguments::places;
+pub use arguments::{argument_name, places};
 pub use plan::{Plan, unite};
 pub use slow::{SlowCall, slow_ns};
 
@@ -126,6 +126,9 @@ fn remote(event: &CallEvent) -> Option<IpAddr> {
     };
     (!address.is_unspecified()).then_some(address)
 }
+
+/// What [`protocol`] says.
+pub const PROTOCOLS: [&str; 8] = ["tcp", "udp", "ip", "unix", "netlink", "packet", "vsock", "other"];
 
 /// What kind of socket the descriptor is.
 fn protocol(event: &CallEvent) -> Option<&'static str> {

@@ -5,9 +5,12 @@ mod containerd;
 mod linker;
 mod manifest_tools;
 mod mounts;
+mod otlp;
 mod peers;
 mod test_tools;
 mod toolchain;
+
+use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
 
@@ -35,6 +38,8 @@ pub(crate) struct Ready {
     pub(crate) prometheus: Option<Prometheus>,
     pub(crate) containerd: Option<Containerd>,
     pub(crate) manifest_tools: Option<ManifestTools>,
+    /// Libraries of the OTLP receiver.
+    pub(crate) otlp: Option<PathBuf>,
 }
 
 /// What libFuzzer is compiled with.
@@ -51,12 +56,13 @@ pub(crate) fn cplusplus() -> Result<()> {
 pub(crate) fn run(purpose: Purpose) -> Result<Ready> {
     let mut apt = Apt::default();
     let (mut prometheus, mut containerd, mut manifest_tools) = (None, None, None);
+    let mut libraries = None;
     let mut toolchain = None;
 
     let mut steps = Steps::new(match purpose {
         Purpose::Build => 2,
         Purpose::Lint | Purpose::Run | Purpose::Vm => 3,
-        Purpose::Test => 6,
+        Purpose::Test => 7,
     });
     steps.run("toolchain for the kernel half", |live| {
         let (found, outcome) = toolchain::ensure(&mut apt, live)?;
@@ -80,6 +86,11 @@ pub(crate) fn run(purpose: Purpose) -> Result<Ready> {
             prometheus = found;
             Ok(outcome)
         })?;
+        steps.run("an OTLP receiver", |live| {
+            let (found, outcome) = otlp::ensure(&mut apt, live)?;
+            libraries = found;
+            Ok(outcome)
+        })?;
     }
     if matches!(purpose, Purpose::Test | Purpose::Vm) {
         steps.run("a container runtime for the tests", |live| {
@@ -95,11 +106,11 @@ pub(crate) fn run(purpose: Purpose) -> Result<Ready> {
             Ok(outcome)
         })?;
     }
-    Ok(Ready { toolchain, prometheus, containerd, manifest_tools })
+    Ok(Ready { toolchain, prometheus, containerd, manifest_tools, otlp: libraries })
 }
 
 /// Helm, if an earlier setup has fetched it or it is on the PATH.
-pub(crate) fn helm() -> Option<std::path::PathBuf> {
+pub(crate) fn helm() -> Option<PathBuf> {
     on_path("helm").or_else(|| ManifestTools::find().map(|tools| tools.helm))
 }
 

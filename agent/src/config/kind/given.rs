@@ -16,6 +16,8 @@ pub(in crate::config) enum Form {
     AbsolutePath,
     /// The name of a Kubernetes node (RFC 1123 subdomain).
     NodeName,
+    /// Where something is reached by HTTP.
+    Url,
 }
 
 impl Kind for Given {
@@ -32,6 +34,7 @@ impl Kind for Given {
         let what = match self.form {
             Form::AbsolutePath => "an absolute path",
             Form::NodeName => "the name of a node",
+            Form::Url => "a URL that begins with http:// or https://",
         };
         format!("{}, or {what}", self.nothing)
     }
@@ -40,6 +43,7 @@ impl Kind for Given {
         match self.form {
             Form::AbsolutePath => "PATH",
             Form::NodeName => "NAME",
+            Form::Url => "URL",
         }
     }
 }
@@ -49,11 +53,15 @@ impl Form {
         let is_right = match self {
             Self::AbsolutePath => text.starts_with('/') && !text.contains('\0') && text.len() < 4096,
             Self::NodeName => is_node_name(text),
+            Self::Url => is_url(text),
         };
         is_right.then_some(()).ok_or_else(|| {
             Invalid::new(match self {
                 Self::AbsolutePath => "is not an absolute path",
                 Self::NodeName => "is not the name of a node: small letters, digits, dashes and dots",
+                Self::Url => {
+                    "is not the URL of a server: http:// or https://, a host, a port if it is another"
+                }
             })
         })
     }
@@ -65,6 +73,14 @@ fn is_node_name(text: &str) -> bool {
         && text.bytes().all(inner)
         && !text.starts_with(['-', '.'])
         && !text.ends_with(['-', '.'])
+}
+
+/// A URL without a user: passwords don't belong where they are printed.
+pub(in crate::config) fn is_url(text: &str) -> bool {
+    let Ok(uri) = text.parse::<http::Uri>() else { return false };
+    matches!(uri.scheme_str(), Some("http" | "https"))
+        && uri.authority().is_some_and(|authority| !authority.as_str().contains('@'))
+        && uri.query().is_none()
 }
 
 #[cfg(test)]
@@ -89,6 +105,12 @@ mod tests {
         assert_eq!(set(Form::AbsolutePath, "/etc/kube/config"), Ok(Some("/etc/kube/config".into())));
         for text in ["", "Node1", "a b", "a,b", "-a", "a.", &"x".repeat(254), "a\u{1b}"] {
             assert!(set(Form::NodeName, text).is_err(), "{text:?}");
+        }
+        assert_eq!(set(Form::Url, "https://collector:4318/a"), Ok(Some("https://collector:4318/a".into())));
+        for text in
+            ["", "collector:4318", "http://", "ftp://a", "http://user:secret@a", "http://a?b", "http://a b"]
+        {
+            assert!(set(Form::Url, text).is_err(), "{text:?}");
         }
         for text in ["", "config", "~/config", "/a\0b"] {
             assert!(set(Form::AbsolutePath, text).is_err(), "{text:?}");

@@ -9,6 +9,7 @@ mod duration;
 mod given;
 mod modes;
 mod names;
+mod ratio;
 mod size;
 mod socket;
 
@@ -19,6 +20,7 @@ pub(super) use duration::Span;
 pub(super) use given::{Form, Given};
 pub(super) use modes::ModesByNamespace;
 pub(super) use names::Namespaces;
+pub(super) use ratio::Ratio;
 pub(super) use size::Size;
 pub(super) use socket::Socket;
 

@@ -14,7 +14,7 @@ use super::{Config, ConfigErrors, Effective, EffectiveValue, Flags, OPTIONS, Opt
 type Loaded = Result<(Config, Effective), ConfigErrors>;
 
 /// For every option three values other than the default, in their usual notation (booleans have only two).
-const SAMPLES: [(&str, [&str; 3]); 47] = [
+const SAMPLES: [(&str, [&str; 3]); 66] = [
     ("metrics.listen", ["[::]:9481", "127.0.0.1:0", "10.0.0.1:80"]),
     ("metrics.grace", ["0s", "1h30m", "24h"]),
     ("debug.listen", ["[::1]:9482", "127.0.0.2:1", "127.0.0.1:0"]),
@@ -61,6 +61,25 @@ const SAMPLES: [(&str, [&str; 3]); 47] = [
     ("identity.podman_socket", ["off", "/run/podman/podman.sock", "/a b"]),
     ("peers.kubernetes", ["true", "false", "true"]),
     ("peers.cidrs", ["10.20.0.0/16=database", "10.0.0.0/8=a,10.1.0.0/16=b", "2001:db8::/32=lab"]),
+    ("otlp.endpoint", ["http://localhost:4318", "https://a.example/otlp", "http://[::1]:4318"]),
+    ("otlp.protocol", ["grpc", "http/protobuf", "grpc"]),
+    ("otlp.compression", ["none", "gzip", "none"]),
+    ("otlp.certificate", ["/ca.pem", "/a b", "/c"]),
+    ("otlp.client_certificate", ["/client.pem", "/a b", "/c"]),
+    ("otlp.client_key", ["/key.pem", "/a b", "/c"]),
+    ("otlp.logs", ["false", "true", "false"]),
+    ("otlp.traces", ["false", "true", "false"]),
+    ("otlp.metrics", ["false", "true", "false"]),
+    ("otlp.timeout", ["10ms", "1s", "5m"]),
+    ("otlp.retry_for", ["0s", "5m", "1h"]),
+    ("otlp.queue", ["1", "100", "1048576"]),
+    ("otlp.batch", ["1", "100", "65536"]),
+    ("otlp.delay", ["1ms", "5s", "5m"]),
+    ("otlp.metrics_interval", ["1s", "10s", "1h"]),
+    ("otlp.slow", ["0s", "100ms", "1h"]),
+    ("otlp.sample_ratio", ["0", "0.25", "0.000001"]),
+    ("otlp.sample_rate", ["0", "1", "1000000"]),
+    ("otlp.tracked", ["16", "1000", "1048576"]),
     ("log.level", ["error", "debug", "trace"]),
 ];
 

@@ -164,6 +164,11 @@ pub fn places() -> [(u32, u32); NUMBERS] {
     })
 }
 
+/// The name of an argument, if the call has one of that name.
+pub fn argument_name(syscall: &str, name: &str) -> Option<&'static str> {
+    signature(syscall).iter().map(|(known, _)| *known).find(|known| *known == name)
+}
+
 /// The arguments with their names. The path stands for the first that is one; without it, none is shown.
 pub(super) fn shown(
     syscall: &str,

@@ -5,7 +5,6 @@
 
 mod access;
 mod api;
-mod backoff;
 pub mod cluster;
 mod error;
 #[cfg(any(test, feature = "fuzzing"))]

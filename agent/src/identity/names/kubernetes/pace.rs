@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::backoff::{Backoff, random};
+use crate::backoff::{Backoff, random};
 
 /// Times that tests shorten.
 #[derive(Clone, Copy, Debug)]

@@ -11,11 +11,12 @@ use http_body_util::BodyExt as _;
 use serde::de::DeserializeOwned;
 use tokio::time::{sleep, timeout};
 
+use crate::backoff::Backoff;
+
 use super::{
     super::{SourceState, lines::Lines},
     Figures,
     api::{self, Api, JSON, whole},
-    backoff::Backoff,
     error::{ApiError, Rule},
     mirror::Outcome,
     object::{Event, List},

@@ -7,7 +7,7 @@ use std::{
 
 /// Doubles with every failure, and strays so that the agents of a thousand nodes don't come back together.
 #[derive(Debug)]
-pub(super) struct Backoff {
+pub(crate) struct Backoff {
     shortest: Duration,
     longest: Duration,
     failures: u32,
@@ -17,17 +17,17 @@ pub(super) struct Backoff {
 const PATIENCE: Duration = Duration::from_secs(300);
 
 impl Backoff {
-    pub(super) fn new(shortest: Duration, longest: Duration) -> Self {
+    pub(crate) fn new(shortest: Duration, longest: Duration) -> Self {
         Self { shortest, longest, failures: 0 }
     }
 
     /// It works again.
-    pub(super) fn reset(&mut self) {
+    pub(crate) fn reset(&mut self) {
         self.failures = 0;
     }
 
     /// It has failed once more: the wait, not shorter than the server asks for (`Retry-After`).
-    pub(super) fn next(&mut self, asked: Option<Duration>) -> Duration {
+    pub(crate) fn next(&mut self, asked: Option<Duration>) -> Duration {
         let wait = self.shortest.saturating_mul(1 << self.failures.min(20)).min(self.longest);
         self.failures = self.failures.saturating_add(1);
         let half = wait / 2;
@@ -36,7 +36,7 @@ impl Backoff {
 }
 
 /// From 0 to 1. Every `RandomState` has keys of its own.
-pub(super) fn random() -> f64 {
+pub(crate) fn random() -> f64 {
     let bits = u32::try_from(RandomState::new().build_hasher().finish() >> 32).unwrap_or(0);
     f64::from(bits) / f64::from(u32::MAX)
 }

@@ -1,0 +1,131 @@
+//! TCP connections, from connect(2) to their end.
+
+use std::net::IpAddr;
+
+use agent_ebpf::contract::event::EventKind;
+use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
+
+use super::{Assembler, Attributes, Context, Decision, Draft, SpanId, Telemetry, TraceId};
+use crate::{
+    observation::{Process, Tcp},
+    otlp::Seen,
+};
+
+/// A connection as long as it lives: network namespace, and both ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct ConnectionKey {
+    netns: u32,
+    local: (IpAddr, u16),
+    remote: (IpAddr, u16),
+}
+
+/// A connection that was established.
+#[derive(Debug)]
+pub(super) struct Connection {
+    began_ns: u64,
+    attempt_ns: u64,
+    owner: Owner,
+    who: Option<Process>,
+}
+
+/// Whose child the span is.
+#[derive(Clone, Copy, Debug)]
+struct Owner {
+    trace: TraceId,
+    parent: Option<SpanId>,
+}
+
+impl Assembler {
+    /// A client's connection becomes a span when its attempt has failed, or when it is closed.
+    pub(super) fn take_tcp(&mut self, seen: &Seen, tcp: &Tcp, out: &mut Telemetry) {
+        let key = ConnectionKey {
+            netns: tcp.netns,
+            local: (tcp.local_address, tcp.local_port),
+            remote: (tcp.remote_address, tcp.remote_port),
+        };
+        let took_ns = (tcp.duration.unwrap_or(0.0).max(0.0) * 1e9) as u64;
+        let began_ns = seen.boot_ns.saturating_sub(took_ns);
+        let who = seen.observation.process.clone();
+        match seen.observation.kind {
+            EventKind::TcpConnect if tcp.reason.is_none() => {
+                let owner = self.owner(seen);
+                self.connections.insert(key, Connection { began_ns, attempt_ns: took_ns, owner, who });
+            }
+            EventKind::TcpConnect => {
+                let owner = self.owner(seen);
+                let connection = Connection { began_ns, attempt_ns: took_ns, owner, who };
+                self.end_connection(seen, tcp, &connection, out);
+            }
+            EventKind::TcpClose if tcp.side == Some("client") => {
+                let known = self.connections.remove(&key);
+                let connection = known.unwrap_or_else(|| {
+                    let owner = self.owner(seen);
+                    Connection { began_ns, attempt_ns: 0, owner, who }
+                });
+                self.end_connection(seen, tcp, &connection, out);
+            }
+            _ => {}
+        }
+    }
+
+    /// The process, else the container, else nobody.
+    fn owner(&mut self, seen: &Seen) -> Owner {
+        let context = match &seen.observation.process {
+            Some(who) => Some(self.process(seen.cgroup_id, who.pid, seen.boot_ns).context),
+            None => self.container_context(seen.cgroup_id),
+        };
+        let alone = || self.seed.process_trace(0, seen.boot_ns);
+        Owner {
+            trace: context.map_or_else(alone, |context| context.trace),
+            parent: context.map(|context| context.span),
+        }
+    }
+
+    fn end_connection(&mut self, seen: &Seen, tcp: &Tcp, connection: &Connection, out: &mut Telemetry) {
+        let Connection { began_ns, attempt_ns, owner, who } = connection;
+        let span = self.seed.connection(tcp.netns, [tcp.local_port, tcp.remote_port], seen.boot_ns);
+        let peer = tcp.peer.as_deref();
+        let mut attributes = Attributes::default()
+            .text("network.transport", "tcp")
+            .text("network.type", if tcp.remote_address.is_ipv4() { "ipv4" } else { "ipv6" })
+            .text("network.peer.address", tcp.remote_address.to_string())
+            .number("network.peer.port", tcp.remote_port)
+            .text("network.local.address", tcp.local_address.to_string())
+            .text("server.address", tcp.remote_address.to_string())
+            .number("server.port", tcp.remote_port)
+            .some(peer, |all, peer| {
+                all.text("podwitness.peer.namespace", &*peer.namespace)
+                    .text("podwitness.peer.workload", &*peer.workload)
+            })
+            .some(who.as_ref(), |all, who| {
+                all.number("process.pid", who.pid)
+                    .number("thread.id", who.tid)
+                    .text("podwitness.comm", who.comm.as_str())
+            });
+        if tcp.local_port != 0 {
+            attributes = attributes.number("network.local.port", tcp.local_port);
+        }
+        if *attempt_ns > 0 {
+            attributes = attributes.seconds("podwitness.connect.duration", *attempt_ns);
+        }
+        let error = tcp.reason.map(|reason| {
+            let kind = tcp.errno.unwrap_or(reason);
+            (kind.to_owned(), format!("connect failed: {}", reason.replace('_', " ")))
+        });
+        let forced = match error {
+            Some(_) => Some(Decision::Failure),
+            None if *attempt_ns >= self.slow_ns => Some(Decision::Slow),
+            None => None,
+        };
+        let draft = Draft {
+            context: Context { trace: owner.trace, span, parent: owner.parent },
+            name: "TCP connection".to_owned(),
+            kind: SpanKind::Client,
+            start_ns: *began_ns,
+            end_ns: seen.boot_ns,
+            attributes,
+            error,
+        };
+        self.emit(seen, draft, forced, owner.parent, out);
+    }
+}

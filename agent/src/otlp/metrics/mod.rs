@@ -1,0 +1,205 @@
+//! Metrics: what /metrics shows, as OTLP has it.
+//!
+//! They are made from the page itself, so that they can't tell anything else than it. A container's series go under
+//! its resource, the agent's own under the agent's.
+
+mod page;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use opentelemetry_proto::tonic::{
+    collector::metrics::v1::ExportMetricsServiceRequest,
+    metrics::v1::{
+        AggregationTemporality, Gauge, Histogram, HistogramDataPoint, Metric, NumberDataPoint,
+        ResourceMetrics, ScopeMetrics, Sum, metric::Data, number_data_point,
+    },
+};
+use prost::Message as _;
+use tokio::{
+    sync::watch,
+    time::{Instant, MissedTickBehavior, interval_at},
+};
+
+use self::page::{Kind, Page, Series, Value};
+use super::{
+    attributes::Attributes,
+    encode::{SCHEMA, scope},
+    figures::{Figures, Signal},
+    resource::Host,
+    worker::Delivery,
+};
+use crate::{
+    http::{Exposition, Format, RenderError},
+    identity::Labels,
+};
+
+/// What all points of an export share.
+#[derive(Clone, Copy, Debug)]
+struct Times {
+    start_ns: u64,
+    now_ns: u64,
+}
+
+/// Sends the page every `every`, and once more when the agent ends.
+pub(super) struct Export {
+    pub exposition: Arc<dyn Exposition>,
+    pub host: Host,
+    /// What the agent is called as a service.
+    pub service: String,
+    pub every: Duration,
+    /// Points in one request.
+    pub most: usize,
+    pub figures: Arc<Figures>,
+}
+
+impl Export {
+    pub(super) async fn run(self, mut delivery: Delivery, mut stopping: watch::Receiver<bool>) {
+        let start_ns = now_ns();
+        let mut ticks = interval_at(Instant::now() + self.every, self.every);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let is_stopping = |stopping: &watch::Receiver<bool>| *stopping.borrow();
+        while !is_stopping(&stopping) {
+            tokio::select! {
+                _ = ticks.tick() => {}
+                changed = stopping.changed() => if changed.is_err() { return },
+            }
+            let times = Times { start_ns, now_ns: now_ns() };
+            self.send(times, &mut delivery).await;
+        }
+    }
+
+    async fn send(&self, times: Times, delivery: &mut Delivery) {
+        let exposition = Arc::clone(&self.exposition);
+        let render = move || {
+            let chunks: Vec<Bytes> = exposition.render(Format::OpenMetrics)?.collect();
+            Ok::<_, RenderError>(String::from_utf8(chunks.concat())?)
+        };
+        let rendered = tokio::task::spawn_blocking(render).await;
+        let page = match rendered {
+            Ok(Ok(page)) => page,
+            Ok(Err(error)) => {
+                return tracing::warn!(%error, "the metrics could not be written for the collector");
+            }
+            Err(_) => return tracing::warn!("the metrics could not be written for the collector"),
+        };
+        let page = Page::parse(&page);
+        let counts = self.figures.of(Signal::Metrics);
+        counts.produce(page.series.len() as u64);
+        let mut lost = None;
+        for series in page.series.chunks(self.most) {
+            let items = series.len() as u64;
+            match lost {
+                // Whoever didn't take one part won't take the next. A minute later there are newer ones.
+                Some(why) => counts.drop(why, items),
+                None => {
+                    let request: Bytes = self.request(&page, series, times).encode_to_vec().into();
+                    lost = delivery.deliver(request, items).await.err();
+                }
+            }
+        }
+    }
+
+    fn request(&self, page: &Page<'_>, series: &[Series<'_>], times: Times) -> ExportMetricsServiceRequest {
+        let mut resources: HashMap<Option<&Labels>, BTreeMap<usize, Metric>> = HashMap::new();
+        let mut order = Vec::new();
+        for one in series {
+            let base = one.base.as_ref();
+            let metrics = resources.entry(base).or_insert_with(|| {
+                order.push(base);
+                BTreeMap::new()
+            });
+            let metric = metrics.entry(one.family).or_insert_with(|| empty(page, one.family));
+            add(metric, one, times);
+        }
+        let resource_metrics = order.into_iter().map(|base| ResourceMetrics {
+            resource: Some(match base {
+                Some(labels) => self.host.resource(None, labels),
+                None => self.host.own(&self.service),
+            }),
+            scope_metrics: vec![ScopeMetrics {
+                scope: Some(scope()),
+                metrics: resources.remove(&base).unwrap_or_default().into_values().collect(),
+                schema_url: SCHEMA.to_owned(),
+            }],
+            schema_url: SCHEMA.to_owned(),
+        });
+        ExportMetricsServiceRequest { resource_metrics: resource_metrics.collect() }
+    }
+}
+
+fn empty(page: &Page<'_>, family: usize) -> Metric {
+    let family = &page.families[family];
+    let cumulative = AggregationTemporality::Cumulative.into();
+    let data = match family.kind {
+        Kind::Counter => Data::Sum(Sum {
+            data_points: Vec::new(),
+            aggregation_temporality: cumulative,
+            is_monotonic: true,
+        }),
+        Kind::Gauge => Data::Gauge(Gauge::default()),
+        Kind::Histogram => {
+            Data::Histogram(Histogram { data_points: Vec::new(), aggregation_temporality: cumulative })
+        }
+    };
+    Metric {
+        name: family.name.to_owned(),
+        description: family.help.clone(),
+        unit: family.unit.to_owned(),
+        data: Some(data),
+        ..Metric::default()
+    }
+}
+
+fn add(metric: &mut Metric, series: &Series<'_>, times: Times) {
+    let attributes = series.labels.iter().fold(Attributes::default(), |all, (name, value)| {
+        // An empty label is none, as in Prometheus.
+        all.text(name, value.as_str())
+    });
+    let attributes = attributes.into_vec();
+    let Times { start_ns, now_ns } = times;
+    match (&mut metric.data, &series.value) {
+        (Some(Data::Sum(sum)), Value::Number(number)) => sum.data_points.push(NumberDataPoint {
+            attributes,
+            start_time_unix_nano: start_ns,
+            time_unix_nano: now_ns,
+            value: Some(value(number)),
+            ..NumberDataPoint::default()
+        }),
+        (Some(Data::Gauge(gauge)), Value::Number(number)) => gauge.data_points.push(NumberDataPoint {
+            attributes,
+            time_unix_nano: now_ns,
+            value: Some(value(number)),
+            ..NumberDataPoint::default()
+        }),
+        (Some(Data::Histogram(histogram)), Value::Histogram { bounds, counts, sum }) => {
+            histogram.data_points.push(HistogramDataPoint {
+                attributes,
+                start_time_unix_nano: start_ns,
+                time_unix_nano: now_ns,
+                count: counts.iter().sum(),
+                sum: Some(*sum),
+                bucket_counts: counts.clone(),
+                explicit_bounds: bounds.clone(),
+                ..HistogramDataPoint::default()
+            });
+        }
+        _ => {}
+    }
+}
+
+/// Whole numbers stay whole: a count beyond 2^53 is exact.
+fn value(text: &str) -> number_data_point::Value {
+    match text.parse() {
+        Ok(whole) => number_data_point::Value::AsInt(whole),
+        Err(_) => number_data_point::Value::AsDouble(text.parse().unwrap_or(f64::NAN)),
+    }
+}
+
+fn now_ns() -> u64 {
+    u64::try_from(jiff::Timestamp::now().as_nanosecond()).unwrap_or(0)
+}

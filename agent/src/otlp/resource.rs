@@ -1,0 +1,220 @@
+//! Who it was: one OTLP resource for each container, by OpenTelemetry's semantic conventions.
+
+use opentelemetry_proto::tonic::resource::v1::Resource;
+
+use super::attributes::Attributes;
+use crate::identity::{
+    Engine, Labels, Placement,
+    names::{
+        Workload,
+        kubernetes::service_name::{Described, WellKnownLabels, service_name},
+    },
+};
+
+/// What all resources of this machine share.
+#[derive(Clone, Debug, Default)]
+pub struct Host {
+    pub name: String,
+    /// `/etc/machine-id`.
+    pub id: String,
+    /// What the cluster calls the machine, if it is in one.
+    pub node: Option<String>,
+    /// Of the user's choice (`OTEL_RESOURCE_ATTRIBUTES`).
+    pub more: Vec<(String, String)>,
+}
+
+/// What a service is called whose name isn't known, as the specification has it.
+const UNKNOWN_SERVICE: &str = "unknown_service";
+
+/// Kinds of workloads that have an attribute for their name.
+const KINDS: [(&str, &str); 6] = [
+    ("Deployment", "k8s.deployment.name"),
+    ("ReplicaSet", "k8s.replicaset.name"),
+    ("StatefulSet", "k8s.statefulset.name"),
+    ("DaemonSet", "k8s.daemonset.name"),
+    ("Job", "k8s.job.name"),
+    ("CronJob", "k8s.cronjob.name"),
+];
+
+impl Host {
+    /// The resource of whoever has these labels; `placement` where it is one single container.
+    pub fn resource(&self, placement: Option<&Placement>, labels: &Labels) -> Resource {
+        let id = placement.and_then(Placement::container_id);
+        let uid = placement.and_then(Placement::pod_uid);
+        // Where nobody knows a name, the labels have a part of the id, or the uid.
+        let container = known(&labels.container, id);
+        let pod = known(&labels.pod, uid);
+        let is_pod = uid.is_some() || !labels.namespace.is_empty();
+        let service = service(labels, pod, container);
+        let mut attributes = Attributes::default().text("service.name", service);
+        if is_pod {
+            attributes = attributes
+                .text("service.namespace", labels.namespace.as_str())
+                .text("service.instance.id", instance(&labels.namespace, pod, container, id))
+                .text("k8s.namespace.name", labels.namespace.as_str())
+                .text("k8s.pod.name", pod)
+                .text("k8s.pod.uid", uid.unwrap_or_default())
+                .text("k8s.container.name", container)
+                .text("k8s.node.name", self.node.clone().unwrap_or_default());
+            if let Some((_, key)) = KINDS.iter().find(|(kind, _)| *kind == labels.workload_kind) {
+                attributes = attributes.text(key, labels.workload.as_str());
+            }
+        } else {
+            attributes = attributes
+                .text("service.instance.id", id.unwrap_or_default())
+                .text("container.name", container);
+        }
+        let attributes = attributes
+            .text("container.id", id.unwrap_or_default())
+            .text("container.runtime.name", placement.map_or("", engine))
+            .text("host.name", self.name.as_str())
+            .text("host.id", self.id.as_str())
+            .text("os.type", "linux")
+            .text("podwitness.workload.kind", labels.workload_kind.as_str())
+            .text("podwitness.workload.name", labels.workload.as_str())
+            .and(&self.more);
+        Resource { attributes: attributes.into_vec(), ..Resource::default() }
+    }
+
+    /// The resource of the agent itself.
+    pub fn own(&self, service: &str) -> Resource {
+        let attributes = Attributes::default()
+            .text("service.name", service)
+            .text("service.version", env!("CARGO_PKG_VERSION"))
+            .text("host.name", self.name.as_str())
+            .text("host.id", self.id.as_str())
+            .text("os.type", "linux")
+            .text("k8s.node.name", self.node.clone().unwrap_or_default())
+            .and(&self.more);
+        Resource { attributes: attributes.into_vec(), ..Resource::default() }
+    }
+}
+
+fn known<'l>(label: &'l str, id: Option<&str>) -> &'l str {
+    if id.is_some_and(|id| id.starts_with(label)) { "" } else { label }
+}
+
+fn service<'l>(labels: &'l Labels, pod: &'l str, container: &'l str) -> String {
+    if labels.namespace.is_empty() {
+        let name = if labels.workload.is_empty() { &labels.workload_kind } else { &labels.workload };
+        let is_known = !name.is_empty() && name != "unknown" && name != "other";
+        return if is_known { name.clone() } else { UNKNOWN_SERVICE.to_owned() };
+    }
+    let owners = [Workload { kind: labels.workload_kind.clone(), name: labels.workload.clone() }];
+    let described =
+        Described { owners: &owners, pod: Some(pod), container: Some(container), ..Described::default() };
+    service_name(&described, WellKnownLabels::Ignore).unwrap_or(UNKNOWN_SERVICE).to_owned()
+}
+
+/// By the rule for Kubernetes: namespace, pod and container; else the container's id.
+fn instance(namespace: &str, pod: &str, container: &str, id: Option<&str>) -> String {
+    if namespace.is_empty() || pod.is_empty() || container.is_empty() {
+        return id.unwrap_or_default().to_owned();
+    }
+    format!("{namespace}.{pod}.{container}")
+}
+
+fn engine(placement: &Placement) -> &'static str {
+    match placement {
+        Placement::Container { engine: Engine::Docker, .. } => "docker",
+        Placement::Container { engine: Engine::Podman, .. } => "podman",
+        Placement::Container { engine: Engine::Lxc, .. } => "lxc",
+        _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use opentelemetry_proto::tonic::common::v1::any_value::Value;
+
+    use super::*;
+
+    const UID: &str = "6d5f1c1e-8c0b-4f0e-9a7e-3f2b1c0d9e8f";
+    const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+
+    fn attributes(path: &str, labels: Option<Labels>) -> Vec<(String, String)> {
+        let placement = Placement::parse(path);
+        let labels = labels.unwrap_or_else(|| placement.labels());
+        let host = Host { name: "node1".into(), node: Some("node-1".into()), ..Host::default() };
+        let resource = host.resource(Some(&placement), &labels);
+        let text = |value: Option<Value>| match value {
+            Some(Value::StringValue(text)) => text,
+            other => panic!("{other:?}"),
+        };
+        resource
+            .attributes
+            .into_iter()
+            .map(|pair| (pair.key, text(pair.value.and_then(|value| value.value))))
+            .collect()
+    }
+
+    fn of<'a>(attributes: &'a [(String, String)], key: &str) -> &'a str {
+        attributes.iter().find(|(name, _)| name == key).map_or("", |(_, value)| value)
+    }
+
+    #[test]
+    fn a_pods_container_is_described_in_full() {
+        let labels = Labels {
+            namespace: "shop".into(),
+            workload_kind: "Deployment".into(),
+            workload: "cart".into(),
+            pod: "cart-5d9-x".into(),
+            container: "app".into(),
+        };
+        let found = attributes(&format!("/kubepods/burstable/pod{UID}/{ID}"), Some(labels));
+        for (key, value) in [
+            ("service.name", "cart"),
+            ("service.namespace", "shop"),
+            ("service.instance.id", "shop.cart-5d9-x.app"),
+            ("k8s.namespace.name", "shop"),
+            ("k8s.pod.name", "cart-5d9-x"),
+            ("k8s.pod.uid", UID),
+            ("k8s.container.name", "app"),
+            ("k8s.deployment.name", "cart"),
+            ("k8s.node.name", "node-1"),
+            ("container.id", ID),
+            ("host.name", "node1"),
+        ] {
+            assert_eq!(of(&found, key), value, "{key} in {found:?}");
+        }
+    }
+
+    #[test]
+    fn ids_are_not_passed_off_as_names() {
+        let found = attributes(&format!("/kubepods/burstable/pod{UID}/{ID}"), None);
+        assert_eq!((of(&found, "k8s.pod.name"), of(&found, "k8s.container.name")), ("", ""));
+        assert_eq!((of(&found, "k8s.pod.uid"), of(&found, "container.id")), (UID, ID));
+        assert_eq!(of(&found, "service.instance.id"), ID);
+    }
+
+    #[test]
+    fn what_is_no_pod_has_no_kubernetes() {
+        for (path, service) in
+            [("/system.slice/nginx.service", "nginx.service"), ("/some/group", "/some/group"), ("/", "host")]
+        {
+            let found = attributes(path, None);
+            assert_eq!(of(&found, "service.name"), service);
+            assert!(!found.iter().any(|(key, _)| key.starts_with("k8s.")), "{found:?}");
+        }
+        let docker = attributes(&format!("/docker/{ID}"), None);
+        assert_eq!((of(&docker, "container.id"), of(&docker, "container.runtime.name")), (ID, "docker"));
+    }
+
+    #[test]
+    fn what_is_unknown_says_so_and_the_users_attributes_come_along() {
+        let host = Host {
+            more: vec![("k8s.cluster.name".into(), "prod".into()), ("os.type".into(), "x".into())],
+            ..Host::default()
+        };
+        let resource = host.resource(None, &Labels::unknown());
+        let keys: Vec<_> = resource.attributes.iter().map(|pair| pair.key.as_str()).collect();
+        assert_eq!(keys.iter().filter(|key| **key == "os.type").count(), 1);
+        assert!(keys.contains(&"k8s.cluster.name"));
+        let service = &resource.attributes[0];
+        let value = service.value.as_ref().and_then(|value| value.value.clone());
+        assert_eq!(
+            (service.key.as_str(), value),
+            ("service.name", Some(Value::StringValue(UNKNOWN_SERVICE.into())))
+        );
+    }
+}

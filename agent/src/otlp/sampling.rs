@@ -1,0 +1,125 @@
+//! Which spans are sent: what went wrong always, the rest by ratio, and at most so many a second for each workload.
+
+use std::{
+    collections::HashMap,
+    hash::{DefaultHasher, Hash, Hasher},
+};
+
+use super::ids::SpanId;
+use crate::identity::Labels;
+
+/// Why a span is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// It tells of a failure.
+    Failure,
+    /// It took long.
+    Slow,
+    /// It belongs to somebody who was killed, or is a container's whole life.
+    Death,
+    /// It was drawn.
+    Drawn,
+}
+
+impl Decision {
+    pub const ALL: [Self; 4] = [Self::Failure, Self::Slow, Self::Death, Self::Drawn];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Failure => "failure",
+            Self::Slow => "slow",
+            Self::Death => "death",
+            Self::Drawn => "drawn",
+        }
+    }
+}
+
+/// Workloads whose rate is remembered; then all start anew.
+const WORKLOADS: usize = 4096;
+/// Bits of a threshold, as OpenTelemetry's consistent probability sampling counts them.
+const BITS: u32 = 56;
+
+#[derive(Debug)]
+pub(super) struct Sampler {
+    /// Spans whose randomness is below are not drawn.
+    threshold: u64,
+    /// Nanoseconds between two spans of a workload; 0 is no limit.
+    interval_ns: u64,
+    /// By workload: when the next span would come if they came evenly.
+    next: HashMap<u64, u64>,
+}
+
+impl Sampler {
+    /// `ratio` in parts of a million, `rate` in spans per second and workload.
+    pub(super) fn new(ratio: u32, rate: u64) -> Self {
+        let left_out = u128::from(1_000_000 - ratio.min(1_000_000));
+        let threshold = ((left_out << BITS) / 1_000_000) as u64;
+        let interval_ns = 1_000_000_000_u64.checked_div(rate).unwrap_or(0);
+        Self { threshold, interval_ns, next: HashMap::new() }
+    }
+
+    /// Whether a span of something that went well is drawn.
+    pub(super) fn draws(&mut self, span: SpanId, labels: &Labels, now_ns: u64) -> bool {
+        span.randomness() >= self.threshold && self.has_room(labels, now_ns)
+    }
+
+    /// W3C trace state: with which probability this span is sent, and the randomness that decided.
+    pub(super) fn state(&self, span: SpanId, decision: Decision) -> String {
+        let threshold = if decision == Decision::Drawn { self.threshold } else { 0 };
+        let hex = format!("{threshold:014x}");
+        let hex = hex.trim_end_matches('0');
+        format!("ot=th:{};rv:{:014x}", if hex.is_empty() { "0" } else { hex }, span.randomness())
+    }
+
+    /// A second's worth may come at once.
+    fn has_room(&mut self, labels: &Labels, now_ns: u64) -> bool {
+        if self.interval_ns == 0 {
+            return true;
+        }
+        let mut hasher = DefaultHasher::new();
+        (&labels.namespace, &labels.workload_kind, &labels.workload).hash(&mut hasher);
+        if self.next.len() >= WORKLOADS {
+            self.next.clear();
+        }
+        let next = self.next.entry(hasher.finish()).or_insert(now_ns);
+        let due = (*next).max(now_ns);
+        if due - now_ns >= 1_000_000_000 {
+            return false;
+        }
+        *next = due + self.interval_ns;
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::ids::Seed, *};
+
+    #[test]
+    fn the_ratio_is_kept_and_said() {
+        let mut sampler = Sampler::new(250_000, 0);
+        let spans = (0..10_000).map(|pid| Seed(7).process(pid, 1));
+        let drawn: Vec<_> = spans.filter(|span| sampler.draws(*span, &Labels::unknown(), 0)).collect();
+        assert!((2300..2700).contains(&drawn.len()), "{}", drawn.len());
+        let state = sampler.state(drawn[0], Decision::Drawn);
+        assert!(state.starts_with("ot=th:c;rv:"), "{state}");
+        assert!(sampler.state(drawn[0], Decision::Failure).starts_with("ot=th:0;rv:"));
+        assert!(Sampler::new(1_000_000, 0).state(drawn[0], Decision::Drawn).starts_with("ot=th:0;"));
+        let mut none = Sampler::new(0, 0);
+        assert!((0..1000).all(|pid| !none.draws(Seed(7).process(pid, 1), &Labels::unknown(), 0)));
+    }
+
+    #[test]
+    fn a_workload_has_its_rate_whatever_others_do() {
+        let mut sampler = Sampler::new(1_000_000, 10);
+        let workload = |name: &str| Labels { workload: name.into(), ..Labels::default() };
+        let mut draws = |name: &str, now_ms: u64| {
+            let spans = (0..100).map(|pid| Seed(1).process(pid, now_ms));
+            spans.filter(|span| sampler.draws(*span, &workload(name), now_ms * 1_000_000)).count()
+        };
+        assert_eq!(draws("a", 0), 10);
+        assert_eq!(draws("b", 0), 10);
+        assert_eq!(draws("a", 500), 5);
+        assert_eq!(draws("a", 10_000), 10);
+    }
+}

@@ -1,0 +1,41 @@
+//! Where observations go beside the live stream: to a collector, into a recording.
+
+use crate::{
+    otlp::{Seen, Sink},
+    recording::Recorder,
+};
+
+/// All of them are for the one thread that sees everything in its order.
+#[derive(Default)]
+pub struct Outlets {
+    /// Where telemetry is sent from, if it is.
+    pub sink: Option<Sink>,
+    /// What is recorded, if something is.
+    pub recorder: Option<Recorder>,
+}
+
+impl Outlets {
+    /// Whether anybody wants observations.
+    pub fn are_open(&self) -> bool {
+        self.sink.is_some() || self.recorder.is_some()
+    }
+
+    /// Takes what was seen, in the order of its time.
+    pub fn put(&mut self, seen: &[Seen]) {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.put(seen);
+        }
+        if let Some(sink) = &mut self.sink {
+            sink.put(seen);
+        }
+    }
+
+    /// Nothing more will be seen.
+    pub fn end(&mut self) {
+        if let Some(sink) = &mut self.sink {
+            sink.end();
+        }
+        // A recording is written when it goes.
+        self.recorder = None;
+    }
+}

@@ -1,0 +1,107 @@
+//! Observations in a file: `podwitness record` writes it, `podwitness replay` reads it, without a kernel.
+//!
+//! The first line says whose it is, each of the others is one observation as in `/v1/events`, with its time by the boot
+//! clock and its cgroup. What is made of a recording is the same every time.
+
+mod parse;
+mod replay;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    fs::{self, File},
+    io::{BufWriter, Write as _},
+    path::Path,
+};
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use thiserror::Error;
+
+pub use self::{
+    parse::{Damage, observation},
+    replay::{ReplayError, run},
+};
+use crate::{
+    identity::Container,
+    otlp::{Host, Seen},
+};
+
+/// Changes when older readers can't read what is written.
+const FORMAT: u32 = 1;
+/// Where a recording ends at the latest.
+const LARGEST: u64 = 1 << 30;
+
+/// The first line.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Head {
+    podwitness: String,
+    format: u32,
+    boot_id: String,
+    host: String,
+    node: Option<String>,
+}
+
+/// Why there is no recording.
+#[derive(Debug, Error)]
+#[error("cannot write {path}: {source}")]
+pub struct RecordError {
+    path: String,
+    source: std::io::Error,
+}
+
+/// Writes observations to a file.
+#[derive(Debug)]
+pub struct Recorder {
+    /// None after it has failed, or is full.
+    file: Option<BufWriter<File>>,
+    written: u64,
+}
+
+impl Recorder {
+    pub fn create(path: &Path, host: &Host) -> Result<Self, RecordError> {
+        let error = |source| RecordError { path: path.display().to_string(), source };
+        let file = File::create(path).map_err(error)?;
+        let mut recorder = Self { file: Some(BufWriter::new(file)), written: 0 };
+        let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        let head = Head {
+            podwitness: env!("CARGO_PKG_VERSION").to_owned(),
+            format: FORMAT,
+            boot_id: boot_id.trim().to_owned(),
+            host: host.name.clone(),
+            node: host.node.clone(),
+        };
+        recorder.write(&json!(head)).map_err(error)?;
+        Ok(recorder)
+    }
+
+    /// Adds what was seen. A recording that can't go on ends, and the agent doesn't.
+    pub fn put(&mut self, seen: &[Seen]) {
+        for seen in seen {
+            if let Err(error) = self.write(&line(seen)) {
+                tracing::error!(%error, "the recording ends here, because it can't be written");
+                self.file = None;
+            }
+        }
+        if self.written >= LARGEST && self.file.take().is_some() {
+            tracing::warn!("the recording ends here: it has {} MiB", LARGEST >> 20);
+        }
+    }
+
+    fn write(&mut self, line: &Value) -> std::io::Result<()> {
+        let Some(file) = &mut self.file else { return Ok(()) };
+        let text = line.to_string();
+        self.written += text.len() as u64 + 1;
+        writeln!(file, "{text}")
+    }
+}
+
+fn line(seen: &Seen) -> Value {
+    let mut line = json!(seen.observation);
+    let path = |container: &std::sync::Arc<Container>| container.path.display().to_string();
+    line["boot_ns"] = seen.boot_ns.into();
+    line["offset_ns"] = seen.offset_ns.into();
+    line["cgroup_id"] = seen.cgroup_id.into();
+    line["cgroup_path"] = seen.container.as_ref().map(path).into();
+    line
+}

@@ -1,0 +1,221 @@
+//! Telemetry out: what a collector gets of what workloads do.
+
+use std::{collections::BTreeMap, os::unix::process::ExitStatusExt as _};
+
+use integration_tests::{
+    Agent, Cgroup, NetNs, Options, Receiver, Workload,
+    netns::CLOSED_V4,
+    otlp::Protocol,
+    require_kernel, require_receiver,
+    wait::{PATIENCE, unique, wait_until},
+};
+use serde_json::Value;
+
+/// Sends at once.
+fn options(receiver: &Receiver) -> Options {
+    Options::default()
+        .variable("OTEL_EXPORTER_OTLP_ENDPOINT", &receiver.endpoint())
+        .variable("OTEL_EXPORTER_OTLP_PROTOCOL", receiver.protocol())
+        .flag("otlp-delay", "50ms")
+        .flag("otlp-metrics", "false")
+}
+
+/// A cgroup that looks like a container of a pod, and the container's id.
+fn container() -> (Cgroup, String, String) {
+    let number: String = unique().bytes().map(|byte| format!("{byte:02x}")).collect();
+    let id = format!("{number:0>64}");
+    let uid = format!("{:0>8}-0000-4000-8000-{:0>12}", std::process::id() % 100_000_000, &id[58..]);
+    (Cgroup::at(&format!("/kubepods/burstable/pod{uid}/{id}")), uid, id)
+}
+
+fn of(id: &str) -> impl Fn(&Value) -> bool {
+    move |item| item["resource"]["container.id"] == id
+}
+
+/// Whether one lies in the other, as the wall clock has them.
+fn is_within(child: &Value, parent: &Value) -> bool {
+    let time = |span: &Value, name: &str| span[name].as_u64().unwrap();
+    time(child, "start") >= time(parent, "start") && time(child, "end") <= time(parent, "end")
+}
+
+fn a_containers_life_is_a_tree_of_spans(protocol: Protocol) {
+    require_kernel!();
+    require_receiver!();
+    let receiver = Receiver::start(protocol);
+    let mut agent = Agent::start(options(&receiver));
+    let netns = NetNs::new();
+    let namespace = netns.path().display().to_string();
+    let (cgroup, uid, id) = container();
+
+    // The main process connects in vain; another one ends with an error, a third one is killed.
+    let arguments = ["connect", "--addr", CLOSED_V4, "--count", "3", "--netns", &namespace];
+    let mut main = Workload::born_in(&arguments, &cgroup);
+    main.go();
+    main.report();
+    let (failing, _) = Workload::run(&["spawn", "--count", "1", "--exit", "3"], &cgroup);
+    let (killed, _) = Workload::run(&["spawn", "--count", "1", "--signal", "9"], &cgroup);
+    let pid = main.pid();
+    main.finish();
+    failing.finish();
+    killed.finish();
+    cgroup.remove();
+
+    let spans = receiver.wait("traces", 9, of(&id));
+    let named = |kind: &str, value: Value| -> Vec<&Value> {
+        spans.iter().filter(|span| span["attributes"][kind] == value).collect()
+    };
+    // Three connections, the main process, two that were moved in with a child each, and the container.
+    assert_eq!(spans.len(), 9, "{spans:#?}");
+    let life: Vec<_> = spans.iter().filter(|span| span["parent"] == "").collect();
+    assert_eq!(life.len(), 1, "{spans:#?}");
+    let life = life[0];
+    assert_eq!(life["resource"]["k8s.pod.uid"], uid, "{life}");
+    assert!(spans.iter().all(|span| span["trace"] == life["trace"]), "{spans:#?}");
+
+    let connections = named("network.transport", "tcp".into());
+    assert_eq!(connections.len(), 3, "{spans:#?}");
+    let process = named("process.pid", pid.into());
+    let process = process.iter().find(|span| span["kind"] == 1).expect("the main process");
+    assert_eq!((&process["parent"], &process["error"]), (&life["span"], &false.into()), "{process}");
+    for connection in connections {
+        assert_eq!(connection["kind"], 3, "{connection}");
+        assert_eq!(connection["parent"], process["span"], "{connection}");
+        assert_eq!(connection["attributes"]["error.type"], "ECONNREFUSED", "{connection}");
+        assert_eq!(connection["error"], true, "{connection}");
+        let peer = &connection["attributes"]["network.peer.address"];
+        assert!(CLOSED_V4.starts_with(peer.as_str().unwrap()), "{connection}");
+        assert!(is_within(connection, process), "{connection} is not within {process}");
+        assert!(is_within(connection, life), "{connection} is not within {life}");
+    }
+    let failed = named("process.exit.code", 3.into());
+    assert_eq!(failed.len(), 1, "{spans:#?}");
+    assert_eq!(failed[0]["attributes"]["error.type"], "3");
+    let signalled = named("podwitness.exit.signal", "SIGKILL".into());
+    assert_eq!(signalled.len(), 1, "{spans:#?}");
+    assert_eq!(signalled[0]["attributes"]["podwitness.sampling.decision"], "death");
+
+    // Failures and the container's end are logs, linked to these spans.
+    let logs = receiver.wait("logs", 3, of(&id));
+    let names: Vec<_> = logs.iter().filter_map(|log| log["name"].as_str()).collect();
+    assert_eq!(
+        names,
+        ["podwitness.process_exit", "podwitness.process_exit", "podwitness.container_exit"],
+        "{logs:#?}"
+    );
+    assert_eq!((&logs[0]["span"], &logs[0]["trace"]), (&failed[0]["span"], &life["trace"]));
+    assert_eq!(logs[2]["span"], life["span"]);
+    assert_eq!(logs[2]["attributes"]["process.exit.code"], 0, "{:#}", logs[2]);
+    assert!(agent.stop().success());
+}
+
+#[test]
+fn a_containers_life_is_a_tree_of_spans_over_http() {
+    a_containers_life_is_a_tree_of_spans(Protocol::Http);
+}
+
+#[test]
+fn a_containers_life_is_a_tree_of_spans_over_grpc() {
+    a_containers_life_is_a_tree_of_spans(Protocol::Grpc);
+}
+
+#[test]
+fn an_oom_kill_is_a_log_and_an_event_of_the_containers_life() {
+    require_kernel!();
+    require_receiver!();
+    let receiver = Receiver::start(Protocol::Http);
+    let _agent = Agent::start(options(&receiver));
+    let (cgroup, _, id) = container();
+    cgroup.limit_memory(32);
+    let mut victim = Workload::born_in(&["hog", "--mib", "64"], &cgroup);
+    let pid = victim.pid();
+    victim.go();
+    assert_eq!(victim.wait().signal(), Some(libc::SIGKILL));
+    cgroup.remove();
+
+    let logs = receiver.wait("logs", 3, of(&id));
+    let kill = logs.iter().find(|log| log["name"] == "podwitness.oom_kill").expect("the kill");
+    assert_eq!(kill["attributes"]["process.pid"], pid, "{kill}");
+    assert_eq!(kill["severity"], "ERROR", "{kill}");
+    assert_eq!(kill["attributes"]["podwitness.oom.scope"], "container", "{kill}");
+    let end = logs.iter().find(|log| log["name"] == "podwitness.container_exit").expect("the end");
+    assert_eq!(end["attributes"]["error.type"], "oom_killed", "{end}");
+
+    let spans = receiver.wait("traces", 2, of(&id));
+    let process = spans.iter().find(|span| span["attributes"]["process.pid"] == pid).expect("the process");
+    assert_eq!(process["span"], kill["span"], "{process}");
+    assert_eq!(process["attributes"]["error.type"], "oom_killed", "{process}");
+    let life = spans.iter().find(|span| span["parent"] == "").expect("the container");
+    assert_eq!(life["events"][0]["name"], "podwitness.oom_kill", "{life}");
+    assert_eq!((&life["error"], &life["span"]), (&true.into(), &process["parent"]), "{life}");
+}
+
+#[test]
+fn metrics_are_those_that_prometheus_gets() {
+    require_kernel!();
+    require_receiver!();
+    let receiver = Receiver::start(Protocol::Http);
+    let options = Options::default()
+        .variable("OTEL_EXPORTER_OTLP_ENDPOINT", &receiver.endpoint())
+        .variable("OTEL_TRACES_EXPORTER", "none")
+        .variable("OTEL_LOGS_EXPORTER", "none")
+        .variable("OTEL_RESOURCE_ATTRIBUTES", "k8s.cluster.name=test")
+        .flag("otlp-metrics-interval", "1s");
+    let agent = Agent::start(options);
+    let cgroup = Cgroup::new("metrics");
+    let netns = NetNs::new();
+    let arguments =
+        ["connect", "--addr", CLOSED_V4, "--count", "30", "--netns", &netns.path().display().to_string()];
+    let (workload, _) = Workload::run(&arguments, &cgroup);
+    agent.wait_count("podwitness_tcp_connects_total", &[("workload", cgroup.path())], 30);
+    // It waits for its end by now, in one call.
+    let page = agent.scrape();
+    let exports = || receiver.lines().iter().filter(|line| line["signal"] == "metrics").count();
+    let before = receiver.items("metrics").len();
+    let so_far = exports();
+    wait_until(PATIENCE, "metrics were sent twice more", || exports() >= so_far + 4);
+    let points = receiver.items("metrics").split_off(before);
+    assert!(points.iter().all(|point| point["resource"]["k8s.cluster.name"] == "test"));
+    let ours: Vec<_> = points
+        .iter()
+        .filter(|point| point["resource"]["podwitness.workload.name"] == cgroup.path())
+        .collect();
+
+    // Everything that the page says of the workload, the last export says, too.
+    let mut compared = 0;
+    for (name, kind, suffix) in [
+        ("podwitness_tcp_connects", "sum", "_total"),
+        ("podwitness_tcp_connect_failures", "sum", "_total"),
+        ("podwitness_syscalls", "sum", "_total"),
+        ("podwitness_tcp_connect_duration_seconds", "histogram", "_count"),
+    ] {
+        for series in page.series(&format!("{name}{suffix}"), &[("workload", cgroup.path())]) {
+            let is_same =
+                |point: &&&Value| point["name"] == name && point["attributes"] == own(&series.labels);
+            let point = ours.iter().rev().find(is_same).unwrap_or_else(|| panic!("no point for {series:?}"));
+            assert_eq!(point["type"], kind, "{point}");
+            let value = if kind == "sum" { &point["value"] } else { &point["count"] };
+            assert_eq!(value.as_f64(), Some(series.value), "{point}");
+            compared += 1;
+        }
+    }
+    assert!(compared >= 10, "{compared}");
+    let duration =
+        ours.iter().find(|point| point["name"] == "podwitness_tcp_connect_duration_seconds").unwrap();
+    assert_eq!(
+        (&duration["unit"], duration["resource"]["service.name"].as_str().unwrap()),
+        (&"s".into(), cgroup.path())
+    );
+    // The agent's own stand under the agent.
+    let agents = points.iter().find(|point| point["name"] == "podwitness_ring_wakeups").expect("its own");
+    assert_eq!(agents["resource"]["service.name"], "podwitness");
+    workload.finish();
+}
+
+/// The labels that don't say whose the series is: those do as attributes of the resource.
+fn own(labels: &BTreeMap<String, String>) -> Value {
+    const BASE: [&str; 5] = ["namespace", "workload_kind", "workload", "pod", "container"];
+    let own = labels.iter().filter(|(name, value)| !BASE.contains(&name.as_str()) && !value.is_empty());
+    own.map(|(name, value)| (name.clone(), Value::from(value.as_str())))
+        .collect::<serde_json::Map<_, _>>()
+        .into()
+}
