@@ -48,14 +48,18 @@ impl Scene {
         self.agent.scrape().count("podwitness_otlp_dropped_total", &labels)
     }
 
-    /// Waits until nothing waits, and all that was made is accounted for: by the agent, and by the receiver.
+    /// Waits until all that was made so far is accounted for: by the agent, and by the receiver. Others on this machine
+    /// may make more all the time.
     #[track_caller]
     fn settle(&self, receiver: Option<&Receiver>) {
+        let due = self.count("produced");
         wait_until(PATIENCE * 2, "produced = sent + dropped, and sent = received", || {
             let metrics = self.agent.scrape();
             let of = |name: &str| metrics.count(&format!("podwitness_otlp_{name}_total"), &SPANS);
+            let accounted = of("sent") + of("dropped");
+            assert!(accounted <= of("produced"), "more is accounted for than was made");
             let received = receiver.map_or(0, |receiver| receiver.items("traces").len() as u64);
-            of("produced") == of("sent") + of("dropped") && of("sent") == received
+            accounted >= due && of("sent") == received
         });
         if let Some(receiver) = receiver {
             let spans = receiver.items("traces");
