@@ -33,6 +33,12 @@ static PATHS_WANTED: Global<u8> = Global::new(0);
 /// The result of a call that won't return.
 const NO_RESULT: i64 = i64::MIN;
 
+/// Whether it is worth asking if the call was slow.
+#[inline(always)]
+pub(super) fn may_be_slow(took_ns: u64) -> bool {
+    SLOW_LEAST.load() != u64::MAX && took_ns >= SLOW_LEAST.load()
+}
+
 /// Makes an event of a call that has returned, if it is worth one: if it was slow, or failed in a way that somebody
 /// wants to know of. `took_ns` is 0 if that isn't known.
 ///
@@ -41,7 +47,7 @@ const NO_RESULT: i64 = i64::MIN;
 /// `cell` is this CPU's, and no call is noted in it.
 #[inline(always)]
 pub(super) unsafe fn judge(cell: *mut Cell, regs: KernelPtr, index: u32, result: i64, took_ns: u64) {
-    let kind = if SLOW_LEAST.load() != u64::MAX && took_ns >= SLOW_LEAST.load() && is_slow(index, took_ns) {
+    let kind = if may_be_slow(took_ns) && is_slow(index, took_ns) {
         EventKind::SyscallSlow
     } else if FAILURES_WANTED.load() != 0 && result < 0 && is_wanted(result) {
         EventKind::SyscallFailed

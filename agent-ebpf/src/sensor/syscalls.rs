@@ -133,7 +133,7 @@ fn returned(regs: KernelPtr, result: i64) {
     // SAFETY: as above.
     let is_compat = unsafe { abi::is_compat(regs) };
     if !is_compat {
-        tcp::call_returned(regs, number, result, timing.since_ns());
+        tcp::call_returned(regs, number, result, timing.took_ns());
     }
     if SYSCALLS.load() == 0 || result == 0 && !timing.began() && abi::is_fork(number, is_compat) {
         return;

@@ -47,11 +47,33 @@ pub(super) unsafe fn book(
             Timing::Began { took_ns, weight, .. } => record_duration(bank, index, took_ns, weight),
             Timing::Missed => (*bank).untimed += 1,
         }
-        if result < 0 && result >= -(ERRNO_MAX as i64) {
-            record_error(bank, processor, slot, index, -result as u32);
+        if is_error(result) || calls::may_be_slow(timing.took_ns()) {
+            // Between two calls, this field is nobody's.
+            (*cell).since_ns = timing.took_ns();
+            remarkable(cell, regs, bank, (slot as u64) << 32 | index as u64, result);
         }
-        calls::judge(cell, regs, index, result, timing.took_ns());
     }
+}
+
+/// A call that failed or may have been slow. It has a subprogram of its own, with both slot and index in one argument:
+/// with it in line, the others would need so much stack that the kernel gives them a private one.
+///
+/// # Safety
+///
+/// As for [`book`]; `since_ns` of the cell is how long the call took.
+#[inline(never)]
+unsafe fn remarkable(cell: *mut Cell, regs: KernelPtr, bank: *mut Bank, slot_index: u64, result: i64) {
+    let (slot, index) = ((slot_index >> 32) as u32, slot_index as u32);
+    if is_error(result) {
+        record_error(bank, slot, index, -result as u32);
+    }
+    // SAFETY: the caller's promise.
+    unsafe { calls::judge(cell, regs, index, result, (*cell).since_ns) };
+}
+
+#[inline(always)]
+fn is_error(result: i64) -> bool {
+    result < 0 && result >= -(ERRNO_MAX as i64)
 }
 
 /// A call that won't return. Its program may be preempted, so it counts by a single instruction and leaves the cell
@@ -98,7 +120,8 @@ unsafe fn record_duration(bank: *mut Bank, index: u32, took_ns: u64, weight: u64
 
 /// Counts an error in this CPU's table; where its bucket is full, the errno is forgotten and that is counted.
 #[inline(never)]
-fn record_error(bank: *mut Bank, processor: u32, slot: u32, index: u32, errno: u32) {
+fn record_error(bank: *mut Bank, slot: u32, index: u32, errno: u32) {
+    let processor = cell::processor();
     let key = error_key(slot, index, errno);
     let Some(bucket) = ERRORS.get_ptr_mut(processor * ERROR_BUCKETS + error_bucket(key)) else { return };
     // SAFETY: this CPU's bucket, which only this program writes to; user space frees entries of dead slots by

@@ -36,7 +36,7 @@ const FULL: u64 = Mode::Full as u64;
 pub(super) enum Timing {
     /// Its beginning was seen: it took `took_ns`, and stands for `weight` calls of the histogram; for none where the
     /// clock wasn't read.
-    Began { number: u64, since_ns: u64, took_ns: u64, weight: u64 },
+    Began { number: u64, took_ns: u64, weight: u64 },
     /// It should have a duration, but nobody knows when it began.
     Missed,
     /// Calls of this container are not timed.
@@ -49,14 +49,6 @@ impl Timing {
         matches!(self, Self::Began { .. })
     }
 
-    /// `CLOCK_MONOTONIC` ns of the entry; 0 if the clock wasn't read there.
-    #[inline(always)]
-    pub(super) fn since_ns(&self) -> u64 {
-        if let Self::Began { since_ns, .. } = *self { since_ns } else { 0 }
-    }
-}
-
-impl Timing {
     /// 0 where that isn't known.
     #[inline(always)]
     pub(super) fn took_ns(&self) -> u64 {
@@ -124,7 +116,7 @@ pub(super) unsafe fn end(cell: *mut Cell, regs: impl Fn() -> KernelPtr) -> Timin
         } else {
             (0, 0)
         };
-        Timing::Began { number, since_ns, took_ns, weight }
+        Timing::Began { number, took_ns, weight }
     }
 }
 
@@ -140,7 +132,7 @@ fn end_after_switch() -> Timing {
         }
         (*state).since_ns = 0;
         let took_ns = now_ns().wrapping_sub(since_ns);
-        Timing::Began { number: (*state).number, since_ns, took_ns, weight: 1 }
+        Timing::Began { number: (*state).number, took_ns, weight: 1 }
     }
 }
 

@@ -5,7 +5,6 @@ use agent_ebpf::contract::{
     stats::SensorId,
     tcp::{ACTIVE, TcpEvent},
 };
-use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
 
 use super::{
     IPPROTO_TCP, NR_CONNECT, TCP, forget,
@@ -17,12 +16,12 @@ use crate::kernel::{
     offset, task,
 };
 
-/// Called for every system call that returns: what connect(2) refused by itself. `since_ns` is 0 if the entry was not
+/// Called for every system call that returns: what connect(2) refused by itself. `took_ns` is 0 if the entry was not
 /// seen.
 #[inline(always)]
-pub(in crate::sensor) fn call_returned(regs: KernelPtr, number: u64, result: i64, since_ns: u64) {
+pub(in crate::sensor) fn call_returned(regs: KernelPtr, number: u64, result: i64, took_ns: u64) {
     if is_connect(number) {
-        connect_returned(regs, task::current(), result, since_ns);
+        connect_returned(regs, task::current(), result, took_ns);
     }
 }
 
@@ -33,7 +32,7 @@ pub(in crate::sensor) fn is_connect(number: u64) -> bool {
 }
 
 #[inline(never)]
-fn connect_returned(regs: KernelPtr, task: KernelPtr, result: i64, since_ns: u64) {
+fn connect_returned(regs: KernelPtr, task: KernelPtr, result: i64, took_ns: u64) {
     // SAFETY: the current task; the state is ours.
     let (connecting, unexplained) = unsafe {
         match task::state(task) {
@@ -74,7 +73,7 @@ fn connect_returned(regs: KernelPtr, task: KernelPtr, result: i64, since_ns: u64
     // SAFETY: the reserved record, every field of which is written.
     unsafe {
         fill_header(&raw mut (*event).header, EventKind::TcpConnect, cgroup_id, ids, Some(task));
-        let duration_ns = (since_ns != 0).then(|| bpf_ktime_get_ns().wrapping_sub(since_ns));
+        let duration_ns = (took_ns != 0).then_some(took_ns);
         record::fill_outcome(event, Outcome { duration_ns, errno: -result as u16, flags: ACTIVE });
         record::fill_target(event, sk, address);
     }
