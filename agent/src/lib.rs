@@ -9,9 +9,11 @@ pub mod app;
 pub mod cli;
 pub mod config;
 pub mod doctor;
+pub mod filter;
 #[doc(hidden)]
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzz;
+pub mod harmless;
 pub mod http;
 pub mod identity;
 #[expect(unsafe_code, reason = "the border to the kernel: each block has its SAFETY note")]

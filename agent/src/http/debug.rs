@@ -21,7 +21,7 @@ use super::{
     server::{Limits, serve},
     text,
 };
-use crate::live::{Filter, Hub, to_line};
+use crate::live::{Hub, Query as Wish, QueryError, to_line};
 
 /// Connections beyond those of live readers: somebody must be left to hear that all places are taken.
 const SPARE_CONNECTIONS: usize = 16;
@@ -56,21 +56,29 @@ async fn stream(
         Ok(query) => query,
         Err(rejection) => return error(StatusCode::BAD_REQUEST, &json!({"error": rejection.body_text()})),
     };
-    let filter = match Filter::parse(query) {
-        Ok(filter) => filter,
-        Err(reason) => {
-            let (message, allowed) = (reason.to_string(), reason.allowed());
-            let body = json!({"error": message, "key": reason.key(), "allowed": allowed});
-            return error(StatusCode::BAD_REQUEST, &body);
-        }
+    let wish = match Wish::parse(query) {
+        Ok(wish) => wish,
+        Err(reason) => return error(StatusCode::BAD_REQUEST, &complaint(&reason)),
     };
-    match site.hub.subscribe(filter) {
+    match site.hub.subscribe(wish.filter) {
         Ok(subscription) => events::response(Reader::new(subscription, site.shutdown)),
         Err(reason) => {
             let refusal = error(StatusCode::SERVICE_UNAVAILABLE, &json!({"error": reason.to_string()}));
             ([(header::RETRY_AFTER, "10")], refusal).into_response()
         }
     }
+}
+
+/// What is wrong with a query, for programs and for people.
+fn complaint(reason: &QueryError) -> Value {
+    let mut body = json!({"error": reason.to_string(), "key": reason.key(), "allowed": reason.allowed()});
+    if let QueryError::Filter { text, error } = reason {
+        body["message"] = error.message.as_str().into();
+        body["suggestion"] = error.suggestion.as_deref().into();
+        body["span"] = json!({"start": error.span.start, "end": error.span.end});
+        body["pointer"] = error.pointer(text).into();
+    }
+    body
 }
 
 fn error(status: StatusCode, body: &Value) -> Response {

@@ -111,7 +111,7 @@ mod tests {
     use tokio::sync::watch;
 
     use super::Reader;
-    use crate::live::{Filter, Hub};
+    use crate::{filter::Filter, live::Hub};
 
     #[tokio::test]
     async fn an_idle_stream_says_that_it_lives_and_goes_on() {

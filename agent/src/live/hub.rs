@@ -10,10 +10,10 @@ use thiserror::Error;
 use tokio::sync::watch;
 
 use super::{
-    Filter, Notice,
+    Notice,
     queue::{Batch, Entry, Event, Loss, Queue},
 };
-use crate::observation::Observation;
+use crate::{filter::Filter, observation::Observation};
 
 /// Entries that a reader takes at once: enough to share a write, too few to hold a worker for long.
 const BATCH: usize = 64;

@@ -9,8 +9,8 @@ use std::{
 use bytes::Bytes;
 use tokio::sync::Notify;
 
-use super::{Filter, Notice, to_line};
-use crate::observation::Observation;
+use super::{Notice, to_line};
+use crate::{filter::Filter, observation::Observation};
 
 /// A bounded queue between the thread that publishes and one reader. When it is full, the oldest entry goes:
 /// events are counted, and what a notice of loss said is kept until the reader comes.

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use serde_json::Value;
 
 use super::{BATCH, Hub, Subscription, TooManyClients};
-use crate::live::{Filter, testing::exec};
+use crate::{filter::Filter, live::testing::exec};
 
 fn parse(lines: Vec<Bytes>) -> Vec<Value> {
     let parse = |line: Bytes| {
@@ -68,7 +68,7 @@ fn readers_share_one_line() {
 fn a_slow_reader_loses_the_oldest_and_is_told_how_many() {
     let hub = Arc::new(Hub::new(4, 2));
     let mut slow = hub.subscribe(everything()).unwrap();
-    let mut narrow = hub.subscribe(Filter::parse([("pid", "1")]).unwrap()).unwrap();
+    let mut narrow = hub.subscribe(Filter::parse("pid=1").unwrap()).unwrap();
     for pid in 1..=10 {
         hub.publish(exec(pid, "sh"));
     }
@@ -87,7 +87,7 @@ fn a_slow_reader_loses_the_oldest_and_is_told_how_many() {
 #[test]
 fn loss_in_the_kernel_is_told_in_its_place_whatever_the_filter() {
     let hub = Arc::new(Hub::new(8, 1));
-    let mut subscription = hub.subscribe(Filter::parse([("kind", "process")]).unwrap()).unwrap();
+    let mut subscription = hub.subscribe(Filter::parse("kind=process").unwrap()).unwrap();
     hub.publish(exec(1, "sh"));
     hub.publish_loss("tcp", 123, 4);
     hub.publish_loss("oom", 0, 0);

@@ -2,8 +2,9 @@ use std::sync::Arc;
 
 use agent_ebpf::contract::event::EventKind;
 
-use super::{Filter, FilterError, MAX_VALUES};
+use super::{MAX_VALUES, Query, QueryError};
 use crate::{
+    filter::Filter,
     identity::Labels,
     observation::{Cgroup, Detail, Observation, Process},
 };
@@ -24,8 +25,8 @@ fn observation(kind: EventKind, pid: Option<u32>) -> Observation {
     }
 }
 
-fn filter(query: &[(&str, &str)]) -> Result<Filter, FilterError> {
-    Filter::parse(query.iter().copied())
+fn filter(query: &[(&str, &str)]) -> Result<Filter, QueryError> {
+    Query::parse(query.iter().copied()).map(|query| query.filter)
 }
 
 #[test]
@@ -81,9 +82,9 @@ fn a_sensor_stands_for_all_its_kinds() {
 #[test]
 fn an_error_names_the_key_and_what_is_allowed() {
     let error = filter(&[("kind", "tcp"), ("pods", "x")]).unwrap_err();
-    assert_eq!(error, FilterError::UnknownKey { key: "pods".into() });
+    assert_eq!(error, QueryError::UnknownKey { key: "pods".into() });
     assert_eq!(error.key(), "pods");
-    let keys = ["kind", "pid", "namespace", "workload_kind", "workload", "pod", "container"];
+    let keys = ["filter", "kind", "pid", "namespace", "workload_kind", "workload", "pod", "container"];
     assert_eq!(error.allowed(), keys);
 
     let error = filter(&[("kind", "tcp.connect,tcp.open")]).unwrap_err();
@@ -101,7 +102,7 @@ fn values_that_mean_nothing_are_refused() {
     for query in [("pid", ""), ("pid", "x"), ("pid", "-1"), ("pid", "4294967296"), ("pid", "1,,2")] {
         assert_eq!(filter(&[query]).unwrap_err().key(), "pid", "{query:?}");
     }
-    assert_eq!(filter(&[("pod", "a,")]).unwrap_err(), FilterError::EmptyValue { key: "pod" });
+    assert_eq!(filter(&[("pod", "a,")]).unwrap_err(), QueryError::EmptyValue { key: "pod" });
 }
 
 #[test]
@@ -109,9 +110,28 @@ fn a_filter_is_bounded() {
     let list = |count: usize| (0..count).map(|pid| pid.to_string()).collect::<Vec<_>>().join(",");
     assert!(filter(&[("pid", &list(MAX_VALUES))]).is_ok());
     assert!(filter(&[("pod", &list(MAX_VALUES))]).is_ok());
-    let too_many = |key| FilterError::TooManyValues { key };
+    let too_many = |key| QueryError::TooManyValues { key };
     assert_eq!(filter(&[("pid", &list(MAX_VALUES + 1))]).unwrap_err(), too_many("pid"));
     assert_eq!(filter(&[("pod", &list(MAX_VALUES)), ("pod", "x")]).unwrap_err(), too_many("pod"));
     let everything = vec![("kind", "tcp"); 1000];
     assert!(filter(&everything).is_ok(), "kinds are a set");
+}
+
+#[test]
+fn the_language_and_plain_keys_narrow_each_other() {
+    let connect = observation(EventKind::TcpConnect, Some(42));
+    let cases: &[(&[(&str, &str)], bool)] = &[
+        (&[("filter", "")], true),
+        (&[("filter", "namespace=shop kind=tcp")], true),
+        (&[("filter", "namespace=shop"), ("kind", "oom")], false),
+        (&[("filter", "namespace=pay or pid=42"), ("pod", "cart-5d9-x2x")], true),
+    ];
+    for (query, expected) in cases {
+        assert_eq!(filter(query).unwrap().matches(&connect), *expected, "{query:?}");
+    }
+    let error = filter(&[("filter", "namespcae=shop")]).unwrap_err();
+    assert_eq!(error.key(), "filter");
+    assert_eq!(error.to_string(), "there is no field `namespcae`; did you mean `namespace`?");
+    let twice = filter(&[("filter", "pid=1"), ("filter", "pid=2")]).unwrap_err();
+    assert_eq!(twice, QueryError::Repeated { key: "filter" });
 }
