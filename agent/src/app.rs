@@ -9,7 +9,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread,
-    time::Instant,
+    time::{Instant, SystemTime},
 };
 
 use agent_ebpf::contract::{
@@ -28,7 +28,7 @@ use tracing_subscriber::EnvFilter;
 use crate::{
     config::{Config, Effective, SocketChoice, SyscallsHook},
     doctor::Table,
-    http::{self, Health, Listener, Scrapes},
+    http::{self, Debug, Gate, Health, Listener, Scrapes},
     identity::{
         Bounds, Hierarchy, Registry, Selection, Tree,
         names::{
@@ -106,6 +106,8 @@ pub fn load(config: &Config, hierarchy: Hierarchy, own_ports: [u16; 2]) -> Resul
 async fn serve(config: &Config, privilege: Privilege) -> Result<()> {
     let started = Instant::now();
     // Before anything is loaded: a taken port is found at once.
+    let gate = Gate::new(config.debug.token_file.as_deref())
+        .context("debug.token_file is set, and nobody could read the live events")?;
     let metrics = http::bind(config.metrics.listen, "metrics.listen").await?;
     let debug = http::bind(config.debug.listen, "debug.listen").await?;
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
@@ -141,7 +143,9 @@ async fn serve(config: &Config, privilege: Privilege) -> Result<()> {
         config.limits.containers,
     );
     let ledger = Arc::new(Mutex::new(ledger.measuring(config.sensors.syscalls_modes.clone())));
-    let hub = Arc::new(Hub::new(config.debug.buffer, config.debug.clients));
+    let hub = Hub::new(config.debug.buffer, config.debug.clients)
+        .remembering(config.debug.replay, config.debug.deaths);
+    let hub = Arc::new(hub);
     let kernel_stats = Arc::new(KernelStats::new(stats));
     let deliveries = Arc::new(Deliveries::default());
     let stop = Arc::new(AtomicBool::new(false));
@@ -198,8 +202,15 @@ async fn serve(config: &Config, privilege: Privilege) -> Result<()> {
     let health = Health::waiting_for("the programs to be attached");
     let scrapes = Arc::new(Scrapes::default());
     let programs = Programs::new(running.attached().copied().collect());
-    let figures =
-        Figures { sensors, programs, limits: Figures::limits(config, figures_slots), kernel_bytes, opcodes };
+    let figures = Figures {
+        sensors,
+        programs,
+        limits: Figures::limits(config, figures_slots),
+        kernel_bytes,
+        opcodes,
+        started: SystemTime::now(),
+        node: config.identity.node_name.clone().unwrap_or_else(host_name),
+    };
     let agent = Agent {
         ledger,
         registry,
@@ -212,11 +223,13 @@ async fn serve(config: &Config, privilege: Privilege) -> Result<()> {
         scrapes: Arc::clone(&scrapes),
         figures,
     };
-    let exporter = Arc::new(Exporter::new(Arc::new(agent)));
+    let agent = Arc::new(agent);
+    let exporter = Arc::new(Exporter::new(Arc::clone(&agent)));
     let (shutdown, stopping) = watch::channel(false);
     let mut servers = JoinSet::new();
     servers.spawn(http::serve_metrics(metrics, exporter, scrapes, health.clone(), stopping.clone()));
-    servers.spawn(http::serve_debug(debug, hub, health.clone(), stopping));
+    let shown = Debug { hub, health: health.clone(), insight: agent, gate };
+    servers.spawn(http::serve_debug(debug, shown, stopping));
     health.set_ready();
 
     let early = tokio::select! {
@@ -245,12 +258,16 @@ async fn serve(config: &Config, privilege: Privilege) -> Result<()> {
     early.map_or(Ok(()), Err)
 }
 
+fn host_name() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim_end().to_owned()
+}
+
 fn print_start(metrics: &Listener, debug: &Listener, sensors: &[(SensorId, State)]) -> Result<()> {
     let mut out = io::stdout().lock();
     writeln!(out, "podwitness {}\n", env!("CARGO_PKG_VERSION"))?;
     writeln!(out, "{}\n", Table(sensors))?;
     writeln!(out, "metrics: http://{}/metrics", metrics.address())?;
-    writeln!(out, "debug: http://{}/v1/events", debug.address())?;
+    writeln!(out, "debug: http://{}/", debug.address())?;
     out.flush().context("cannot write to standard output")
 }
 

@@ -85,7 +85,7 @@ fn filter(bytes: &[u8]) {
     let query = String::from_utf8_lossy(bytes);
     let Ok(uri) = format!("/v1/events?{query}").parse() else { return };
     let Ok(Query(pairs)) = Query::<Vec<(String, String)>>::try_from_uri(&uri) else { return };
-    if let Err(error) = Wish::parse(pairs) {
+    if let Err(error) = Wish::parse(pairs, jiff::Timestamp::UNIX_EPOCH) {
         let _ = (error.to_string(), error.key(), error.allowed());
     }
 }

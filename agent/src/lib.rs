@@ -25,3 +25,4 @@ pub mod observation;
 pub mod reader;
 mod room;
 pub mod sensor;
+mod state;

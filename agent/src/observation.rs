@@ -46,6 +46,16 @@ pub enum Detail {
     Cgroup(Cgroup),
 }
 
+impl Detail {
+    /// Why a process ended; empty for what is no exit.
+    pub fn exit_reason(&self) -> &'static str {
+        match self {
+            Self::Exit(exit) => exit.reason,
+            Self::Tcp(_) | Self::Oom(_) | Self::Exec(_) | Self::Cgroup(_) => "",
+        }
+    }
+}
+
 #[derive(Clone, Debug, Serialize)]
 pub struct Tcp {
     pub local_address: IpAddr,

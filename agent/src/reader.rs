@@ -17,7 +17,7 @@ use crate::{
     identity::{Registry, Resolution},
     kernel::{Rings, boot_to_unix_ns, give_memory_back},
     ledger::{self, Ledger},
-    live::Hub,
+    live::{Hub, is_death},
     metrics::KernelStats,
     observation::Observation,
     sensor::Record,
@@ -188,8 +188,9 @@ impl<'a> Book<'a> {
 
     fn enter(&mut self, record: &Record) {
         let Some(booked) = self.ledger.book(record, self.now) else { return };
-        // Built for the stream alone.
-        if self.hub.has_watchers() {
+        // Built for the stream, and for those who ask later who has died.
+        let is_death = is_death(record.kind(), booked.exit_reason);
+        if is_death || self.hub.wants_observations() {
             let unix_ns = i128::from(record.header().time_ns) + i128::from(self.offset_ns);
             self.observations.push(Observation {
                 time: jiff::Timestamp::from_nanosecond(unix_ns).unwrap_or_default(),
@@ -206,7 +207,11 @@ impl<'a> Book<'a> {
         drop(self.ledger);
         self.observations.sort_by_key(|observation| observation.time);
         for observation in self.observations {
-            self.hub.publish(Arc::new(observation));
+            let observation = Arc::new(observation);
+            if is_death(observation.kind, observation.detail.exit_reason()) {
+                self.hub.remember(Arc::clone(&observation));
+            }
+            self.hub.publish(observation);
         }
     }
 }

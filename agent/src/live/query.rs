@@ -1,7 +1,9 @@
 //! What a reader of `/v1/events` asks for.
 
+use jiff::{SignedDuration, Timestamp};
 use thiserror::Error;
 
+use super::{EventId, Start};
 use crate::{
     filter::{Field, Filter, ParseError, kind_names},
     identity::Labels,
@@ -12,10 +14,27 @@ const MAX_VALUES: usize = 32;
 /// Fields that are a parameter of their own, besides the labels.
 const PLAIN: [&str; 2] = ["kind", "pid"];
 
+/// Parameters that are no field.
+const KEYS: [&str; 5] = ["filter", "since", "after", "limit", "format"];
+
 /// The parameters of a query, read.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Query {
     pub filter: Filter,
+    pub start: Start,
+    /// The stream ends after so many events.
+    pub limit: Option<u64>,
+    /// Whatever the reader's program accepts, if it doesn't say.
+    pub format: Option<Format>,
+}
+
+/// What a stream looks like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// A JSON object on each line.
+    Ndjson,
+    /// Server-sent events, for browsers.
+    Sse,
 }
 
 /// Why a query makes no sense.
@@ -31,6 +50,16 @@ pub enum QueryError {
     EmptyValue { key: &'static str },
     #[error("`{key}` has more than {MAX_VALUES} values")]
     TooManyValues { key: &'static str },
+    #[error("`{value}` is no time, such as 2026-01-31T12:00:00Z, and no duration before now, such as 30s")]
+    NotATime { value: String },
+    #[error("`{value}` is no id of an event")]
+    NotAnId { value: String },
+    #[error("`{value}` is no number of events from 1 on")]
+    NotANumber { value: String },
+    #[error("there is no format `{value}`")]
+    UnknownFormat { value: String },
+    #[error("`after` and `since` both say where to begin")]
+    TwoStarts,
     #[error("`{key}` is given more than once")]
     Repeated { key: &'static str },
     #[error("{error}")]
@@ -43,8 +72,10 @@ impl Query {
     /// `pod=`, wants those that have none.
     pub fn parse<K: AsRef<str>, V: AsRef<str>>(
         pairs: impl IntoIterator<Item = (K, V)>,
+        now: Timestamp,
     ) -> Result<Self, QueryError> {
         let mut filter = None;
+        let (mut start, mut limit, mut format) = (None, None, None);
         let mut plain: Vec<(&'static str, Vec<String>)> = Vec::new();
         for (key, value) in pairs {
             let (key, value) = (key.as_ref(), value.as_ref());
@@ -54,6 +85,14 @@ impl Query {
                     let parsed = Filter::parse(value);
                     filter = Some(parsed.map_err(|error| QueryError::Filter { text: value.into(), error })?);
                 }
+                "since" => once(&mut start, "since", Start::Since(time(value, now)?))?,
+                "after" => once(&mut start, "after", Start::After(id(value)?))?,
+                "limit" => {
+                    let number = value.parse().ok().filter(|limit| *limit > 0);
+                    let number = number.ok_or_else(|| QueryError::NotANumber { value: value.into() })?;
+                    once(&mut limit, "limit", number)?;
+                }
+                "format" => once(&mut format, "format", Format::named(value)?)?,
                 _ => {
                     let Some(name) = plain_keys().find(|name| *name == key) else {
                         return Err(QueryError::UnknownKey { key: key.into() });
@@ -70,7 +109,7 @@ impl Query {
         for (name, values) in plain {
             filter = filter.and(one_of(name, &values)?);
         }
-        Ok(Self { filter })
+        Ok(Self { filter, start: start.unwrap_or_default(), limit, format })
     }
 }
 
@@ -81,6 +120,10 @@ impl QueryError {
             Self::UnknownKey { key } => key,
             Self::UnknownKind { .. } => "kind",
             Self::NotAPid { .. } => "pid",
+            Self::NotATime { .. } | Self::TwoStarts => "since",
+            Self::NotAnId { .. } => "after",
+            Self::NotANumber { .. } => "limit",
+            Self::UnknownFormat { .. } => "format",
             Self::EmptyValue { key } | Self::TooManyValues { key } | Self::Repeated { key } => key,
             Self::Filter { .. } => "filter",
         }
@@ -89,19 +132,52 @@ impl QueryError {
     /// What could stand in its place, where that can be listed.
     pub fn allowed(&self) -> Vec<&'static str> {
         match self {
-            Self::UnknownKey { .. } => std::iter::once("filter").chain(plain_keys()).collect(),
+            Self::UnknownKey { .. } => KEYS.into_iter().chain(plain_keys()).collect(),
+            Self::UnknownFormat { .. } => vec!["ndjson", "sse"],
             Self::UnknownKind { .. } => {
                 let mut names: Vec<_> = kind_names().collect();
                 names.sort_unstable();
                 names
             }
             Self::NotAPid { .. }
+            | Self::NotATime { .. }
+            | Self::NotAnId { .. }
+            | Self::NotANumber { .. }
+            | Self::TwoStarts
             | Self::EmptyValue { .. }
             | Self::TooManyValues { .. }
             | Self::Repeated { .. }
             | Self::Filter { .. } => Vec::new(),
         }
     }
+}
+
+impl Format {
+    fn named(name: &str) -> Result<Self, QueryError> {
+        match name {
+            "ndjson" => Ok(Self::Ndjson),
+            "sse" => Ok(Self::Sse),
+            _ => Err(QueryError::UnknownFormat { value: name.into() }),
+        }
+    }
+}
+
+fn once<T>(place: &mut Option<T>, key: &'static str, value: T) -> Result<(), QueryError> {
+    match place.replace(value) {
+        None => Ok(()),
+        Some(_) if matches!(key, "since" | "after") => Err(QueryError::TwoStarts),
+        Some(_) => Err(QueryError::Repeated { key }),
+    }
+}
+
+fn time(value: &str, now: Timestamp) -> Result<Timestamp, QueryError> {
+    let before = || now.checked_sub(value.parse::<SignedDuration>().ok()?.abs()).ok();
+    let time = value.parse().ok().or_else(before);
+    time.ok_or_else(|| QueryError::NotATime { value: value.into() })
+}
+
+fn id(value: &str) -> Result<EventId, QueryError> {
+    value.parse().map_err(|_| QueryError::NotAnId { value: value.into() })
 }
 
 fn plain_keys() -> impl Iterator<Item = &'static str> {

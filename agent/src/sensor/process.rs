@@ -40,6 +40,16 @@ impl Counters {
         *self.exits.entry(reason).or_default() += 1;
     }
 
+    /// Executables started.
+    pub fn started(&self) -> u64 {
+        self.started
+    }
+
+    /// Processes that ended, by reason.
+    pub fn ended(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        self.exits.iter().map(|(reason, exits)| (*reason, *exits))
+    }
+
     /// Without the starts.
     pub fn exits(self) -> Self {
         Self { started: 0, ..self }

@@ -11,7 +11,7 @@ mod names;
 mod size;
 mod socket;
 
-pub(super) use address::{Address, Reach};
+pub(super) use address::Address;
 pub(super) use cidrs::Cidrs;
 pub(super) use duration::Span;
 pub(super) use given::{Form, Given};

@@ -2,10 +2,11 @@ use std::sync::Arc;
 
 use agent_ebpf::contract::event::EventKind;
 
-use super::{MAX_VALUES, Query, QueryError};
+use super::{Format, MAX_VALUES, Query, QueryError};
 use crate::{
     filter::Filter,
     identity::Labels,
+    live::{EventId, Start},
     observation::{Cgroup, Detail, Observation, Process},
 };
 
@@ -26,7 +27,7 @@ fn observation(kind: EventKind, pid: Option<u32>) -> Observation {
 }
 
 fn filter(query: &[(&str, &str)]) -> Result<Filter, QueryError> {
-    Query::parse(query.iter().copied()).map(|query| query.filter)
+    Query::parse(query.iter().copied(), jiff::Timestamp::UNIX_EPOCH).map(|query| query.filter)
 }
 
 #[test]
@@ -84,7 +85,20 @@ fn an_error_names_the_key_and_what_is_allowed() {
     let error = filter(&[("kind", "tcp"), ("pods", "x")]).unwrap_err();
     assert_eq!(error, QueryError::UnknownKey { key: "pods".into() });
     assert_eq!(error.key(), "pods");
-    let keys = ["filter", "kind", "pid", "namespace", "workload_kind", "workload", "pod", "container"];
+    let keys = [
+        "filter",
+        "since",
+        "after",
+        "limit",
+        "format",
+        "kind",
+        "pid",
+        "namespace",
+        "workload_kind",
+        "workload",
+        "pod",
+        "container",
+    ];
     assert_eq!(error.allowed(), keys);
 
     let error = filter(&[("kind", "tcp.connect,tcp.open")]).unwrap_err();
@@ -134,4 +148,38 @@ fn the_language_and_plain_keys_narrow_each_other() {
     assert_eq!(error.to_string(), "there is no field `namespcae`; did you mean `namespace`?");
     let twice = filter(&[("filter", "pid=1"), ("filter", "pid=2")]).unwrap_err();
     assert_eq!(twice, QueryError::Repeated { key: "filter" });
+}
+
+#[test]
+fn where_to_begin_and_when_to_end() {
+    let now: jiff::Timestamp = "2026-01-31T12:00:00Z".parse().unwrap();
+    let query = |pairs: &[(&str, &str)]| Query::parse(pairs.iter().copied(), now);
+    let since = |text: &str| Start::Since(text.parse().unwrap());
+    for (value, expected) in [
+        ("2026-01-31T11:59:00Z", since("2026-01-31T11:59:00Z")),
+        ("2026-01-31T12:59:00+01:00", since("2026-01-31T11:59:00Z")),
+        ("30s", since("2026-01-31T11:59:30Z")),
+        ("-30s", since("2026-01-31T11:59:30Z")),
+        ("1m 30s", since("2026-01-31T11:58:30Z")),
+    ] {
+        assert_eq!(query(&[("since", value)]).unwrap().start, expected, "{value}");
+    }
+    let id: EventId = "19f-7".parse().unwrap();
+    assert_eq!(id.to_string(), "19f-7");
+    let all = query(&[("after", "19f-7"), ("limit", "3"), ("format", "sse")]).unwrap();
+    assert_eq!((all.start, all.limit, all.format), (Start::After(id), Some(3), Some(Format::Sse)));
+    for (key, value) in [
+        ("since", "yesterday"),
+        ("since", ""),
+        ("since", "9999999999999h"),
+        ("after", "7"),
+        ("after", "+1-7"),
+        ("limit", "0"),
+        ("limit", "-1"),
+        ("format", "xml"),
+    ] {
+        assert_eq!(query(&[(key, value)]).unwrap_err().key(), key, "{value}");
+    }
+    assert_eq!(query(&[("since", "1s"), ("after", "1-1")]).unwrap_err(), QueryError::TwoStarts);
+    assert_eq!(query(&[("limit", "1"), ("limit", "1")]).unwrap_err(), QueryError::Repeated { key: "limit" });
 }
