@@ -26,3 +26,4 @@ pub mod reader;
 mod room;
 pub mod sensor;
 mod state;
+pub mod tail;
