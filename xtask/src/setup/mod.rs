@@ -1,6 +1,7 @@
 //! Installs what is missing, and nothing twice.
 
 mod apt;
+mod browser;
 mod containerd;
 mod linker;
 mod manifest_tools;
@@ -56,7 +57,7 @@ pub(crate) fn run(purpose: Purpose) -> Result<Ready> {
     let mut steps = Steps::new(match purpose {
         Purpose::Build => 2,
         Purpose::Lint | Purpose::Run | Purpose::Vm => 3,
-        Purpose::Test => 6,
+        Purpose::Test => 7,
     });
     steps.run("toolchain for the kernel half", |live| {
         let (found, outcome) = toolchain::ensure(&mut apt, live)?;
@@ -80,6 +81,9 @@ pub(crate) fn run(purpose: Purpose) -> Result<Ready> {
             prometheus = found;
             Ok(outcome)
         })?;
+    }
+    if purpose == Purpose::Test {
+        steps.run("a browser for the tests", |live| browser::ensure(&mut apt, live))?;
     }
     if matches!(purpose, Purpose::Test | Purpose::Vm) {
         steps.run("a container runtime for the tests", |live| {
