@@ -11,6 +11,8 @@ use std::{env, fs};
 use anyhow::{Context as _, Result, bail};
 use aya_build::Package;
 use kernel_half::Toolchain;
+use object::build::elf::{Builder, SectionData};
+use object::elf::SHT_STRTAB;
 
 #[path = "../xtask/src/kernel_half.rs"]
 #[allow(dead_code, reason = "shared with xtask, which uses the rest")]
@@ -121,7 +123,29 @@ fn build(toolchain: &str) -> Result<()> {
         "nightly" => aya_build::Toolchain::Nightly,
         other => aya_build::Toolchain::Custom(other),
     };
-    aya_build::build_ebpf([package], toolchain)
+    aya_build::build_ebpf([package], toolchain)?;
+    strip(&out_dir()?.join("podwitness-ebpf"))
+}
+
+/// Takes out what only debuggers read, which is most of the object. The verifier's log still has the lines of source: they
+/// come with the types, which the kernel gets.
+fn strip(object: &Path) -> Result<()> {
+    let bytes = fs::read(object).with_context(|| format!("cannot read {}", object.display()))?;
+    let mut builder = Builder::read(&*bytes).context("the kernel half is no ELF object")?;
+    for section in &mut builder.sections {
+        let name = section.name.to_string();
+        section.delete = name.starts_with(".debug_") || name.starts_with(".rel.debug_");
+    }
+    builder.delete_orphans();
+    // LLVM keeps the names of sections with those of symbols.
+    let names = builder.sections.add();
+    names.name = b".shstrtab"[..].into();
+    names.sh_type = SHT_STRTAB;
+    names.sh_addralign = 1;
+    names.data = SectionData::SectionString;
+    let mut stripped = Vec::new();
+    builder.write(&mut stripped).context("cannot strip the kernel half")?;
+    fs::write(object, stripped).with_context(|| format!("cannot write {}", object.display()))
 }
 
 fn leave_empty(why: &str, missing: Option<PathBuf>) -> Result<()> {

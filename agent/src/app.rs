@@ -5,7 +5,7 @@ use std::{
     io::{self, IsTerminal as _, Write as _},
     path::Path,
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     thread,
@@ -40,14 +40,15 @@ use crate::{
         peers::{PeerBounds, Peers, keep_own},
     },
     kernel::{
-        Kernel, Loaded, Needs, Privilege, Settings, keep_no_large_blocks, map_memory, possible_cpus,
-        preempts_tracepoints,
+        CallSettings, Kernel, Loaded, Needs, Privilege, Settings, keep_no_large_blocks, map_memory,
+        possible_cpus, preempts_tracepoints,
     },
     ledger::Ledger,
     live::Hub,
     metrics::{Agent, Exporter, Figures, KernelStats, Programs},
     reader::{Deliveries, Reader},
-    sensor::{State, io_uring, syscalls},
+    sensor::{State, calls, io_uring, syscalls},
+    watch::Watch,
 };
 
 /// Runs the agent until SIGTERM or SIGINT.
@@ -158,7 +159,7 @@ async fn serve(config: &Config, privilege: Privilege) -> Result<()> {
     }
 
     let kernel_bytes = map_memory();
-    let (mut running, sensors) = kernel.attach(|sensor| is_enabled(config, sensor));
+    let (running, sensors) = kernel.attach(|sensor| is_enabled(config, sensor));
     match privilege.settle() {
         Ok(()) => {
             tracing::info!(kept = %privilege.kept(), reserve = %privilege.reserve(), "capabilities given up");
@@ -199,9 +200,15 @@ async fn serve(config: &Config, privilege: Privilege) -> Result<()> {
         })
         .context("cannot start the reader of the rings")?;
 
+    let programs = Programs::new(running.attached().copied().collect());
+    let watch = Arc::new(Watch::default());
+    let running = Arc::new(Mutex::new(running));
+    let watching = {
+        let (hub, registry, running) = (Arc::clone(&hub), Arc::clone(&registry), Arc::clone(&running));
+        tokio::spawn(Arc::clone(&watch).run(hub, registry, running))
+    };
     let health = Health::waiting_for("the programs to be attached");
     let scrapes = Arc::new(Scrapes::default());
-    let programs = Programs::new(running.attached().copied().collect());
     let figures = Figures {
         sensors,
         programs,
@@ -220,6 +227,7 @@ async fn serve(config: &Config, privilege: Privilege) -> Result<()> {
         deliveries,
         peers,
         cluster,
+        watch,
         scrapes: Arc::clone(&scrapes),
         figures,
     };
@@ -246,7 +254,8 @@ async fn serve(config: &Config, privilege: Privilege) -> Result<()> {
     if let Some(error) = &early {
         health.fail(error.to_string());
     }
-    running.detach();
+    watching.abort();
+    running.lock().unwrap_or_else(PoisonError::into_inner).detach();
     stop.store(true, Ordering::Release);
     if early.is_none() {
         let _ = reader_ended.await;
@@ -336,6 +345,7 @@ pub fn is_enabled(config: &Config, sensor: SensorId) -> bool {
         SensorId::Process => sensors.process,
         SensorId::Cgroup => sensors.cgroup,
         SensorId::IoUring => sensors.io_uring,
+        SensorId::Calls => sensors.calls,
     }
 }
 
@@ -365,6 +375,14 @@ fn settings(config: &Config, hierarchy: Hierarchy, own_ports: [u16; 2]) -> Resul
         event_burst: config.events.burst,
         numbers: syscalls::numbers(),
         classes: syscalls::classes(),
+        calls: CallSettings {
+            slow_ns: calls::slow_ns(&config.sensors.calls_slow),
+            failed: config.sensors.calls_failed.clone(),
+            paths: config.sensors.calls_paths,
+            rate: config.sensors.calls_rate,
+            burst: config.sensors.calls_rate * 10,
+            places: calls::places(),
+        },
     })
 }
 

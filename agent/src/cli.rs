@@ -166,6 +166,12 @@ fn tail_command() -> clap::Command {
                 .value_parser(value_parser!(u64).range(1..))
                 .help("End after so many events"),
         )
+        .arg(
+            Arg::new("paths")
+                .long("paths")
+                .action(ArgAction::SetTrue)
+                .help("Show the paths that system calls are given; the filter names the calls, as in syscall=openat"),
+        )
 }
 
 fn tail_options(matches: &ArgMatches) -> tail::Options {
@@ -179,6 +185,7 @@ fn tail_options(matches: &ArgMatches) -> tail::Options {
         colour: matches.get_one("color").copied().unwrap_or_default(),
         since: matches.get_one("since").cloned(),
         limit: matches.get_one("limit").copied(),
+        paths: matches.get_flag("paths"),
     }
 }
 
@@ -291,7 +298,7 @@ mod tests {
             ("completions fish", Command::Completions(clap_complete::Shell::Fish)),
             ("tail", Command::Tail(tail::Options::default())),
             (
-                "tail kind=tcp errno --addr node1:9482 -o wide --color never --since 30s --limit 3 --token-file /t",
+                "tail kind=tcp errno --addr node1:9482 -o wide --color never --since 30s --limit 3 --paths --token-file /t",
                 Command::Tail(tail::Options {
                     filter: "kind=tcp errno".into(),
                     address: Some("node1:9482".into()),
@@ -300,6 +307,7 @@ mod tests {
                     colour: Colour::Never,
                     since: Some("30s".into()),
                     limit: Some(3),
+                    paths: true,
                 }),
             ),
         ] {

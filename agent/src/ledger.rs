@@ -5,13 +5,17 @@
 //! closed, or carried on if others go by the same labels, so that no counter goes back while its series lives.
 //! OOM kills and exits outlive their container for as long as its workload has another one here.
 
+mod shown;
+
+pub use shown::Part;
+
 use std::{
-    collections::{BTreeMap, HashMap, HashSet, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use agent_ebpf::contract::{event::EventKind, oom, slot::OVERFLOW, syscalls::Mode};
+use agent_ebpf::contract::{event::EventKind, oom, syscalls::Mode};
 
 use crate::{
     config::ModeByNamespace,
@@ -45,7 +49,7 @@ pub struct Account {
 }
 
 impl Account {
-    fn add(&mut self, other: &Self) {
+    pub(crate) fn add(&mut self, other: &Self) {
         let Self { syscalls, io_uring, tcp, oom, process, throttled } = other;
         if let Some(syscalls) = syscalls {
             self.syscalls.get_or_insert_default().add(syscalls);
@@ -112,6 +116,9 @@ pub struct Ledger {
     dropped: u64,
     victims: VecDeque<u32>,
     recycled: u64,
+    /// Made once, so that they are known again by where they lie.
+    unknown: Arc<Labels>,
+    other: Arc<Labels>,
 }
 
 impl Ledger {
@@ -142,6 +149,8 @@ impl Ledger {
             dropped: 0,
             victims: VecDeque::new(),
             recycled: 0,
+            unknown: Arc::new(Labels::unknown()),
+            other: Arc::new(Labels::other()),
         }
     }
 
@@ -162,7 +171,7 @@ impl Ledger {
         }
         let mut booked =
             Booked { labels: labels_of(&resolution), scope: "unknown", exit_reason: "", peer: None };
-        if matches!(record, Record::Cgroup(..)) {
+        if matches!(record, Record::Cgroup(..) | Record::Call(..)) {
             return Some(booked);
         }
         // Those that there is no room to tell apart share an account.
@@ -194,7 +203,7 @@ impl Ledger {
                 };
                 account.process.record_exit(booked.exit_reason);
             }
-            Record::Cgroup(..) => {}
+            Record::Cgroup(..) | Record::Call(..) => {}
         }
         Some(booked)
     }
@@ -314,30 +323,6 @@ impl Ledger {
         }
     }
 
-    /// All accounts by their labels. Containers whose identity isn't decided yet are left out.
-    pub fn accounts(&self, now: Instant) -> BTreeMap<Arc<Labels>, Account> {
-        let mut sums: BTreeMap<Arc<Labels>, Account> = BTreeMap::new();
-        for (labels, account) in &self.carried {
-            sums.entry(Arc::clone(labels)).or_default().add(account);
-        }
-        for (id, account) in &self.accounts {
-            if let Some(labels) = self.decided(*id, now) {
-                sums.entry(labels).or_default().add(account);
-            }
-        }
-        let mut errors = self.tables.as_ref().map(syscalls::Tables::read_errors).unwrap_or_default();
-        let overflow = (OVERFLOW, Some(Arc::new(Labels::other())));
-        let owners = self.slots.owners().map(|(slot, id)| (slot, self.decided(id, now)));
-        for (slot, labels) in owners.chain([overflow]) {
-            let Some(labels) = labels else { continue };
-            let counted = self.read_slot(slot, &mut errors);
-            if counted.syscalls.is_some() || counted.io_uring.is_some() || counted.throttled > 0 {
-                sums.entry(labels).or_default().add(&counted);
-            }
-        }
-        sums
-    }
-
     /// All system calls that were counted, whoever made them.
     pub fn syscalls(&self) -> syscalls::Counters {
         let mut sum = syscalls::Counters::default();
@@ -445,17 +430,6 @@ impl Ledger {
 
     fn wants(&self, container: &Container) -> bool {
         self.selection.wants(&container.labels().namespace, container.declines())
-    }
-
-    fn decided(&self, id: u64, now: Instant) -> Option<Arc<Labels>> {
-        if id == SHARED {
-            return Some(Arc::new(Labels::other()));
-        }
-        match self.registry.resolve(id, now) {
-            resolution if self.is_unwanted(&resolution) => None,
-            Resolution::Pending | Resolution::Settling(_) => None,
-            resolution => Some(labels_of(&resolution)),
-        }
     }
 }
 

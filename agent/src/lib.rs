@@ -27,3 +27,4 @@ mod room;
 pub mod sensor;
 mod state;
 pub mod tail;
+pub mod watch;

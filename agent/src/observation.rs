@@ -1,7 +1,7 @@
 //! What was observed: the one form in which an event leaves its sensor and reaches metrics, live streams and
 //! whatever else wants it. Nothing above this line sees bytes.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{borrow::Cow, net::IpAddr, sync::Arc};
 
 use agent_ebpf::contract::event::EventKind;
 use serde::Serialize;
@@ -44,6 +44,7 @@ pub enum Detail {
     Exec(Exec),
     Exit(Exit),
     Cgroup(Cgroup),
+    Call(Box<Call>),
 }
 
 impl Detail {
@@ -51,7 +52,7 @@ impl Detail {
     pub fn exit_reason(&self) -> &'static str {
         match self {
             Self::Exit(exit) => exit.reason,
-            Self::Tcp(_) | Self::Oom(_) | Self::Exec(_) | Self::Cgroup(_) => "",
+            Self::Tcp(_) | Self::Oom(_) | Self::Exec(_) | Self::Cgroup(_) | Self::Call(_) => "",
         }
     }
 }
@@ -123,6 +124,54 @@ pub struct Exit {
 #[derive(Clone, Debug, Serialize)]
 pub struct Cgroup {
     pub cgroup: String,
+}
+
+/// One system call.
+#[derive(Clone, Debug, Serialize)]
+pub struct Call {
+    pub syscall: String,
+    /// As `contract::syscalls` counts it.
+    #[serde(skip)]
+    pub number: u32,
+    /// By the names that their manual page gives them; absent for calls of other ABIs.
+    #[serde(serialize_with = "as_map", skip_serializing_if = "Vec::is_empty")]
+    pub arguments: Vec<(&'static str, Argument)>,
+    /// What it returned, if it didn't fail.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub result: Option<i64>,
+    /// Why it failed, such as `ENOSPC`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub errno: Option<Cow<'static, str>>,
+    /// From entry to return; absent where it was not timed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub duration: Option<f64>,
+    /// What the file descriptor in the arguments stood for when the call returned, as `/proc/PID/fd` shows it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+    /// Of a socket: `tcp`, `udp`, `unix`, …
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub protocol: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub local_port: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub remote_address: Option<IpAddr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub remote_port: Option<u16>,
+}
+
+/// Descriptors and counts are numbers; flags, permissions, addresses and paths are text.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum Argument {
+    Number(i64),
+    Text(String),
+}
+
+fn as_map<S: serde::Serializer>(
+    arguments: &[(&'static str, Argument)],
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(arguments.iter().map(|(name, value)| (name, value)))
 }
 
 fn kind_name<S: serde::Serializer>(kind: &EventKind, serializer: S) -> Result<S::Ok, S::Error> {

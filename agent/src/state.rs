@@ -13,7 +13,7 @@ use crate::{
     http::Insight,
     identity::Labels,
     kernel::heap_in_use,
-    ledger::Account,
+    ledger::{Account, Ledger},
     metrics::Agent,
     observation::Observation,
     reader::lock,
@@ -25,7 +25,7 @@ const MOST_CALLS: usize = 12;
 
 impl Insight for Agent {
     fn containers(&self) -> Value {
-        let accounts = lock(&self.ledger).accounts(Instant::now());
+        let accounts = accounts(&lock(&self.ledger));
         let alive: HashMap<Arc<Labels>, bool> =
             self.registry.list().into_iter().fold(HashMap::new(), |mut alive, listed| {
                 *alive.entry(listed.container.labels()).or_default() |= listed.alive;
@@ -104,6 +104,15 @@ impl Insight for Agent {
             "limits": self.figures.limits.iter().copied().collect::<BTreeMap<_, _>>(),
         })
     }
+}
+
+/// All accounts by their labels.
+fn accounts(ledger: &Ledger) -> BTreeMap<Arc<Labels>, Account> {
+    let mut accounts: BTreeMap<_, Account> = BTreeMap::new();
+    for (labels, part) in ledger.shown(Instant::now()) {
+        accounts.entry(labels).or_default().add(&part);
+    }
+    accounts
 }
 
 fn figures(account: &Account) -> Value {

@@ -1,7 +1,7 @@
 //! The agent as its users start it, in a process of its own.
 
 use std::{
-    fs,
+    env, fs,
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::TcpStream,
     path::Path,
@@ -12,8 +12,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-/// Until an agent must have ended after it was asked to.
-const STOP: Duration = Duration::from_secs(10);
+use crate::child;
 
 pub(crate) struct Agent {
     child: Child,
@@ -27,6 +26,11 @@ impl Agent {
     pub(crate) fn start(binary: &Path, flags: &[String]) -> Result<Self> {
         let mut command = Command::new(binary);
         command.args(["agent", "--metrics-listen", "127.0.0.1:0", "--debug-listen", "127.0.0.1:0"]);
+        // It refuses variables that it doesn't know, and those that it knows would change what is measured.
+        let ours = env::vars_os().map(|(name, _)| name);
+        for name in ours.filter(|name| name.to_string_lossy().starts_with("PODWITNESS_")) {
+            command.env_remove(name);
+        }
         command.args(flags).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
         let begun = Instant::now();
         let child = command.spawn().with_context(|| format!("start {}", binary.display()))?;
@@ -51,20 +55,52 @@ impl Agent {
         Ok(kib.and_then(|kib| kib.trim().parse::<u64>().ok()).context("no VmRSS")? * 1024)
     }
 
+    /// Of this, kernel memory behind tables and rings that are mapped; it is counted by the kernel once more.
+    pub(crate) fn mapped(&self) -> Result<u64> {
+        let maps = fs::read_to_string(format!("/proc/{}/smaps", self.child.id()))?;
+        let (mut is_map, mut kib) = (false, 0);
+        for line in maps.lines() {
+            if let Some(resident) = line.strip_prefix("Rss:").filter(|_| is_map) {
+                kib += resident.trim().trim_end_matches(" kB").parse::<u64>().context("no Rss")?;
+            } else if line.split(' ').next().is_some_and(|range| range.contains('-')) {
+                is_map = line.ends_with("anon_inode:bpf-map");
+            }
+        }
+        Ok(kib * 1024)
+    }
+
+    /// CPU time of all its threads so far.
+    pub(crate) fn cpu(&self) -> Result<Duration> {
+        let mut ns = 0;
+        for task in fs::read_dir(format!("/proc/{}/task", self.child.id()))? {
+            // Nanoseconds on a CPU come first; a thread may have ended meanwhile.
+            let text = fs::read_to_string(task?.path().join("schedstat")).unwrap_or_default();
+            ns += text.split(' ').next().and_then(|ns| ns.parse::<u64>().ok()).unwrap_or(0);
+        }
+        Ok(Duration::from_nanos(ns))
+    }
+
     /// Events of TCP connections that were taken out of the rings so far.
     pub(crate) fn events(&self) -> Result<u64> {
+        let labels = ["sensor=\"tcp\"", "outcome=\"delivered\""];
+        self.figure("podwitness_sensor_events_total", &labels).map(|count| count as u64)
+    }
+
+    /// Bytes of kernel memory in all maps.
+    pub(crate) fn kernel_memory(&self) -> Result<f64> {
+        self.figure("podwitness_kernel_memory_bytes", &[])
+    }
+
+    /// The first figure of this name with these labels on the page of metrics.
+    fn figure(&self, name: &str, labels: &[&str]) -> Result<f64> {
         let mut stream = TcpStream::connect(&self.metrics).context("ask the agent for its metrics")?;
-        write!(stream, "GET /metrics HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n")?;
+        write!(stream, "GET /metrics HTTP/1.0\r\nHost: bench\r\n\r\n")?;
         let mut page = String::new();
         stream.read_to_string(&mut page)?;
-        let ours = |line: &&str| {
-            line.starts_with("podwitness_sensor_events_total")
-                && line.contains("sensor=\"tcp\"")
-                && line.contains("outcome=\"delivered\"")
-        };
-        let line = page.lines().find(ours).context("no podwitness_sensor_events_total")?;
-        let count = line.rsplit(' ').next().and_then(|count| count.parse().ok());
-        count.with_context(|| format!("no count in {line:?}"))
+        let ours = |line: &&str| line.starts_with(name) && labels.iter().all(|label| line.contains(label));
+        let line = page.lines().find(ours).with_context(|| format!("no {name}"))?;
+        let figure = line.rsplit(' ').next().and_then(|figure| figure.parse().ok());
+        figure.with_context(|| format!("no figure in {line:?}"))
     }
 
     /// Times that the thread of this name went to sleep so far.
@@ -83,16 +119,6 @@ impl Agent {
 
 impl Drop for Agent {
     fn drop(&mut self) {
-        // SAFETY: kill(2) takes two numbers; the process is our child, which was not waited for yet.
-        unsafe { libc::kill(self.child.id().cast_signed(), libc::SIGTERM) };
-        let begun = Instant::now();
-        while matches!(self.child.try_wait(), Ok(None)) {
-            if begun.elapsed() > STOP {
-                let _ = self.child.kill();
-                let _ = self.child.wait();
-                return;
-            }
-            thread::sleep(Duration::from_millis(5));
-        }
+        child::end(&mut self.child, libc::SIGTERM);
     }
 }

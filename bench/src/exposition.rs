@@ -45,23 +45,27 @@ const AF_INET: u16 = 2;
 pub(crate) fn run(options: &Options) -> Result<Report> {
     let exporter = exporter(&options.flags)?;
     let render = || exporter.render(Format::OpenMetrics).map_err(|error| anyhow!("render: {error}"));
-    let page = render()?;
+    let page = String::from_utf8(render()?.collect::<Vec<_>>().concat())?;
     let lines = page.lines().filter(|line| !line.starts_with('#')).count();
     if lines < SERIES {
         bail!("the page has {lines} series, not {SERIES}: there must be more containers");
     }
-    let (mut copied, mut rendered) = (Vec::new(), Vec::new());
+    let since = |begun: Instant| begun.elapsed().as_nanos() as f64 / lines as f64;
+    let (mut copied, mut taken, mut rendered) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..options.rounds {
         let begun = Instant::now();
         black_box(black_box(&page).clone());
-        copied.push(begun.elapsed().as_nanos() as f64 / lines as f64);
+        copied.push(since(begun));
         let begun = Instant::now();
-        black_box(render()?);
-        rendered.push(begun.elapsed().as_nanos() as f64 / lines as f64);
+        let text = render()?;
+        taken.push(since(begun));
+        text.for_each(|chunk| drop(black_box(chunk)));
+        rendered.push(since(begun));
     }
     let whole: Vec<_> = rendered.iter().map(|line| line * SERIES as f64 / 1e6).collect();
     let rows = vec![
         Row::plain("E0: copying the page, ns per line", &copied),
+        Row::against("taking the figures, ns per line", &taken, "E0", &copied, None),
         Row::against(
             "rendering it, ns per line",
             &rendered,
@@ -114,6 +118,7 @@ fn exporter(flags: &[String]) -> Result<Exporter> {
         deliveries: Arc::new(Deliveries::default()),
         peers,
         cluster: None,
+        watch: Arc::default(),
         scrapes: Arc::new(Scrapes::default()),
         figures,
     })))

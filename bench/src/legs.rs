@@ -4,7 +4,13 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use crate::{peers::Peer, statistics::Quartiles, worker::Worker};
+use crate::{
+    Options,
+    peers::{Peer, present},
+    report::{Row, Target},
+    statistics::Quartiles,
+    worker::Worker,
+};
 
 /// Something that can be attached and detached.
 pub(crate) struct Leg<'a> {
@@ -29,18 +35,58 @@ pub(crate) struct Rounds {
 }
 
 impl Rounds {
-    pub(crate) fn of(&self, name: &str) -> Option<&Added> {
-        self.added.iter().find(|added| added.name == name)
+    /// What a leg has added, round by round; nothing if there was no such leg.
+    pub(crate) fn of(&self, name: &str) -> &[f64] {
+        self.added.iter().find(|added| added.name == name).map_or(&[], |added| &added.ns)
     }
 }
 
-/// Each round runs every leg between two bare ones, beginning with another leg each time.
-pub(crate) fn run(
+/// What a bench has found: the legs by themselves, and in longer legs beside peers, if those were wanted.
+pub(crate) struct Found {
+    pub(crate) alone: Rounds,
+    beside: Option<Rounds>,
+    /// Peers that are missing or were left out.
+    pub(crate) notes: Vec<String>,
+}
+
+impl Found {
+    /// A row for each peer that was measured: which part of its cost `ours` is, with what that may be.
+    pub(crate) fn beside<'a>(
+        &'a self,
+        ours: &'a str,
+        peers: &'a [(Peer, Option<Target>)],
+    ) -> impl Iterator<Item = Row> {
+        let both = move |rounds: &'a Rounds, peer: &Peer| (rounds.of(peer.name), rounds.of(ours));
+        let row = move |rounds, (peer, target): &(Peer, Option<Target>)| {
+            let (its, ours) = both(rounds, peer);
+            (!its.is_empty()).then(|| Row::peer(peer.name, its, ours, *target))
+        };
+        self.beside.iter().flat_map(move |rounds| peers.iter().filter_map(move |peer| row(rounds, peer)))
+    }
+}
+
+/// Runs the legs by themselves, then beside those peers that there are.
+pub(crate) fn run_all(
     worker: &mut Worker,
     legs: &mut [Leg<'_>],
-    rounds: usize,
+    options: &Options,
     length: Duration,
-) -> Result<Rounds> {
+    peer_length: Duration,
+    peers: &[(Peer, Option<Target>)],
+) -> Result<Found> {
+    let alone = run(worker, legs, options.rounds, length)?;
+    let (mut beside, mut notes) = (None, Vec::new());
+    if options.peers {
+        let (there, missing) = present(peers.iter().map(|(peer, _)| *peer));
+        let (rounds, failed) = run_with_peers(worker, legs, &there, peer_length)?;
+        beside = Some(rounds);
+        notes.extend(missing.into_iter().chain(failed));
+    }
+    Ok(Found { alone, beside, notes })
+}
+
+/// Each round runs every leg between two bare ones, beginning with another leg each time.
+fn run(worker: &mut Worker, legs: &mut [Leg<'_>], rounds: usize, length: Duration) -> Result<Rounds> {
     let mut bare = Vec::new();
     let mut added: Vec<_> =
         legs.iter().map(|leg| Added { name: leg.name.clone(), ns: Vec::with_capacity(rounds) }).collect();
@@ -65,11 +111,11 @@ pub(crate) fn run(
 }
 
 /// Rounds with peers in them: each takes seconds to start, so there are few.
-pub(crate) const PEER_ROUNDS: usize = 5;
+const PEER_ROUNDS: usize = 5;
 
 /// The same with peers, which are started for each of their legs. A peer that fails is left out from then on, with
 /// a note.
-pub(crate) fn run_with_peers(
+fn run_with_peers(
     worker: &mut Worker,
     legs: &mut [Leg<'_>],
     peers: &[Peer],

@@ -2,6 +2,8 @@
 
 mod agent;
 mod bpf;
+mod child;
+mod cpu;
 mod exposition;
 mod half;
 mod legs;
@@ -10,6 +12,9 @@ mod network;
 mod peers;
 mod report;
 mod ring;
+#[path = "../../xtask/src/smallest_program.rs"]
+#[allow(dead_code, reason = "shared with xtask, which uses the rest")]
+mod smallest_program;
 mod start;
 mod statistics;
 mod syscalls;
@@ -47,6 +52,7 @@ const BENCHES: &[(&str, Bench)] = &[
     ("ring", ring::run),
     ("exposition", exposition::run),
     ("start", start::run),
+    ("cpu", cpu::run),
 ];
 
 fn main() -> ExitCode {

@@ -11,12 +11,10 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::worker::Worker;
+use crate::{child, worker::Worker};
 
 /// Until a peer's hooks must be live: some compile first.
 const START: Duration = Duration::from_secs(30);
-/// Until a peer must have ended after it was asked to.
-const STOP: Duration = Duration::from_secs(10);
 /// Legs while nothing but the peer's start is waited for.
 const LOOK: Duration = Duration::from_millis(5);
 /// How much slower the work must get to show that hooks are live, and how often in a row.
@@ -108,8 +106,8 @@ impl Peer {
 }
 
 /// The peers that there are, and a line for each that there isn't.
-pub(crate) fn present(peers: &[Peer]) -> (Vec<Peer>, Vec<String>) {
-    let (there, missing): (Vec<_>, Vec<_>) = peers.iter().partition(|peer| peer.is_installed());
+pub(crate) fn present(peers: impl Iterator<Item = Peer>) -> (Vec<Peer>, Vec<String>) {
+    let (there, missing): (Vec<_>, Vec<_>) = peers.partition(Peer::is_installed);
     (there, missing.iter().map(Peer::missing).collect())
 }
 
@@ -161,17 +159,7 @@ impl Running {
 impl Drop for Running {
     /// As from the keyboard: all of them detach on that.
     fn drop(&mut self) {
-        // SAFETY: kill(2) takes two numbers; the process is our child, which was not waited for yet.
-        unsafe { libc::kill(self.child.id().cast_signed(), libc::SIGINT) };
-        let begun = Instant::now();
-        while matches!(self.child.try_wait(), Ok(None)) {
-            if begun.elapsed() > STOP {
-                let _ = self.child.kill();
-                let _ = self.child.wait();
-                return;
-            }
-            thread::sleep(Duration::from_millis(5));
-        }
+        child::end(&mut self.child, libc::SIGINT);
     }
 }
 

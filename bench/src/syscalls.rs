@@ -26,10 +26,10 @@ const LENGTH: Duration = Duration::from_millis(10);
 const PEER_LENGTH: Duration = Duration::from_millis(150);
 
 /// What the agent's usual mode may cost beside each peer.
-const PEERS: [(Peer, Option<f64>); 4] = [
-    (peers::BPFTRACE, Some(0.25)),
-    (peers::SYSCOUNT, Some(0.35)),
-    (peers::STRACE, Some(0.012)),
+const PEERS: [(Peer, Option<Target>); 4] = [
+    (peers::BPFTRACE, Some(Target { name: "P5", most: 0.25 })),
+    (peers::SYSCOUNT, Some(Target { name: "P5", most: 0.35 })),
+    (peers::STRACE, Some(Target { name: "P5", most: 0.012 })),
     (peers::PERF, None),
 ];
 
@@ -54,7 +54,6 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
     let mut both = [Empty::load("sys_exit", &btf)?, Empty::load("sys_enter", &btf)?];
     drop(btf);
     let mut halves = halves(&options.flags)?;
-    let mut notes = notes(&halves);
 
     let mut legs = vec![
         Leg { name: EXIT.into(), switch: Box::new(|on| exit.switch(on)) },
@@ -67,21 +66,12 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
     for (mode, half) in &mut halves {
         legs.push(Leg { name: mode.name.into(), switch: Box::new(|on| half.switch(on)) });
     }
-    let found = legs::run(&mut worker, &mut legs, options.rounds, LENGTH)?;
-    let beside = if options.peers {
-        let (there, missing) = peers::present(&PEERS.map(|(peer, _)| peer));
-        notes.extend(missing);
-        let (beside, failed) = legs::run_with_peers(&mut worker, &mut legs, &there, PEER_LENGTH)?;
-        notes.extend(failed);
-        Some(beside)
-    } else {
-        None
-    };
+    let found = legs::run_all(&mut worker, &mut legs, options, LENGTH, PEER_LENGTH, &PEERS)?;
     drop(legs);
 
-    let of = |name: &str| found.of(name).map_or(&[][..], |added| &added.ns);
+    let of = |name: &str| found.alone.of(name);
     let mut rows = vec![
-        Row::plain("bare getppid", &found.bare),
+        Row::plain("bare getppid", &found.alone.bare),
         Row::plain(EXIT, of(EXIT)),
         Row::against(BOTH, of(BOTH), "F1", of(EXIT), None),
         // Zero, as far as it can be told from the noise.
@@ -94,14 +84,9 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
     }
     // The mode that is in force unless somebody asks for another one.
     let usual = halves.iter().map(|(mode, _)| mode.name).find(|name| *name == "default").unwrap_or("full");
-    for (peer, most) in PEERS {
-        let Some(beside) = &beside else { break };
-        let (Some(its), Some(ours)) = (beside.of(peer.name), beside.of(usual)) else { continue };
-        if !its.ns.is_empty() {
-            let target = most.map(|most| Target { name: "P5", most });
-            rows.push(Row::peer(peer.name, &its.ns, &ours.ns, target));
-        }
-    }
+    rows.extend(found.beside(usual, &PEERS));
+    let mut notes = notes(&halves);
+    notes.extend(found.notes);
     Ok(Report { title: "What is added to a system call".into(), unit: "ns", rows, notes })
 }
 

@@ -39,7 +39,10 @@ const ALONE: [&str; 8] = [
     "false",
 ];
 
-const PEERS: [(Peer, f64); 2] = [(peers::TCPLIFE, 0.05), (peers::TCPSTATES, 0.02)];
+const PEERS: [(Peer, Option<Target>); 2] = [
+    (peers::TCPLIFE, Some(Target { name: "P7", most: 0.05 })),
+    (peers::TCPSTATES, Some(Target { name: "P7", most: 0.02 })),
+];
 
 pub(crate) fn run(options: &Options) -> Result<Report> {
     let mut worker = Worker::start(Work::Connections)?;
@@ -57,32 +60,17 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
         Leg { name: FLOOR.into(), switch: Box::new(|on| floor.switch(on)) },
         Leg { name: AGENT.into(), switch: Box::new(|on| half.switch(on)) },
     ];
-    let found = legs::run(&mut worker, &mut legs, options.rounds, LENGTH)?;
-    let mut notes = Vec::new();
-    let beside = if options.peers {
-        let (there, missing) = peers::present(&PEERS.map(|(peer, _)| peer));
-        notes.extend(missing);
-        let (beside, failed) = legs::run_with_peers(&mut worker, &mut legs, &there, PEER_LENGTH)?;
-        notes.extend(failed);
-        Some(beside)
-    } else {
-        None
-    };
+    let found = legs::run_all(&mut worker, &mut legs, options, LENGTH, PEER_LENGTH, &PEERS)?;
     drop(legs);
 
-    let of = |name: &str| found.of(name).map_or(&[][..], |added| &added.ns);
+    let of = |name: &str| found.alone.of(name);
     let mut rows = vec![
-        Row::plain("bare connection", &found.bare),
+        Row::plain("bare connection", &found.alone.bare),
         Row::plain(FLOOR, of(FLOOR)),
         Row::against(AGENT, of(AGENT), "T1", of(FLOOR), Some(Target { name: "P7", most: 3.0 })),
     ];
-    for (peer, most) in PEERS {
-        let Some(beside) = &beside else { break };
-        let (Some(its), Some(ours)) = (beside.of(peer.name), beside.of(AGENT)) else { continue };
-        if !its.ns.is_empty() {
-            rows.push(Row::peer(peer.name, &its.ns, &ours.ns, Some(Target { name: "P7", most })));
-        }
-    }
+    rows.extend(found.beside(AGENT, &PEERS));
+    let mut notes = found.notes;
     notes.push(format!("The agent's reader took out {} events meanwhile.", reading.events()));
     Ok(Report { title: "What is added to a TCP connection".into(), unit: "ns", rows, notes })
 }

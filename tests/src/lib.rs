@@ -14,6 +14,7 @@
 //! `PODWITNESS_TEST_SCALE` (see [`wait::scale`]).
 
 pub mod agent;
+pub mod allocations;
 pub mod api;
 pub mod bpf;
 pub mod browser;
@@ -33,6 +34,7 @@ pub mod wait;
 pub mod workload;
 
 pub use agent::{Agent, Options};
+pub use allocations::Allocations;
 pub use api::Api;
 pub use browser::Browser;
 pub use cgroup::Cgroup;

@@ -55,12 +55,15 @@ const BPF_OBJ_GET_INFO_BY_FD: i32 = 15;
 const CALL: u8 = 0x85;
 const INSTRUCTION: usize = 8;
 
-/// The programs of a process in the order in which they were loaded, by name. The kernel cuts names off; the second of
-/// a name has ` 2` after it.
+/// The programs of a process by name. The kernel cuts names off; the second of a name, by its size, has ` 2` after it.
 pub fn shapes(pid: u32) -> BTreeMap<String, Shape> {
+    let programs = held_by(pid).into_iter().filter(|object| matches!(object, Object::Program(_)));
+    let mut all: Vec<_> =
+        programs.map(|program| shape(program).expect("what the kernel says of a program")).collect();
+    // Not in the order in which they were loaded, which is another one each time.
+    all.sort_by_key(|(_, shape)| (shape.jited_bytes, shape.verified_instructions));
     let mut shapes = BTreeMap::new();
-    for program in held_by(pid).into_iter().filter(|object| matches!(object, Object::Program(_))) {
-        let (name, shape) = shape(program).expect("what the kernel says of a program");
+    for (name, shape) in all {
         let number = (1..).find(|number| !shapes.contains_key(&numbered(&name, *number)));
         shapes.insert(numbered(&name, number.expect("a number")), shape);
     }

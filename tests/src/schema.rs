@@ -25,6 +25,14 @@ pub fn fits(schema: &Value, value: &Value) -> Result<(), String> {
             }
             "additionalProperties" => {
                 let known = &schema["properties"];
+                if wanted.is_object() {
+                    let fields = value.as_object().ok_or("only objects have properties")?;
+                    let others = fields.iter().filter(|(name, _)| known.get(name).is_none());
+                    for (name, value) in others {
+                        fits(wanted, value).map_err(|error| format!("{name}: {error}"))?;
+                    }
+                    continue;
+                }
                 *wanted == false
                     && value
                         .as_object()

@@ -13,7 +13,7 @@ use integration_tests::{
     wait::{PATIENCE, fewer, wait_for, wait_until},
 };
 
-const SENSORS: [&str; 6] = ["syscalls", "io_uring", "tcp", "oom", "process", "cgroup"];
+const SENSORS: [&str; 7] = ["syscalls", "io_uring", "tcp", "oom", "process", "cgroup", "calls"];
 
 /// Every event on this machine is seen by every agent, so the tests of this file take turns: what one of them
 /// causes would be in the numbers of the other.

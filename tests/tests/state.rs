@@ -86,9 +86,11 @@ fn describing(schema: &Value, line: &Value) -> Result<(), String> {
 #[test]
 fn real_events_fit_the_published_schema() {
     require_kernel!();
-    let agent = Agent::start(Options::default());
+    let agent = Agent::start(Options::default().flag("sensors-calls-failed", "ENOENT"));
     let schema = json(&agent, "/v1/schema");
     let tail = agent.tail("");
+    let calls = agent.tail("?filter=syscall%20in%20(openat,connect,exit_group,read)&paths=true&limit=5000");
+    wait_until(PATIENCE, "the kernel watches", || agent.scrape().sum("podwitness_calls_watched", &[]) > 0.0);
     let cgroup = Cgroup::new("schema");
     cgroup.limit_memory(32);
     let (open, _) = Workload::run(&["loopback", "--count", "5"], &cgroup);
@@ -105,7 +107,11 @@ fn real_events_fit_the_published_schema() {
     drop(cgroup);
     let gone = |event: &Value| event["kind"] == "cgroup.rmdir" && event["cgroup"].as_str() == Some(&*path);
     tail.wait("the end of the cgroup", |tail| (!tail.events(gone).is_empty()).then_some(()));
-    let events = tail.events(|_| true);
+    calls.wait("a call", |calls| {
+        (!calls.events(|event| event["kind"] == "syscall.call").is_empty()).then_some(())
+    });
+    let mut events = tail.events(|_| true);
+    events.extend(calls.events(|_| true));
     for event in &events {
         if let Err(error) = describing(&schema, event) {
             panic!("{event:#}: {error}");
@@ -119,6 +125,7 @@ fn real_events_fit_the_published_schema() {
         "tcp.close",
         "oom.kill",
         "cgroup.mkdir",
+        "syscall.call",
     ];
     for kind in kinds {
         assert!(events.iter().any(|event| event["kind"] == kind), "no {kind}");

@@ -1,11 +1,11 @@
 //! What this machine lets us do.
 
 use std::fs;
-use std::io;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
 
+use crate::smallest_program::{self, BPF_PROG_TYPE_RAW_TRACEPOINT};
 use crate::steps::Failure;
 
 const BTF: &str = "/sys/kernel/btf/vmlinux";
@@ -30,7 +30,7 @@ pub(crate) fn can_load(to_get_privilege: &str) -> Result<()> {
             "use a kernel built with CONFIG_DEBUG_INFO_BTF=y, as the distributions' kernels are",
         ));
     }
-    load_smallest_program().map_err(|error| {
+    smallest_program::load(BPF_PROG_TYPE_RAW_TRACEPOINT, 0, 0).map(drop).map_err(|error| {
         Failure::error(
             format!("this kernel refuses even the smallest eBPF program: {error}"),
             "look for a seccomp profile or a security module that forbids bpf(), \
@@ -66,47 +66,6 @@ impl Capabilities {
         let has = |capability: u32| self.0 & (1 << capability) != 0;
         has(CAP_SYS_ADMIN) || (has(CAP_BPF) && has(CAP_PERFMON))
     }
-}
-
-/// The head of `union bpf_attr` as BPF_PROG_LOAD reads it; kernels take what follows as zero.
-#[repr(C)]
-struct ProgramLoad {
-    program_type: u32,
-    instruction_count: u32,
-    instructions: u64,
-    license: u64,
-    log_level: u32,
-    log_size: u32,
-    log: u64,
-    kernel_version: u32,
-    flags: u32,
-}
-
-fn load_smallest_program() -> io::Result<()> {
-    const BPF_PROG_LOAD: libc::c_long = 5;
-    const BPF_PROG_TYPE_RAW_TRACEPOINT: u32 = 17;
-    // r0 = 0; exit
-    let instructions: [u64; 2] = [0xb7, 0x95];
-    let load = ProgramLoad {
-        program_type: BPF_PROG_TYPE_RAW_TRACEPOINT,
-        instruction_count: 2,
-        instructions: instructions.as_ptr() as u64,
-        license: c"GPL".as_ptr() as u64,
-        log_level: 0,
-        log_size: 0,
-        log: 0,
-        kernel_version: 0,
-        flags: 0,
-    };
-    // SAFETY: `load` and what it points to outlive the call, and the size passed is its own.
-    let descriptor =
-        unsafe { libc::syscall(libc::SYS_bpf, BPF_PROG_LOAD, &raw const load, size_of::<ProgramLoad>()) };
-    if descriptor < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: the kernel just gave us this descriptor, and nobody else knows it.
-    unsafe { libc::close(descriptor as libc::c_int) };
-    Ok(())
 }
 
 #[cfg(test)]

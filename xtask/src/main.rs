@@ -11,6 +11,8 @@ mod lint;
 mod machine;
 mod process;
 mod setup;
+#[allow(dead_code, reason = "shared with bench, which uses the rest")]
+mod smallest_program;
 mod steps;
 mod test;
 mod tidy;

@@ -10,6 +10,9 @@ pub struct Control {
     pub rate: u64,
     /// Events that a container may send at once.
     pub burst: u64,
+    /// The same for what the container's system calls give rise to by themselves: slow and failed ones.
+    pub calls_rate: u64,
+    pub calls_burst: u64,
     /// The ports that the agent listens on, 16 bits each, and its network namespace (inode number): who connects
     /// there is none of anybody's business.
     pub own_ports: u64,
@@ -36,7 +39,10 @@ pub struct Bucket {
     pub refilled_ns: u64,
     /// Events refused since the slot was given out.
     pub throttled: u64,
-    pub reserved: [u64; 5],
+    /// Tokens and last refill of slow and failed calls.
+    pub calls_millitokens: u64,
+    pub calls_refilled_ns: u64,
+    pub reserved: [u64; 3],
 }
 
 /// Tokens, in thousandths, that a bucket holds after `elapsed_ns`, never more than `burst` events.

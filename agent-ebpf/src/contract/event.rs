@@ -38,11 +38,14 @@ pub enum EventKind {
     OomKill = 20,
     CgroupMkdir = 30,
     CgroupRmdir = 31,
+    SyscallSlow = 40,
+    SyscallFailed = 41,
+    SyscallCall = 42,
 }
 
 impl EventKind {
     /// All kinds, in the order of their numbers.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 11] = [
         Self::ProcessExec,
         Self::ProcessExit,
         Self::TcpConnect,
@@ -51,6 +54,9 @@ impl EventKind {
         Self::OomKill,
         Self::CgroupMkdir,
         Self::CgroupRmdir,
+        Self::SyscallSlow,
+        Self::SyscallFailed,
+        Self::SyscallCall,
     ];
 
     /// The kind with this number, if there is one.
@@ -58,7 +64,7 @@ impl EventKind {
         Self::ALL.into_iter().find(|kind| *kind as u32 == number)
     }
 
-    /// The name users see and filter by, `sensor.what`.
+    /// The name users see and filter by, `topic.what`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::ProcessExec => "process.exec",
@@ -69,6 +75,9 @@ impl EventKind {
             Self::OomKill => "oom.kill",
             Self::CgroupMkdir => "cgroup.mkdir",
             Self::CgroupRmdir => "cgroup.rmdir",
+            Self::SyscallSlow => "syscall.slow",
+            Self::SyscallFailed => "syscall.failed",
+            Self::SyscallCall => "syscall.call",
         }
     }
 }

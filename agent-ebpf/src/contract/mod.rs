@@ -1,5 +1,6 @@
 //! The contract between the kernel programs and the agent, a file per sensor plus what they share.
 
+pub mod calls;
 pub mod cgroup;
 pub mod control;
 pub mod event;

@@ -69,12 +69,21 @@ pub const FIELDS: &[Field] = &[
     field("FDTABLE_FD", "fdtable.fd", 8),
     field("FILE_PRIVATE_DATA", "file.private_data", 8),
     field("SOCKET_SK", "socket.sk", 8),
+    field("FILE_INODE", "file.f_inode", 8),
+    field("FILE_DENTRY", "file.f_path.dentry", 8),
+    field("FILE_MNT", "file.f_path.mnt", 8),
+    field("INODE_MODE", "inode.i_mode", 2),
+    field("INODE_NUMBER", "inode.i_ino", 8),
+    field("DENTRY_PARENT", "dentry.d_parent", 8),
+    field("DENTRY_NAME", "dentry.d_name.name", 8),
+    field("MOUNT_ROOT", "mount.mnt.mnt_root", 8),
+    field("MOUNT_PARENT", "mount.mnt_parent", 8),
+    field("MOUNT_MOUNTPOINT", "mount.mnt_mountpoint", 8),
     TASK_ABI,
     field("IO_KIOCB_OPCODE", "io_kiocb.opcode", 1),
     field("SUBMIT_REQ_RECORD", "trace_event_raw_io_uring_submit_req.opcode", 1),
     field("REGS_NUMBER", REGS_NUMBER, 8),
-    field("REGS_ARG0", REGS_ARGS[0], 8),
-    field("REGS_ARG1", REGS_ARGS[1], 8),
+    field("REGS_ARG0", REGS_ARG0, 8),
     field("REGS_IP", "pt_regs.ip", 8),
     field("REGS_CX", "pt_regs.cx", 8),
     field("REGS_R11", "pt_regs.r11", 8),
@@ -84,8 +93,34 @@ pub const FIELDS: &[Field] = &[
 /// Computed from more than one field: `css_set.subsys[memory_cgrp_id]`, and the resident-page counters of
 /// `mm_struct.rss_stat` (an array of per-CPU counters since 6.2, of plain ones before). Or no offset at all: what
 /// `io_uring_submit_sqe` passes, see `contract::io_uring`.
-pub const COMPUTED: &[&str] =
-    &["CSS_SET_MEMORY", "MM_ANON_PAGES", "MM_FILE_PAGES", "MM_SHMEM_PAGES", "SUBMIT_PASSES"];
+pub const COMPUTED: &[&str] = &[
+    "CSS_SET_MEMORY",
+    "MM_ANON_PAGES",
+    "MM_FILE_PAGES",
+    "MM_SHMEM_PAGES",
+    "SUBMIT_PASSES",
+    "MOUNT_MNT",
+    "REGS_ARG1",
+    "REGS_ARG2",
+    "REGS_ARG3",
+    "REGS_ARG4",
+    "REGS_ARG5",
+];
+
+/// By which the file behind a descriptor is found, and its path: without one of them, calls have no file.
+pub const FILE: &[&str] = &[
+    "DENTRY_NAME",
+    "DENTRY_PARENT",
+    "FILE_DENTRY",
+    "FILE_INODE",
+    "FILE_MNT",
+    "INODE_MODE",
+    "INODE_NUMBER",
+    "MOUNT_MNT",
+    "MOUNT_MOUNTPOINT",
+    "MOUNT_PARENT",
+    "MOUNT_ROOT",
+];
 
 /// Globals by program through which it copies with `bpf_probe_read_kernel`, which the verifier can't check: the
 /// agent itself refuses the program where one of them was not found.
@@ -112,6 +147,10 @@ pub const COPIED: &[(&str, &[&str])] = &[
     ("cgroup_rmdir", &["TASK_COMM"]),
     ("io_uring_submit_sqe", &["IO_KIOCB_OPCODE", "SUBMIT_PASSES"]),
     ("io_uring_submit_req_classic", &["SUBMIT_REQ_RECORD"]),
+    ("sys_enter_watch", WATCH),
+    ("sys_enter_watch_classic", WATCH),
+    ("sys_exit_watch", WATCH),
+    ("sys_exit_watch_classic", WATCH),
 ];
 
 const SYS_EXIT: &[&str] = &[
@@ -119,6 +158,7 @@ const SYS_EXIT: &[&str] = &[
     "FDTABLE_MAX_FDS",
     "FILES_FDT",
     "FILE_PRIVATE_DATA",
+    "INET_SOCK_SPORT",
     "NET_INUM",
     "SOCKET_SK",
     "SOCK_DADDR",
@@ -126,6 +166,22 @@ const SYS_EXIT: &[&str] = &[
     "SOCK_FAMILY",
     "SOCK_NET",
     "SOCK_PROTOCOL",
+    "SOCK_V6_DADDR",
+    "TASK_COMM",
+    "TASK_FILES",
+];
+const WATCH: &[&str] = &[
+    "FDTABLE_FD",
+    "FDTABLE_MAX_FDS",
+    "FILES_FDT",
+    "FILE_PRIVATE_DATA",
+    "INET_SOCK_SPORT",
+    "SOCKET_SK",
+    "SOCK_DADDR",
+    "SOCK_DPORT",
+    "SOCK_FAMILY",
+    "SOCK_PROTOCOL",
+    "SOCK_V6_DADDR",
     "TASK_COMM",
     "TASK_FILES",
 ];
@@ -143,13 +199,19 @@ const TASK_ABI: Field = field("TASK_ABI", "task_struct.thread_info.flags", 8);
 #[cfg(target_arch = "aarch64")]
 pub const COMPAT_MASK: u32 = 1 << 22;
 
-/// The number of the call in `pt_regs`, and its first arguments. The programs are loaded on the architecture
-/// that the agent was built for.
+/// The number of the call in `pt_regs`, and its arguments. The programs are loaded on the architecture that the agent
+/// was built for.
 #[cfg(not(target_arch = "aarch64"))]
 const REGS_NUMBER: &str = "pt_regs.orig_ax";
 #[cfg(not(target_arch = "aarch64"))]
-const REGS_ARGS: [&str; 2] = ["pt_regs.di", "pt_regs.si"];
+const REGS_ARG0: &str = "pt_regs.di";
 #[cfg(target_arch = "aarch64")]
 const REGS_NUMBER: &str = "pt_regs.syscallno";
 #[cfg(target_arch = "aarch64")]
-const REGS_ARGS: [&str; 2] = ["pt_regs.orig_x0", "pt_regs.regs"];
+const REGS_ARG0: &str = "pt_regs.orig_x0";
+
+/// The fields of the other arguments, in their order; or an array of which they are the elements, from 1 on.
+#[cfg(not(target_arch = "aarch64"))]
+pub const REGS_ARGS: &[&str] = &["pt_regs.si", "pt_regs.dx", "pt_regs.r10", "pt_regs.r8", "pt_regs.r9"];
+#[cfg(target_arch = "aarch64")]
+pub const REGS_ARGS: &[&str] = &["pt_regs.regs"];

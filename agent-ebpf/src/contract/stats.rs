@@ -10,11 +10,12 @@ pub enum SensorId {
     Process = 3,
     Cgroup = 4,
     IoUring = 5,
+    Calls = 6,
 }
 
 impl SensorId {
-    pub const ALL: [Self; 6] =
-        [Self::Syscalls, Self::Tcp, Self::Oom, Self::Process, Self::Cgroup, Self::IoUring];
+    pub const ALL: [Self; 7] =
+        [Self::Syscalls, Self::Tcp, Self::Oom, Self::Process, Self::Cgroup, Self::IoUring, Self::Calls];
 
     /// The sensor's one name: of its files, its metrics label and its configuration section.
     pub const fn name(self) -> &'static str {
@@ -25,6 +26,7 @@ impl SensorId {
             Self::Process => "process",
             Self::Cgroup => "cgroup",
             Self::IoUring => "io_uring",
+            Self::Calls => "calls",
         }
     }
 }

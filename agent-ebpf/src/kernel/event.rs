@@ -148,6 +148,34 @@ impl Ring {
     }
 }
 
+/// Takes one of the fewer tokens that there are for slow and failed calls; counts the event as seen and throttled if
+/// none is left.
+#[inline(always)]
+pub(crate) fn has_token_for_call(sensor: SensorId, slot: u32) -> bool {
+    let (Some(control), Some(bucket)) = (CONTROL.get_ptr(0), BUCKETS.get_ptr_mut(slot)) else { return true };
+    // SAFETY: cells of our own array maps; a torn update only bends the limit.
+    unsafe {
+        let (rate, burst) = ((*control).calls_rate, (*control).calls_burst);
+        let now = bpf_ktime_get_boot_ns();
+        let before = (*bucket).calls_millitokens;
+        let tokens = refill(before, now.wrapping_sub((*bucket).calls_refilled_ns), rate, burst);
+        if tokens != before {
+            (*bucket).calls_refilled_ns = now;
+        }
+        if tokens < 1000 {
+            (*bucket).calls_millitokens = tokens;
+            bump(&raw mut (*bucket).throttled);
+            if let Some(stats) = stats(sensor) {
+                bump(&raw mut (*stats).seen);
+                bump(&raw mut (*stats).throttled);
+            }
+            return false;
+        }
+        (*bucket).calls_millitokens = tokens - 1000;
+    }
+    true
+}
+
 /// Takes a token from the container's bucket. Two CPUs may take the same one: the limit is a fence, not a count.
 #[inline(always)]
 fn has_token(slot: u32) -> bool {

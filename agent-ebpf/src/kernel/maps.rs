@@ -1,6 +1,7 @@
 //! The maps. Sizes given here are the least; the agent sets the real ones before load.
 
 use agent_ebpf::contract::{
+    calls::{CallSet, ERRNO_WORDS, Rule, WATCHED as WATCHED_MAX, Watch},
     control::{Bucket, Control},
     io_uring::RequestBank,
     slot::CACHE_CELLS,
@@ -66,6 +67,19 @@ pub(crate) static ERRORS: Array<ErrorBucket> = Array::with_max_entries(1, BPF_F_
 /// System call number → class.
 #[map]
 pub(crate) static CLASS_OF: Array<u8> = Array::with_max_entries(NUMBERS as u32, BPF_F_MMAPABLE);
+
+/// By system call number: which calls are slow, and what their arguments are.
+#[map]
+pub(crate) static RULES: Array<Rule> = Array::with_max_entries(NUMBERS as u32, BPF_F_MMAPABLE);
+/// Errnos whose calls become events: a bit for each.
+#[map]
+pub(crate) static FAILURES: Array<u64> = Array::with_max_entries(ERRNO_WORDS as u32, BPF_F_MMAPABLE);
+/// What somebody watches.
+#[map]
+pub(crate) static WATCH: Array<Watch> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+/// Cgroup id → what somebody watches there.
+#[map]
+pub(crate) static WATCHED: HashMap<u64, CallSet> = HashMap::with_max_entries(WATCHED_MAX, 0);
 
 /// [`SLOTS`] banks per CPU.
 #[map]

@@ -16,7 +16,7 @@ use aya_ebpf::{
 };
 
 use super::{
-    load::{KernelPtr, copied, field},
+    load::{KernelPtr, at, copied, field},
     maps::{CONTROL, ProcessKey},
     offset,
 };
@@ -33,6 +33,12 @@ pub(crate) struct TaskState {
     pub(crate) connecting: u64,
     /// That socket was closed again without an error of its own: connect(2) will say why.
     pub(crate) unexplained: u64,
+    /// When a call began that somebody watches, `CLOCK_MONOTONIC` ns; 0 if the task is in none.
+    pub(crate) watched_ns: u64,
+    /// Which call that is, and since which [`Watch::epoch`]: see `sensor::calls::watch`.
+    ///
+    /// [`Watch::epoch`]: agent_ebpf::contract::calls::Watch::epoch
+    pub(crate) watched: u64,
     /// What the first of two programs has seen happen to a socket that the task owns: see `sensor::tcp::turn`.
     pub(crate) taken: Mark,
 }
@@ -186,8 +192,15 @@ fn by_id(tid: u32) -> Option<*mut TaskState> {
     if let Some(state) = TASKS_BY_ID.get_ptr_mut(tid) {
         return Some(state);
     }
-    let fresh =
-        TaskState { since_ns: 0, number: 0, connecting: 0, unexplained: 0, taken: Mark { sk: 0, new: 0 } };
+    let fresh = TaskState {
+        since_ns: 0,
+        number: 0,
+        connecting: 0,
+        unexplained: 0,
+        watched_ns: 0,
+        watched: 0,
+        taken: Mark { sk: 0, new: 0 },
+    };
     TASKS_BY_ID.insert(tid, fresh, BPF_ANY as u64).ok()?;
     TASKS_BY_ID.get_ptr_mut(tid)
 }
@@ -265,6 +278,18 @@ pub(crate) unsafe fn cgroup_of(cgroup: KernelPtr) -> u64 {
 pub(crate) unsafe fn ids(task: KernelPtr) -> (u32, u32) {
     // SAFETY: the caller's promise.
     unsafe { (field(task, &offset::TASK_TGID), field(task, &offset::TASK_PID)) }
+}
+
+/// What is behind a file descriptor of the task, null if nothing is; `None` if there can't be such a one.
+#[inline(always)]
+pub(crate) fn file(task: KernelPtr, fd: u32) -> Option<KernelPtr> {
+    let files = copied::<u64>(task, &offset::TASK_FILES) as KernelPtr;
+    let table = copied::<u64>(files, &offset::FILES_FDT) as KernelPtr;
+    if fd >= copied::<u32>(table, &offset::FDTABLE_MAX_FDS) {
+        return None;
+    }
+    let fds = copied::<u64>(table, &offset::FDTABLE_FD) as KernelPtr;
+    Some(at::<u64>(fds.wrapping_add(fd as usize * 8)) as KernelPtr)
 }
 
 /// The process that the task is a thread of.

@@ -1,5 +1,6 @@
 //! The sensors: a file each, of the same name as its contract, its decoder and its test.
 
+mod calls;
 mod cgroup;
 mod io_uring;
 mod oom;

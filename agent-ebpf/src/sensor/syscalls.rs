@@ -8,7 +8,7 @@
 //! (since 7.0) the kernel would refuse the runs of all others on that CPU meanwhile, so there the classic
 //! tracepoint is taken, which is dearer but is never preempted.
 
-mod abi;
+pub(super) mod abi;
 mod bank;
 mod timing;
 
@@ -66,7 +66,7 @@ fn sys_exit_classic(ctx: TracePointContext) -> u32 {
 
 /// The registers with which the current task entered the kernel.
 #[inline(always)]
-fn registers() -> KernelPtr {
+pub(super) fn registers() -> KernelPtr {
     // SAFETY: the helpers take the current task, as the verifier knows it.
     unsafe { bpf_task_pt_regs(bpf_get_current_task_btf()) as KernelPtr }
 }
@@ -74,7 +74,7 @@ fn registers() -> KernelPtr {
 /// A number out of a classic tracepoint's record: `struct trace_entry`, then one long after the other
 /// (`TP_STRUCT__entry` in include/trace/events/syscalls.h).
 #[inline(always)]
-fn argument(ctx: &TracePointContext, index: usize) -> u64 {
+pub(super) fn argument(ctx: &TracePointContext, index: usize) -> u64 {
     // SAFETY: the verifier checks the load against the size of the record.
     unsafe { ctx.as_ptr().cast::<u64>().add(1 + index).read_volatile() }
 }
@@ -165,6 +165,6 @@ pub(super) fn thread_ended() {
 
 /// Where a call is counted in a bank.
 #[inline(always)]
-fn index(number: u64, is_compat: bool) -> u32 {
+pub(super) fn index(number: u64, is_compat: bool) -> u32 {
     if is_compat { COMPAT } else { number_index(number) }
 }

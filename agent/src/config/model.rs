@@ -12,7 +12,10 @@ use agent_ebpf::contract::syscalls::Mode;
 use tracing::Level;
 
 use super::options::OPTIONS;
-use crate::identity::{Wanted, names::kubernetes, peers::Network};
+use crate::{
+    identity::{Wanted, names::kubernetes, peers::Network},
+    sensor::calls::SlowCall,
+};
 
 /// The whole configuration, validated.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,6 +104,16 @@ pub struct SensorsConfig {
     pub process: bool,
     /// Control groups that come and go.
     pub cgroup: bool,
+    /// Single system calls.
+    pub calls: bool,
+    /// Which are slow, by class or name, in the order of these.
+    pub calls_slow: Vec<SlowCall>,
+    /// Errnos whose calls are told, in the order of their symbols.
+    pub calls_failed: Vec<u32>,
+    /// Whether the paths in their arguments are told.
+    pub calls_paths: bool,
+    /// Slow and failed calls per second and container.
+    pub calls_rate: u64,
 }
 
 /// Section `observe`: empty lists say nothing.

@@ -10,7 +10,8 @@ use agent_ebpf::contract::syscalls::Mode;
 use crate::identity::{Wanted, names::kubernetes};
 
 use super::kind::{
-    Address, Choice, Cidrs, Form, Given, ModesByNamespace, Namespaces, Number, Size, Socket, Span, Switch,
+    Address, Choice, Cidrs, Errnos, Form, Given, ModesByNamespace, Namespaces, Number, Size, SlowCalls,
+    Socket, Span, Switch,
 };
 use super::model::SyscallsHook;
 use super::spec::OptionSpec;
@@ -139,6 +140,43 @@ pub const OPTIONS: &[OptionSpec] = &[
         doc: "Whether control groups are watched as they come and go. Without it a new container is known \
               only after the next scan (identity.scan_interval) or its first event.",
         kind: &Switch { field: |config| &mut config.sensors.cgroup },
+    },
+    OptionSpec {
+        key: "sensors.calls",
+        default: "true",
+        doc: "Whether single system calls become events: slow and failed ones by themselves (which takes \
+              sensors.syscalls), others while somebody asks for them by name at /v1/events.",
+        kind: &Switch { field: |config| &mut config.sensors.calls },
+    },
+    OptionSpec {
+        key: "sensors.calls_slow",
+        default: "file=1s,memory=1s,open=1s,stat=1s,write=1s",
+        doc: "How long a system call takes to be a slow one, by class or by its own name, which counts more; `off` takes one out \
+              of its class. Calls that wait by their nature (futex, poll, epoll_wait, nanosleep, wait4, accept, recv, \
+              ioctl, …) belong to no class here, only to their own name; nor should read be one, unless nobody reads \
+              from idle sockets. Only calls that are timed can be slow: none where sensors.syscalls_mode is \
+              counts, and in mode default below two ticks of the kernel's clock only those that sleep.",
+        kind: &SlowCalls { field: |config| &mut config.sensors.calls_slow },
+    },
+    OptionSpec {
+        key: "sensors.calls_failed",
+        default: "EDQUOT,EIO,EMFILE,ENFILE,ENOMEM,ENOSPC",
+        doc: "Errors that make a system call an event: those that say that something has run out or is broken.",
+        kind: &Errnos { field: |config| &mut config.sensors.calls_failed },
+    },
+    OptionSpec {
+        key: "sensors.calls_paths",
+        default: "false",
+        doc: "Whether slow and failed calls show the path in their arguments, up to 127 bytes of it. Paths may \
+              tell more than everybody should know. The files that are open are told in any case.",
+        kind: &Switch { field: |config| &mut config.sensors.calls_paths },
+    },
+    OptionSpec {
+        key: "sensors.calls_rate",
+        default: "10",
+        doc: "Slow and failed calls per second and container that become events, and ten times as many at once. \
+              What exceeds it is counted as throttled. Calls that somebody asks for have events.rate alone.",
+        kind: &Number { min: 1, max: 100_000, field: |config| &mut config.sensors.calls_rate },
     },
     OptionSpec {
         key: "observe.namespaces",

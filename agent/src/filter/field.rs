@@ -6,7 +6,7 @@ use agent_ebpf::contract::event::EventKind;
 
 use crate::{
     identity::peers::Peer,
-    observation::{Detail, Exit, Observation, Oom, Process, Tcp},
+    observation::{Call, Detail, Exit, Observation, Oom, Process, Tcp},
 };
 
 /// A field and its type; two are equal if their names are.
@@ -30,6 +30,8 @@ pub enum Type {
     Duration,
     Bytes,
     Errno,
+    /// Names of system calls.
+    Syscall,
     Signal,
     Address,
     Flag,
@@ -45,6 +47,7 @@ impl Type {
             Self::Duration => "a duration, such as 100ms",
             Self::Bytes => "a size, such as 64MiB",
             Self::Errno => "an error, such as ECONNREFUSED",
+            Self::Syscall => "the name of a system call, such as openat; `syscall` alone means any",
             Self::Signal => "a signal, such as SIGKILL",
             Self::Address => "an address or a network, such as 10.0.0.0/8",
             Self::Flag => "true or false",
@@ -77,7 +80,25 @@ impl Value<'_> {
 }
 
 const TCP: &[EventKind] = &[EventKind::TcpConnect, EventKind::TcpAccept, EventKind::TcpClose];
-const TIMED: &[EventKind] =
+const CALL: &[EventKind] = &[EventKind::SyscallSlow, EventKind::SyscallFailed, EventKind::SyscallCall];
+const TCP_OR_CALL: &[EventKind] = &[
+    EventKind::TcpConnect,
+    EventKind::TcpAccept,
+    EventKind::TcpClose,
+    EventKind::SyscallSlow,
+    EventKind::SyscallFailed,
+    EventKind::SyscallCall,
+];
+const TIMED: &[EventKind] = &[
+    EventKind::TcpConnect,
+    EventKind::TcpAccept,
+    EventKind::TcpClose,
+    EventKind::ProcessExit,
+    EventKind::SyscallSlow,
+    EventKind::SyscallFailed,
+    EventKind::SyscallCall,
+];
+const ENDED: &[EventKind] =
     &[EventKind::TcpConnect, EventKind::TcpAccept, EventKind::TcpClose, EventKind::ProcessExit];
 const OOM: &[EventKind] = &[EventKind::OomKill];
 const EXIT: &[EventKind] = &[EventKind::ProcessExit];
@@ -87,7 +108,7 @@ const CGROUP: &[EventKind] = &[EventKind::CgroupMkdir, EventKind::CgroupRmdir];
 const ALL: &[EventKind] = &[];
 
 /// Every field, those of all events first.
-pub static FIELDS: [Field; 38] = [
+pub static FIELDS: [Field; 42] = [
     field("kind", Type::Kind, ALL, "what happened", |of| Some(Value::Kind(of.kind))),
     field("namespace", Type::Text, ALL, "Kubernetes namespace", |of| text(&of.labels.namespace)),
     field("workload_kind", Type::Text, ALL, "Deployment, systemd, cgroup, …", |of| {
@@ -99,12 +120,30 @@ pub static FIELDS: [Field; 38] = [
     field("pid", Type::Number, ALL, "process, as the host counts", |of| process(of, |of| of.pid)),
     field("tid", Type::Number, ALL, "thread, as the host counts", |of| process(of, |of| of.tid)),
     field("comm", Type::Text, ALL, "name of the task", |of| text(&of.process.as_ref()?.comm)),
-    field("errno", Type::Errno, TCP, "the kernel's error", |of| Some(Value::Text(tcp(of)?.errno?))),
-    field("duration", Type::Duration, TIMED, "of the attempt, the connection, the process", duration),
-    field("reason", Type::Text, TIMED, "why it failed or ended", |of| match &of.detail {
+    field("errno", Type::Errno, TCP_OR_CALL, "the kernel's error", |of| match &of.detail {
+        Detail::Tcp(tcp) => Some(Value::Text(tcp.errno?)),
+        Detail::Call(call) => text(call.errno.as_deref()?),
+        _ => None,
+    }),
+    field(
+        "duration",
+        Type::Duration,
+        TIMED,
+        "of the attempt, the connection, the process, the call",
+        duration,
+    ),
+    field("syscall", Type::Syscall, CALL, "name of the system call", |of| text(&call(of)?.syscall)),
+    field("result", Type::Number, CALL, "what it returned, if it didn't fail", |of| {
+        number(call(of)?.result?)
+    }),
+    field("file", Type::Text, CALL, "what its file descriptor stood for", |of| {
+        text(call(of)?.file.as_deref()?)
+    }),
+    field("protocol", Type::Text, CALL, "of its socket: tcp, udp, unix, …", |of| text(call(of)?.protocol?)),
+    field("reason", Type::Text, ENDED, "why it failed or ended", |of| match &of.detail {
         Detail::Tcp(tcp) => Some(Value::Text(tcp.reason?)),
         Detail::Exit(exit) => Some(Value::Text(exit.reason)),
-        Detail::Oom(_) | Detail::Exec(_) | Detail::Cgroup(_) => None,
+        Detail::Oom(_) | Detail::Exec(_) | Detail::Cgroup(_) | Detail::Call(_) => None,
     }),
     field("side", Type::Text, TCP, "client or server", |of| Some(Value::Text(tcp(of)?.side?))),
     field("peer", Type::Text, TCP, "the other end: a name, or namespace/name", |of| {
@@ -120,11 +159,18 @@ pub static FIELDS: [Field; 38] = [
     field("local_address", Type::Address, TCP, "address of this end", |of| {
         Some(Value::Address(tcp(of)?.local_address))
     }),
-    field("local_port", Type::Number, TCP, "port of this end", |of| number(tcp(of)?.local_port)),
-    field("remote_address", Type::Address, TCP, "address of the other end", |of| {
-        Some(Value::Address(tcp(of)?.remote_address))
+    field("local_port", Type::Number, TCP_OR_CALL, "port of this end", |of| match &of.detail {
+        Detail::Call(call) => number(call.local_port?),
+        _ => number(tcp(of)?.local_port),
     }),
-    field("remote_port", Type::Number, TCP, "port of the other end", |of| number(tcp(of)?.remote_port)),
+    field("remote_address", Type::Address, TCP_OR_CALL, "address of the other end", |of| match &of.detail {
+        Detail::Call(call) => Some(Value::Address(call.remote_address?)),
+        _ => Some(Value::Address(tcp(of)?.remote_address)),
+    }),
+    field("remote_port", Type::Number, TCP_OR_CALL, "port of the other end", |of| match &of.detail {
+        Detail::Call(call) => number(call.remote_port?),
+        _ => number(tcp(of)?.remote_port),
+    }),
     field("netns", Type::Number, TCP, "network namespace", |of| number(tcp(of)?.netns)),
     field("executable", Type::Text, EXEC, "path of the program", |of| match &of.detail {
         Detail::Exec(exec) => text(&exec.executable),
@@ -229,6 +275,7 @@ fn duration(of: &Observation) -> Option<Value<'_>> {
     match &of.detail {
         Detail::Tcp(tcp) => Some(Value::Seconds(tcp.duration?)),
         Detail::Exit(exit) => Some(Value::Seconds(exit.duration)),
+        Detail::Call(call) => Some(Value::Seconds(call.duration?)),
         Detail::Oom(_) | Detail::Exec(_) | Detail::Cgroup(_) => None,
     }
 }
@@ -236,6 +283,13 @@ fn duration(of: &Observation) -> Option<Value<'_>> {
 fn tcp(of: &Observation) -> Option<&Tcp> {
     match &of.detail {
         Detail::Tcp(tcp) => Some(tcp),
+        _ => None,
+    }
+}
+
+fn call(of: &Observation) -> Option<&Call> {
+    match &of.detail {
+        Detail::Call(call) => Some(call),
         _ => None,
     }
 }

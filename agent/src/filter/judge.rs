@@ -67,6 +67,28 @@ impl Expression {
     }
 }
 
+impl Expression {
+    /// Whether a test of the field that isn't negated holds; with no value, whether there is such a test.
+    pub(super) fn affirms(&self, field: &str, value: Option<Value<'_>>) -> bool {
+        self.has_test(false, &|test, is_negated| {
+            !is_negated && test.field.name == field && value.is_none_or(|value| test.holds(value))
+        })
+    }
+
+    /// Whether one of the fields is tested at all.
+    pub(super) fn mentions(&self, fields: &[&str]) -> bool {
+        self.has_test(false, &|test, _| fields.contains(&test.field.name))
+    }
+
+    fn has_test(&self, is_negated: bool, wanted: &impl Fn(&Test, bool) -> bool) -> bool {
+        match self {
+            Self::All(parts) | Self::Any(parts) => parts.iter().any(|part| part.has_test(is_negated, wanted)),
+            Self::Not(part) => part.has_test(!is_negated, wanted),
+            Self::Test(test) => wanted(test, is_negated),
+        }
+    }
+}
+
 /// The first part that gives `decisive` decides; else it is the opposite, if all parts are known.
 fn decide<'o>(
     parts: &[Expression],

@@ -27,12 +27,18 @@ pub use self::{
     judge::Circumstance,
 };
 use self::{
-    expression::{Expression, Test},
+    expression::{Expression, Operator, Test},
+    field::Value,
     value::Operand,
 };
-use crate::observation::Observation;
+use crate::{
+    identity::Labels,
+    observation::{Detail, Observation},
+};
 pub use signal::signal_name;
 
+/// The field that names system calls.
+pub const SYSCALL: &str = "syscall";
 /// Bytes of a filter; it is judged on the thread that reads the kernel's rings, for every event.
 pub const MAX_LENGTH: usize = 8192;
 /// Comparisons in a filter.
@@ -61,12 +67,37 @@ impl Filter {
     /// Whether the event is wanted.
     pub fn matches(&self, observation: &Observation) -> bool {
         self.0.judge(&|field| judge::Known::of(field.read(observation))) == Some(true)
+            && (observation.kind != EventKind::SyscallCall
+                || matches!(&observation.detail, Detail::Call(call) if self.names_call(Some(&call.syscall))))
     }
 
     /// Whether an event of which no more than this is known could be wanted. What is refused here can be withheld
     /// where it happens; what isn't has to be judged when all of it is known.
     pub fn may_want(&self, circumstance: &Circumstance<'_>) -> bool {
+        let may_name = || match circumstance.texts.iter().find(|(name, _)| *name == SYSCALL) {
+            Some((_, None)) => false,
+            Some((_, syscall)) => self.names_call(*syscall),
+            None => self.names_call(None),
+        };
         self.0.judge(&|field| circumstance.known(field)) != Some(false)
+            && (circumstance.kind != Some(EventKind::SyscallCall) || may_name())
+    }
+
+    /// Whether a label of containers plays a part.
+    pub fn looks_at_labels(&self) -> bool {
+        self.0.mentions(&Labels::NAMES)
+    }
+
+    /// The kernel tells a call, other than a slow or failed one, for those who ask for it by name. It is named by a
+    /// test of `syscall` that isn't negated: neither an empty filter nor `syscall!=read` asks for all calls of a node.
+    fn names_call(&self, syscall: Option<&str>) -> bool {
+        self.0.affirms(SYSCALL, syscall.map(Value::Text))
+    }
+
+    /// Wants calls of any name.
+    pub fn any_call() -> Self {
+        let test = |field| Test { field, operator: Operator::Present, operands: Vec::new() };
+        Field::by_name(SYSCALL).map_or_else(Self::default, |field| Self(Expression::Test(test(field))))
     }
 
     /// The kinds of events that could be wanted.

@@ -255,7 +255,7 @@ impl Type {
     fn takes(self, operator: Operator) -> bool {
         match operator {
             Operator::Present | Operator::Equal => true,
-            Operator::Like => matches!(self, Self::Text | Self::Kind | Self::Errno),
+            Operator::Like => matches!(self, Self::Text | Self::Kind | Self::Errno | Self::Syscall),
             Operator::Less | Operator::LessEqual | Operator::Greater | Operator::GreaterEqual => {
                 matches!(self, Self::Number | Self::Duration | Self::Bytes)
             }
@@ -264,7 +264,7 @@ impl Type {
 
     fn operators(self) -> &'static str {
         match self {
-            Self::Text | Self::Kind | Self::Errno => "=, !=, ~, !~, in",
+            Self::Text | Self::Kind | Self::Errno | Self::Syscall => "=, !=, ~, !~, in",
             Self::Number | Self::Duration | Self::Bytes => "=, !=, <, <=, >, >=, in",
             Self::Address | Self::Signal | Self::Flag => "=, !=, in",
         }

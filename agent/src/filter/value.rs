@@ -2,7 +2,7 @@
 
 use std::{cmp::Ordering, fmt, net::IpAddr};
 
-use agent_ebpf::contract::event::EventKind;
+use agent_ebpf::contract::{event::EventKind, syscalls::NUMBERS};
 use regex::{Regex, RegexBuilder};
 
 use super::{
@@ -10,7 +10,10 @@ use super::{
     field::{Field, Type, Value, kind_names, sensor},
     signal::{SIGNALS, signal_name},
 };
-use crate::{identity::peers::Network, sensor::syscalls::errno_name};
+use crate::{
+    identity::peers::Network,
+    sensor::syscalls::{errno_name, name, number},
+};
 
 /// Bytes that a compiled pattern may take.
 const PATTERN_SIZE: usize = 256 << 10;
@@ -64,6 +67,12 @@ impl Operand {
                 let suggestion = suggest(&mut (1..ERRNOS).filter_map(errno_name));
                 Invalid { suggestion, ..invalid() }
             })?),
+            Type::Syscall if number(text).is_some() => Self::Text(text.into()),
+            Type::Syscall => {
+                let names: Vec<_> = (0..NUMBERS as u32).map(name).collect();
+                let suggestion = nearest(text, names.iter().map(String::as_str)).map(ToOwned::to_owned);
+                return Err(Invalid { suggestion, ..invalid() });
+            }
             Type::Signal => Self::Signal(signal(text).ok_or_else(|| {
                 let suggestion = suggest(&mut SIGNALS.iter().map(|(name, _)| *name));
                 Invalid { suggestion, ..invalid() }

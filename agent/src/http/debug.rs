@@ -96,7 +96,7 @@ async fn stream(State(site): State<Site>, headers: HeaderMap, query: Pairs) -> R
     // A browser that comes back says where it was; that counts more than where it once began.
     let last = headers.get("last-event-id").and_then(|id| id.to_str().ok()?.parse().ok());
     let start = last.map_or(wish.start, Start::After);
-    match site.hub.subscribe_from(wish.filter, start) {
+    match site.hub.subscribe_from(wish.filter, start, wish.paths) {
         Ok(subscription) => {
             let format = wish.format.unwrap_or_else(|| events::accepted(&headers));
             events::response(Reader::new(subscription, site.shutdown).in_format(format).limited(wish.limit))

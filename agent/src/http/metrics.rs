@@ -1,20 +1,26 @@
 //! The listener for scrapers and probes.
 
 use std::{
+    convert::Infallible,
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
+    task::{Context, Poll},
     time::Duration,
 };
 
 use axum::{
     Router,
+    body::Body,
     extract::State,
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
     routing::get,
 };
+use bytes::Bytes;
+use hyper::body::Frame;
 use tokio::sync::Semaphore;
 
 use super::{
@@ -40,9 +46,12 @@ podwitness: metrics
 
 /// What shows the metrics.
 pub trait Exposition: Send + Sync + 'static {
-    /// The whole page. Called on a thread that may block, by up to four at a time.
-    fn render(&self, format: Format) -> Result<String, RenderError>;
+    /// Takes the figures of a page. Called on a thread that may block, by up to four at a time.
+    fn render(&self, format: Format) -> Result<Text, RenderError>;
 }
+
+/// A page in chunks, each of which is written when it is asked for; that takes microseconds.
+pub type Text = Box<dyn Iterator<Item = Bytes> + Send>;
 
 /// Why there is no page.
 pub type RenderError = Box<dyn std::error::Error + Send + Sync>;
@@ -100,6 +109,29 @@ struct Site {
     health: Health,
 }
 
+/// The whole at once if it is small; else chunk by chunk, as the scraper takes them.
+fn body(mut text: Text) -> Body {
+    let first = text.next().unwrap_or_default();
+    match text.next() {
+        None => Body::from(first),
+        Some(second) => Body::new(Chunks([first, second].into_iter().chain(text))),
+    }
+}
+
+struct Chunks<T>(T);
+
+impl<T: Iterator<Item = Bytes> + Unpin> hyper::body::Body for Chunks<T> {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Poll::Ready(self.0.next().map(|chunk| Ok(Frame::data(chunk))))
+    }
+}
+
 async fn metrics(State(site): State<Site>, headers: HeaderMap) -> Response {
     let Site { exposition, scrapes, places, .. } = site;
     let Ok(place) = places.try_acquire_owned() else {
@@ -115,14 +147,14 @@ async fn metrics(State(site): State<Site>, headers: HeaderMap) -> Response {
         page
     });
     match rendering.await.unwrap_or_else(|panic| Err(panic.into())) {
-        Ok(page) => {
+        Ok(text) => {
             scrapes.rendered.fetch_add(1, Relaxed);
             let headers = [
                 (header::CONTENT_TYPE, format.content_type()),
                 (header::CACHE_CONTROL, "no-store"),
                 (header::VARY, "Accept"),
             ];
-            (headers, page).into_response()
+            (headers, body(text)).into_response()
         }
         Err(error) => {
             scrapes.failed.fetch_add(1, Relaxed);

@@ -23,7 +23,7 @@ pub use bind::{BindError, Listener, bind};
 pub use debug::{Debug, serve_debug};
 pub use gate::{Gate, TokenError};
 pub use health::Health;
-pub use metrics::{Exposition, RenderError, Scrapes, serve_metrics};
+pub use metrics::{Exposition, RenderError, Scrapes, Text, serve_metrics};
 pub use negotiation::Format;
 pub use state::Insight;
 

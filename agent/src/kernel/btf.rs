@@ -3,7 +3,7 @@
 //! A small reader of BTF (Documentation/bpf/btf.rst in the kernel's tree) for `/sys/kernel/btf/vmlinux`. It knows
 //! just enough to answer these questions and refuses what it can't vouch for: bit-fields, other widths.
 
-use std::{collections::HashMap, fs, io};
+use std::{fs, io};
 
 /// Where a running kernel shows its types.
 pub const SYSTEM_BTF: &str = "/sys/kernel/btf/vmlinux";
@@ -32,11 +32,14 @@ pub enum BtfError {
 pub struct Btf {
     bytes: Vec<u8>,
     /// Position of each type, by id; 0 is void.
-    types: Vec<usize>,
+    types: Vec<u32>,
     strings: usize,
-    structs: HashMap<String, usize>,
-    traces: HashMap<String, usize>,
-    constants: HashMap<String, i64>,
+    /// Names are not copied: there are a hundred thousand, of which a hundred are asked for. Structures by the hash of
+    /// theirs, sorted.
+    structs: Vec<(u64, u32)>,
+    traces: Vec<u32>,
+    /// Position of each enumerator.
+    constants: Vec<u32>,
 }
 
 /// Where a field lies.
@@ -56,6 +59,7 @@ const KIND_ARRAY: u32 = 3;
 const KIND_STRUCT: u32 = 4;
 const KIND_UNION: u32 = 5;
 const KIND_ENUM: u32 = 6;
+const KIND_FWD: u32 = 7;
 const KIND_TYPEDEF: u32 = 8;
 const KIND_VOLATILE: u32 = 9;
 const KIND_CONST: u32 = 10;
@@ -68,6 +72,10 @@ const KIND_FLOAT: u32 = 16;
 const KIND_DECL_TAG: u32 = 17;
 const KIND_TYPE_TAG: u32 = 18;
 const KIND_ENUM64: u32 = 19;
+
+const HEADER_LEN: u32 = 24;
+/// What the name of each tracepoint's type begins with.
+const TRACE: &str = "btf_trace_";
 
 /// Modifiers and nested anonymous members never go deeper than this in a sane kernel.
 const DEPTH_MAX: u32 = 32;
@@ -84,9 +92,9 @@ impl Btf {
             bytes,
             types: vec![0],
             strings: 0,
-            structs: HashMap::new(),
-            traces: HashMap::new(),
-            constants: HashMap::new(),
+            structs: Vec::new(),
+            traces: Vec::new(),
+            constants: Vec::new(),
         };
         btf.index()?;
         Ok(btf)
@@ -97,7 +105,7 @@ impl Btf {
         let no_field = || BtfError::NoField(path.to_owned());
         let mut parts = path.split('.');
         let name = parts.next().unwrap_or_default();
-        let type_id = *self.structs.get(name).ok_or_else(|| BtfError::NoStruct(name.to_owned()))?;
+        let type_id = self.structure(name).ok_or_else(|| BtfError::NoStruct(name.to_owned()))?;
         let mut location = Location { offset: 0, width: 0, type_id };
         for part in parts {
             let member = self.member(location.type_id, part, 0).ok_or_else(no_field)?;
@@ -127,21 +135,44 @@ impl Btf {
 
     /// The value of an enumerator, whichever enum it is of.
     pub fn constant(&self, name: &str) -> Result<i64, BtfError> {
-        self.constants.get(name).copied().ok_or_else(|| BtfError::NoConstant(name.to_owned()))
+        let mut enumerators = self.enumerators();
+        let found = enumerators.find(|(found, _)| *found == name);
+        found.map(|(_, value)| value).ok_or_else(|| BtfError::NoConstant(name.to_owned()))
     }
 
-    /// The enumerators whose names begin with `prefix`: the rest of the name, and the value.
+    /// The enumerators whose names begin with `prefix`: the rest of the name, and the value. Where several enums have
+    /// one of a name, the one that counts comes last.
     pub fn constants_of<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = (&'a str, i64)> {
-        self.constants.iter().filter_map(move |(name, value)| Some((name.strip_prefix(prefix)?, *value)))
+        self.enumerators().rev().filter_map(move |(name, value)| Some((name.strip_prefix(prefix)?, value)))
+    }
+
+    fn enumerators(&self) -> impl DoubleEndedIterator<Item = (&str, i64)> {
+        self.constants.iter().filter_map(|at| {
+            let at = *at as usize;
+            Some((self.name(at)?, self.u32(at + 4)?.cast_signed().into()))
+        })
+    }
+
+    /// The first structure of this name.
+    fn structure(&self, name: &str) -> Option<usize> {
+        let hash = hash(name.as_bytes());
+        let first = self.structs.partition_point(|(other, _)| *other < hash);
+        let same = self.structs[first..].iter().take_while(|(other, _)| *other == hash);
+        let mut ids = same.map(|(_, id)| *id as usize);
+        ids.find(|id| self.name_of(*id) == Some(name))
     }
 
     /// What a kernel function takes, in the same way as [`Self::tracepoint`].
     pub fn function(&self, name: &str) -> Result<Vec<Option<String>>, BtfError> {
         let no_function = || BtfError::NoFunction(name.to_owned());
-        let is_it = |id: &usize| self.kind(*id) == KIND_FUNC && self.name(self.types[*id]) == Some(name);
-        let id = (1..self.types.len()).find(is_it).ok_or_else(no_function)?;
-        let proto = self.u32(self.types[id] + 8).ok_or_else(no_function)? as usize;
+        let id = self.function_id(name).ok_or_else(no_function)?;
+        let proto = self.referred(id).ok_or_else(no_function)?;
         self.arguments(proto, 0).ok_or_else(no_function)
+    }
+
+    fn function_id(&self, name: &str) -> Option<usize> {
+        let is_it = |id: &usize| self.kind(*id) == KIND_FUNC && self.name_of(*id) == Some(name);
+        (1..self.types.len()).find(is_it)
     }
 
     /// What a tracepoint passes: for each argument the structure that it points to, or `None` for anything else.
@@ -149,9 +180,8 @@ impl Btf {
         let no_tracepoint = || BtfError::NoTracepoint(name.to_owned());
         // `btf_trace_NAME` is a typedef of a pointer to a function, whose first argument is the probe's own data.
         let proto = self
-            .traces
-            .get(name)
-            .and_then(|id| self.pointee(*id))
+            .trace(name)
+            .and_then(|id| self.pointee(id))
             .filter(|id| self.kind(*id) == KIND_FUNC_PROTO)
             .ok_or_else(no_tracepoint)?;
         self.arguments(proto, 1).ok_or_else(no_tracepoint)
@@ -160,13 +190,44 @@ impl Btf {
     /// The type by which a tracepoint is named when a program is loaded for it.
     pub fn tracepoint_id(&self, name: &str) -> Result<u32, BtfError> {
         let no_tracepoint = || BtfError::NoTracepoint(name.to_owned());
-        let id = self.traces.get(name).ok_or_else(no_tracepoint)?;
-        u32::try_from(*id).map_err(|_| no_tracepoint())
+        let id = self.trace(name).ok_or_else(no_tracepoint)?;
+        u32::try_from(id).map_err(|_| no_tracepoint())
+    }
+
+    /// Types that have nothing but the names and the places of these hooks: all that a loader looks up in the kernel's
+    /// own, at a fiftieth of the memory that it would need for those.
+    pub(super) fn only(&self, tracepoints: &[&str], functions: &[&str]) -> Vec<u8> {
+        let traces = tracepoints
+            .iter()
+            .filter_map(|name| Some((self.trace(name)?, KIND_TYPEDEF, format!("{TRACE}{name}"))));
+        let functions = functions
+            .iter()
+            .filter_map(|name| Some((self.function_id(name)?, KIND_FUNC, (*name).to_owned())));
+        let named: Vec<_> = traces.chain(functions).collect();
+        let last = named.iter().map(|(id, ..)| *id).max().unwrap_or(0);
+        // Whatever else there is becomes the declaration of a nameless structure: the smallest type.
+        let mut types = [0u32, KIND_FWD << 24, 0].repeat(last);
+        let mut strings = vec![0];
+        for (id, kind, name) in &named {
+            types[3 * (id - 1)..][..2].copy_from_slice(&[strings.len() as u32, kind << 24]);
+            strings.extend_from_slice(name.as_bytes());
+            strings.push(0);
+        }
+        let types_len = (types.len() * 4) as u32;
+        let header = [0x0001_eb9f, HEADER_LEN, 0, types_len, types_len, strings.len() as u32];
+        let words = header.iter().chain(&types).flat_map(|word| word.to_ne_bytes());
+        words.chain(strings).collect()
+    }
+
+    fn trace(&self, name: &str) -> Option<usize> {
+        let is_it =
+            |id: &&u32| self.name_of(**id as usize).and_then(|found| found.strip_prefix(TRACE)) == Some(name);
+        self.traces.iter().find(is_it).map(|id| *id as usize)
     }
 
     /// The structures that the arguments of a prototype point to, from the one of this number on.
     fn arguments(&self, proto: usize, first: usize) -> Option<Vec<Option<String>>> {
-        let position = *self.types.get(proto)?;
+        let position = self.position(proto)?;
         (first..self.len(proto))
             .map(|i| self.u32(position + 12 + 8 * i + 4).map(|id| self.struct_pointed_to(id as usize)))
             .collect()
@@ -176,7 +237,7 @@ impl Btf {
     /// type of a map.
     pub(super) fn length_of_array_at(&self, path: &str) -> Option<usize> {
         let array = self.pointee(self.field(path).ok()?.type_id)?;
-        (self.kind(array) == KIND_ARRAY).then(|| self.types[array] + 20)
+        (self.kind(array) == KIND_ARRAY).then(|| self.position(array).map(|position| position + 20))?
     }
 
     fn index(&mut self) -> Result<(), BtfError> {
@@ -188,37 +249,35 @@ impl Btf {
         let (types_at, types_len) = (header_len + header(8)? as usize, header(12)? as usize);
         self.strings = header_len + header(16)? as usize;
         let end = types_at + types_len;
+        // A type takes 30 bytes on average.
+        self.types.reserve(types_len.min(self.bytes.len()) / 24);
         let mut position = types_at;
         while position < end {
-            let id = self.types.len();
-            self.types.push(position);
-            let name = self.name(position).ok_or(BtfError::Malformed("a name out of bounds"))?.to_owned();
-            match self.kind(id) {
-                KIND_STRUCT if !name.is_empty() && self.len(id) > 0 => {
-                    self.structs.entry(name).or_insert(id);
-                }
-                KIND_TYPEDEF => {
-                    if let Some(trace) = name.strip_prefix("btf_trace_") {
-                        self.traces.insert(trace.to_owned(), id);
+            let id = self.types.len() as u32;
+            self.types.push(u32::try_from(position).map_err(|_| BtfError::Malformed("too long"))?);
+            let bad_name = || BtfError::Malformed("a name out of bounds");
+            match self.kind(id as usize) {
+                KIND_STRUCT if self.len(id as usize) > 0 => {
+                    let name = self.raw_name(position).ok_or_else(bad_name)?;
+                    if !name.is_empty() {
+                        self.structs.push((hash(name), id));
                     }
                 }
-                KIND_ENUM => self.index_enum(id),
+                KIND_TYPEDEF
+                    if self.raw_name(position).ok_or_else(bad_name)?.starts_with(TRACE.as_bytes()) =>
+                {
+                    self.traces.push(id);
+                }
+                KIND_ENUM => {
+                    let enumerators = 0..self.len(id as usize);
+                    self.constants.extend(enumerators.map(|i| (position + 12 + 8 * i) as u32));
+                }
                 _ => {}
             }
-            position += 12 + self.extra(id).ok_or(BtfError::Malformed("an unknown kind of type"))?;
+            position += 12 + self.extra(id as usize).ok_or(BtfError::Malformed("an unknown kind of type"))?;
         }
+        self.structs.sort_unstable();
         if position == end { Ok(()) } else { Err(BtfError::Malformed("types past their section")) }
-    }
-
-    fn index_enum(&mut self, id: usize) {
-        let position = self.types[id];
-        for i in 0..self.len(id) {
-            let at = position + 12 + 8 * i;
-            if let (Some(name), Some(value)) = (self.name(at), self.u32(at + 4)) {
-                let name = name.to_owned();
-                self.constants.entry(name).or_insert(value as i32 as i64);
-            }
-        }
     }
 
     /// A member of a structure or union, anonymous members descended.
@@ -227,7 +286,7 @@ impl Btf {
         if depth > DEPTH_MAX || !matches!(self.kind(id), KIND_STRUCT | KIND_UNION) {
             return None;
         }
-        let position = *self.types.get(id)?;
+        let position = self.position(id)?;
         let packed_bits = self.u32(position + 4)? >> 31 == 1;
         for i in 0..self.len(id) {
             let at = position + 12 + 12 * i;
@@ -257,7 +316,7 @@ impl Btf {
                 self.size(element, depth + 1)?.checked_mul(count)
             }
             KIND_INT | KIND_STRUCT | KIND_UNION | KIND_ENUM | KIND_ENUM64 | KIND_FLOAT => {
-                self.u32(*self.types.get(id)? + 8)
+                self.u32(self.position(id)? + 8)
             }
             _ => None,
         }
@@ -265,19 +324,19 @@ impl Btf {
 
     fn array(&self, id: usize) -> Option<(usize, u32)> {
         (self.kind(id) == KIND_ARRAY).then_some(())?;
-        let position = *self.types.get(id)?;
+        let position = self.position(id)?;
         Some((self.u32(position + 12)? as usize, self.u32(position + 20)?))
     }
 
     fn struct_pointed_to(&self, id: usize) -> Option<String> {
         let target = self.pointee(id)?;
-        (self.kind(target) == KIND_STRUCT).then(|| self.name(self.types[target]).map(str::to_owned))?
+        (self.kind(target) == KIND_STRUCT).then(|| self.name_of(target).map(str::to_owned))?
     }
 
     fn pointee(&self, id: usize) -> Option<usize> {
         let id = self.stripped(id);
         (self.kind(id) == KIND_PTR).then_some(())?;
-        Some(self.stripped(self.u32(*self.types.get(id)? + 8)? as usize))
+        Some(self.stripped(self.referred(id)?))
     }
 
     /// Follows typedefs, qualifiers and type tags.
@@ -285,7 +344,7 @@ impl Btf {
         for _ in 0..DEPTH_MAX {
             match self.kind(id) {
                 KIND_TYPEDEF | KIND_VOLATILE | KIND_CONST | KIND_RESTRICT | KIND_TYPE_TAG => {
-                    id = self.u32(self.types[id] + 8).unwrap_or(0) as usize;
+                    id = self.referred(id).unwrap_or(0);
                 }
                 _ => break,
             }
@@ -295,14 +354,14 @@ impl Btf {
 
     /// 0, which is void, for an id out of range.
     fn kind(&self, id: usize) -> u32 {
-        match self.types.get(id) {
-            Some(&position) if id > 0 => self.u32(position + 4).unwrap_or(0) >> 24 & 31,
+        match self.position(id) {
+            Some(position) if id > 0 => self.u32(position + 4).unwrap_or(0) >> 24 & 31,
             _ => 0,
         }
     }
 
     fn len(&self, id: usize) -> usize {
-        self.types.get(id).and_then(|position| self.u32(position + 4)).unwrap_or(0) as usize & 0xffff
+        self.position(id).and_then(|position| self.u32(position + 4)).unwrap_or(0) as usize & 0xffff
     }
 
     /// Bytes behind the common part of a type.
@@ -318,17 +377,40 @@ impl Btf {
         })
     }
 
+    fn position(&self, id: usize) -> Option<usize> {
+        self.types.get(id).map(|position| *position as usize)
+    }
+
+    /// The type that a pointer, a typedef, a qualifier or a function refers to.
+    fn referred(&self, id: usize) -> Option<usize> {
+        Some(self.u32(self.position(id)? + 8)? as usize)
+    }
+
+    fn name_of(&self, id: usize) -> Option<&str> {
+        self.name(self.position(id)?)
+    }
+
     fn name(&self, position: usize) -> Option<&str> {
+        std::str::from_utf8(self.raw_name(position)?).ok()
+    }
+
+    fn raw_name(&self, position: usize) -> Option<&[u8]> {
         let start = self.strings.checked_add(self.u32(position)? as usize)?;
         let rest = self.bytes.get(start..)?;
         let len = rest.iter().position(|byte| *byte == 0)?;
-        std::str::from_utf8(&rest[..len]).ok()
+        Some(&rest[..len])
     }
 
     fn u32(&self, at: usize) -> Option<u32> {
         let bytes = self.bytes.get(at..at.checked_add(4)?)?;
         bytes.try_into().ok().map(u32::from_ne_bytes)
     }
+}
+
+/// FNV-1a: short, and good enough for names.
+fn hash(name: &[u8]) -> u64 {
+    name.iter()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 #[cfg(test)]
@@ -382,5 +464,21 @@ mod tests {
         let memory = btf.constant("memory_cgrp_id").unwrap();
         assert!(memory >= 0);
         assert_eq!(btf.constants_of("memory_cgrp_").collect::<Vec<_>>(), [("id", memory)]);
+    }
+
+    #[test]
+    fn a_loader_finds_the_hooks_where_they_are() {
+        let Ok(btf) = Btf::from_system() else {
+            return println!("skipped: this kernel shows no BTF");
+        };
+        let bytes = btf.only(&["sys_exit", "no_such_hook", "sched_switch"], &["out_of_memory"]);
+        aya::Btf::parse(&bytes, aya::Endianness::default()).unwrap();
+        let few = Btf::parse(bytes).unwrap();
+        for hook in ["sys_exit", "sched_switch"] {
+            assert_eq!(few.tracepoint_id(hook).unwrap(), btf.tracepoint_id(hook).unwrap());
+        }
+        assert_eq!(few.function_id("out_of_memory"), btf.function_id("out_of_memory"));
+        assert!(few.function_id("out_of_memory").is_some());
+        assert!(few.tracepoint_id("sched_process_exit").is_err());
     }
 }

@@ -13,6 +13,7 @@ mod program;
 mod ring;
 mod slots;
 mod table;
+mod watch;
 
 pub use btf::{Btf, BtfError, SYSTEM_BTF};
 pub use constants::ConstantError;
@@ -26,3 +27,4 @@ pub use program::{Attached, ProgramStats};
 pub use ring::Rings;
 pub use slots::Slots;
 pub use table::Table;
+pub use watch::CallSettings;

@@ -2,13 +2,14 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs, io,
+    fs, io, thread,
 };
 
 use agent_ebpf::contract::{
+    calls::WATCHED,
     control::Control,
     io_uring::RequestBank,
-    offsets::COMPAT_MASK,
+    offsets::{COMPAT_MASK, FILE},
     slot::CACHE_CELLS,
     stats::{SENSORS_MAX, SensorId, SensorStats},
     syscalls::{Bank, CLASSES, Cell, ERROR_BUCKETS, ErrorBucket, Mode, NUMBERS},
@@ -28,6 +29,7 @@ use super::{
     old,
     program::{self, Attached, Link},
     slots::GENERATION,
+    watch::{CallSettings, Watching},
 };
 use crate::{
     identity::Hierarchy,
@@ -63,6 +65,8 @@ pub struct Settings {
     pub numbers: Vec<(&'static str, u64)>,
     /// Class of each system call number, below [`CLASSES`].
     pub classes: [u8; NUMBERS],
+    /// Which of them become events.
+    pub calls: CallSettings,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -84,6 +88,8 @@ pub enum LoadError {
     MapAccess(#[from] MapError),
     #[error("cannot map a table into memory: {0}")]
     Mmap(#[source] io::Error),
+    #[error("the kernel's types could not be read; this is a bug")]
+    Loader,
     #[error("cannot learn the own process id from the kernel: {0}")]
     Whoami(#[from] ProgramError),
     #[error("cannot read how many CPUs there can be: {0}")]
@@ -97,6 +103,7 @@ pub struct Kernel {
     circumstances: Circumstances,
     control: Table<Control>,
     cells: Table<Cell>,
+    watching: Watching,
     types: Types,
 }
 
@@ -104,22 +111,23 @@ pub struct Kernel {
 pub(super) struct Types {
     pub(super) btf: Btf,
     pub(super) offsets: Offsets,
-    /// The same types once more, as aya wants them.
-    pub(super) system: aya::Btf,
+    /// Of these what aya needs.
+    pub(super) places: aya::Btf,
 }
 
 /// A kernel half that runs. Dropping it detaches everything.
 pub struct Running {
-    ebpf: Ebpf,
+    pub(super) ebpf: Ebpf,
     /// Whether classic tracepoints are taken where there are any.
     classic: bool,
     circumstances: Circumstances,
     control: Table<Control>,
     cells: Table<Cell>,
     /// By the program that a hook names, also where the classic one is taken instead.
-    attached: BTreeMap<&'static str, Attached>,
+    pub(super) attached: BTreeMap<&'static str, Attached>,
     /// Of those that run now, in the same way.
-    links: BTreeMap<&'static str, Link>,
+    pub(super) links: BTreeMap<&'static str, Link>,
+    pub(super) watching: Watching,
 }
 
 /// A kernel half, loaded but not attached, and its maps.
@@ -145,8 +153,15 @@ impl Kernel {
         if OBJECT.is_empty() {
             return Err(LoadError::NoObject);
         }
+        // It reads all of the kernel's types, whether we have a use for them or not: meanwhile, we do something else.
+        let loader = thread::spawn(|| {
+            let mut loader = EbpfLoader::new();
+            // Fields are found by ourselves, see `Offsets`: nothing in the object is to be relocated.
+            loader.btf(None).allow_unsupported_maps();
+            loader
+        });
         let btf = Btf::from_system()?;
-        let system = aya::Btf::from_sys_fs().map_err(EbpfError::from)?;
+        let places = program::places(&btf).map_err(EbpfError::from)?;
         let offsets = Offsets::of(&btf);
         for (global, error) in &offsets.missing {
             tracing::debug!(global, %error, "a field is missing in this kernel");
@@ -184,6 +199,9 @@ impl Kernel {
             ("MEMCG_TELLS", circumstances.oom_lock_tells),
             ("TYPED_TASKS", task_storage),
             ("REGS_TELL", circumstances.regs_tell),
+            ("FILES_KNOWN", FILE.iter().all(|global| offsets.has(global))),
+            ("FAILURES_WANTED", enabled(SensorId::Calls) && !settings.calls.failed.is_empty()),
+            ("PATHS_WANTED", settings.calls.paths),
             (
                 "ENTRY_TELLS",
                 ["REGS_IP", "REGS_CX", "REGS_R11", "REGS_FLAGS"].iter().all(|global| offsets.has(global)),
@@ -200,6 +218,8 @@ impl Kernel {
         constants.set("MODE", mode as u64);
         constants.set("TICK_NS", host::tick_ns());
         constants.set("CPUS", cpus);
+        let slow_least = if enabled(SensorId::Calls) { settings.calls.slow_least() } else { u64::MAX };
+        constants.set("SLOW_LEAST", slow_least);
         let hierarchy = match settings.hierarchy {
             Hierarchy::V2 => 0,
             Hierarchy::Memory { id } => id,
@@ -209,8 +229,7 @@ impl Kernel {
         constants.set("EVENTS_MARK", u64::from(settings.ring_bytes) / 2);
         constants.set("RARE_MARK", u64::from(settings.rare_ring_bytes) / 2);
 
-        let mut loader = EbpfLoader::new();
-        loader.btf(Some(&system)).allow_unsupported_maps();
+        let mut loader: EbpfLoader<'_> = loader.join().map_err(|_| LoadError::Loader)?;
         let sizes = Sizes::of(settings, cpus, &enabled);
         for (map, entries) in sizes.0 {
             loader.map_max_entries(map, entries);
@@ -239,7 +258,10 @@ impl Kernel {
             debug_assert!((class as usize) < CLASSES);
             classes.store(number, 0, class as u64);
         }
+        settings.calls.fill(&mut ebpf)?;
         let control: Table<Control> = table(&mut ebpf, "CONTROL", 1)?;
+        control.store(0, std::mem::offset_of!(Control, calls_rate) / 8, settings.calls.rate);
+        control.store(0, std::mem::offset_of!(Control, calls_burst) / 8, settings.calls.burst);
         control.store(0, std::mem::offset_of!(Control, rate) / 8, settings.event_rate);
         control.store(0, std::mem::offset_of!(Control, burst) / 8, settings.event_burst);
         let [first, second] = settings.own_ports.map(u64::from);
@@ -256,11 +278,12 @@ impl Kernel {
             cpus,
             kernel: Self {
                 cells: table(&mut ebpf, "CELLS", cpus)?,
+                watching: Watching::take(&mut ebpf)?,
                 ebpf,
                 classic: settings.classic,
                 circumstances,
                 control,
-                types: Types { btf, offsets, system },
+                types: Types { btf, offsets, places },
             }
             .knowing_itself()?,
         })
@@ -269,16 +292,27 @@ impl Kernel {
     /// Attaches the programs of every sensor that is wanted, in the order of its hooks, and says how each does.
     /// The kernel's types, tens of megabytes, are needed no more afterwards.
     pub fn attach(self, wanted: impl Fn(SensorId) -> bool) -> (Running, Vec<(SensorId, State)>) {
-        let Self { ebpf, classic, circumstances, control, cells, types } = self;
+        let Self { mut ebpf, classic, circumstances, control, cells, watching, types } = self;
+        let hooks = SENSORS.iter().filter(|sensor| wanted(sensor.id)).flat_map(|sensor| sensor.hooks);
+        let needed = hooks.filter(|hook| (hook.is_needed)(circumstances));
+        let mut loaded = program::load_all(&mut ebpf, needed, classic, &types);
         let (attached, links) = (BTreeMap::new(), BTreeMap::new());
-        let mut running = Running { ebpf, classic, circumstances, control, cells, attached, links };
+        let mut running = Running { ebpf, classic, circumstances, control, cells, attached, links, watching };
         let states = SENSORS
             .iter()
             .map(|sensor| {
-                let state = if wanted(sensor.id) { running.attach(sensor, &types) } else { State::Disabled };
+                let state = if wanted(sensor.id) {
+                    running.attach(sensor, &types, &mut loaded)
+                } else {
+                    State::Disabled
+                };
                 (sensor.id, state)
             })
             .collect();
+        // Of sensors that could not be started.
+        for attached in loaded.into_values().flatten() {
+            program::unload(&mut running.ebpf, &attached);
+        }
         running.remember_slots();
         drop(types);
         host::give_memory_back();
@@ -318,11 +352,11 @@ impl Running {
     ///
     /// The hook that could not be attached again, and why; the others are.
     pub fn run_only(&mut self, wanted: impl Fn(SensorId) -> bool) -> Result<(), String> {
-        let hooks =
-            || SENSORS.iter().flat_map(|sensor| sensor.hooks.iter().map(|hook| (sensor.id, hook.program)));
-        let needed: BTreeSet<_> = hooks().filter(|(id, _)| wanted(*id)).map(|(_, program)| program).collect();
+        let hooks = || SENSORS.iter().flat_map(|sensor| sensor.hooks.iter().map(|hook| (sensor.id, hook)));
+        let is_needed = |(id, hook): &(SensorId, &Hook)| wanted(*id) && !hook.on_demand;
+        let needed: BTreeSet<_> = hooks().filter(is_needed).map(|(_, hook)| hook.program).collect();
         // The order of the hooks, and backwards: an entry that is noted finds the others in place.
-        let mut order: Vec<_> = hooks().map(|(_, program)| program).collect();
+        let mut order: Vec<_> = hooks().map(|(_, hook)| hook.program).collect();
         for program in order.iter().rev().filter(|program| !needed.contains(*program)) {
             if let (Some(attached), Some(link)) = (self.attached.get(program), self.links.remove(program)) {
                 program::detach(&mut self.ebpf, attached, link);
@@ -353,7 +387,7 @@ impl Running {
         self.control.store(0, GENERATION, is_told.into());
     }
 
-    fn attach(&mut self, sensor: &Sensor, types: &Types) -> State {
+    fn attach(&mut self, sensor: &Sensor, types: &Types, loaded: &mut program::Loaded) -> State {
         let before: Vec<&str> = self.attached.keys().copied().collect();
         let mut hooks = Vec::new();
         let mut lacking = Vec::new();
@@ -361,7 +395,7 @@ impl Running {
             if !(hook.is_needed)(self.circumstances) {
                 continue;
             }
-            match self.attach_hook(hook, types) {
+            match self.attach_hook(hook, types, loaded) {
                 Ok((name, warning)) => {
                     if !hook.is_second() {
                         hooks.push(name);
@@ -391,13 +425,16 @@ impl Running {
         &mut self,
         hook: &'static Hook,
         types: &Types,
+        loaded: &mut program::Loaded,
     ) -> Result<(&'static str, Option<String>), String> {
         if let Some(attached) = self.attached.get(hook.program) {
             return Ok((attached.name(), None));
         }
         let mut warning = None;
         if let Some(classic) = hook.classic.as_ref().filter(|_| self.classic) {
-            let loaded = program::load_classic(&mut self.ebpf, hook, classic, types);
+            let loaded = loaded
+                .remove(classic.program)
+                .unwrap_or_else(|| program::load_one(&mut self.ebpf, hook, Some(classic), types));
             match loaded.and_then(|attached| self.hang(hook, attached)) {
                 Ok(()) => return Ok((classic.name, None)),
                 Err(reason) => {
@@ -409,21 +446,25 @@ impl Running {
                 }
             }
         }
-        let loaded = program::load(&mut self.ebpf, hook, types)?;
+        let loaded = loaded
+            .remove(hook.program)
+            .unwrap_or_else(|| program::load_one(&mut self.ebpf, hook, None, types))?;
         self.hang(hook, loaded)?;
         Ok((hook.name, warning))
     }
 
     fn hang(&mut self, hook: &Hook, attached: Attached) -> Result<(), String> {
-        let link = program::attach(&mut self.ebpf, &attached)?;
+        if !hook.on_demand {
+            let link = program::attach(&mut self.ebpf, &attached)?;
+            self.links.insert(hook.program, link);
+        }
         self.attached.insert(hook.program, attached);
-        self.links.insert(hook.program, link);
         Ok(())
     }
 }
 
 /// Entries of the maps whose size isn't fixed.
-struct Sizes([(&'static str, u32); 14]);
+struct Sizes([(&'static str, u32); 15]);
 
 impl Sizes {
     fn of(settings: &Settings, cpus: u32, enabled: impl Fn(SensorId) -> bool) -> Self {
@@ -447,6 +488,7 @@ impl Sizes {
             ("REQUESTS", requests),
             ("SOCKETS", sockets),
             ("CLASS_OF", NUMBERS as u32),
+            ("WATCHED", if enabled(SensorId::Calls) { WATCHED } else { 1 }),
         ])
     }
 
@@ -475,7 +517,7 @@ pub(super) fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<Map, LoadError
     ebpf.take_map(name).ok_or(LoadError::Map(name))
 }
 
-fn table<T>(ebpf: &mut Ebpf, name: &'static str, entries: u32) -> Result<Table<T>, LoadError> {
+pub(super) fn table<T>(ebpf: &mut Ebpf, name: &'static str, entries: u32) -> Result<Table<T>, LoadError> {
     let Map::Array(data) = ebpf.map(name).ok_or(LoadError::Map(name))? else {
         return Err(LoadError::Map(name));
     };

@@ -2,7 +2,7 @@
 
 use agent_ebpf::contract::{
     io_uring::submit_passes,
-    offsets::{COMPUTED, COPIED, FIELDS},
+    offsets::{COMPUTED, COPIED, FIELDS, REGS_ARGS},
 };
 
 use super::btf::{Btf, BtfError};
@@ -55,7 +55,21 @@ fn computed(btf: &Btf, global: &str) -> Result<u64, BtfError> {
         "MM_FILE_PAGES" => resident_pages(btf, "MM_FILEPAGES"),
         "MM_SHMEM_PAGES" => resident_pages(btf, "MM_SHMEMPAGES"),
         "SUBMIT_PASSES" => passed_by_submit_sqe(btf),
+        "MOUNT_MNT" => Ok(btf.field("mount.mnt")?.offset),
+        "REGS_ARG1" => argument(btf, 1),
+        "REGS_ARG2" => argument(btf, 2),
+        "REGS_ARG3" => argument(btf, 3),
+        "REGS_ARG4" => argument(btf, 4),
+        "REGS_ARG5" => argument(btf, 5),
         _ => Err(BtfError::NoField(global.to_owned())),
+    }
+}
+
+/// Where the registers of a system call have one of its arguments.
+fn argument(btf: &Btf, index: usize) -> Result<u64, BtfError> {
+    match REGS_ARGS {
+        [array] => Ok(btf.field(array)?.offset + u64::from(btf.element_width(array)?) * index as u64),
+        fields => btf.field_of_width(fields.get(index - 1).copied().unwrap_or_default(), 8),
     }
 }
 

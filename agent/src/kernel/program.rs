@@ -1,9 +1,15 @@
 //! Loading, attaching and watching programs.
 
-use std::{fs, os::fd::AsRawFd as _};
+use std::{
+    collections::BTreeMap,
+    fs,
+    os::fd::AsRawFd as _,
+    sync::{Mutex, PoisonError},
+    thread,
+};
 
 use aya::{
-    Ebpf,
+    BtfError, Ebpf, Endianness,
     programs::{
         BtfTracePoint, FEntry, Program, ProgramError, TracePoint, fentry::FEntryLinkId,
         tp_btf::BtfTracePointLinkId, trace_point::TracePointLinkId,
@@ -11,7 +17,7 @@ use aya::{
 };
 
 use super::{btf::Btf, object::Types, privilege::with_reserve};
-use crate::sensor::{Classic, Hook, Place};
+use crate::sensor::{Classic, Hook, Place, SENSORS};
 
 /// A program that was loaded for its hook, and runs there unless nobody wants it at the moment.
 #[derive(Clone, Copy, Debug)]
@@ -72,46 +78,109 @@ pub(super) enum Link {
     Function(FEntryLinkId),
 }
 
-/// Loads the program of a hook, or says why the hook can't be used here; the text is for the user.
-pub(super) fn load(ebpf: &mut Ebpf, hook: &'static Hook, types: &Types) -> Result<Attached, String> {
-    check_prototype(hook, &types.btf)?;
-    if let Some(error) = types.offsets.lacking(hook.program) {
+/// Programs that were loaded and not yet attached, by name, or why they could not be; the text is for the user.
+pub(super) type Loaded = BTreeMap<&'static str, Result<Attached, String>>;
+
+/// A hook, and the program for it that is to be loaded.
+type Wanted = (&'static Hook, Option<&'static Classic>);
+
+/// Where the hooks are among the kernel's types.
+pub(super) fn places(btf: &Btf) -> Result<aya::Btf, BtfError> {
+    let named = |place| {
+        let hooks = SENSORS.iter().flat_map(|sensor| sensor.hooks).filter(move |hook| hook.place == place);
+        hooks.map(|hook| hook.name).collect::<Vec<_>>()
+    };
+    let bytes = btf.only(&named(Place::Tracepoint), &named(Place::Function));
+    aya::Btf::parse(&bytes, Endianness::default())
+}
+
+/// Loads the programs of these hooks. The verifier takes most of the agent's start: it is given as much to do at a time
+/// as there are CPUs. Where a hook has a classic program that is wanted, that one is loaded.
+pub(super) fn load_all(
+    ebpf: &mut Ebpf,
+    hooks: impl Iterator<Item = &'static Hook>,
+    classic: bool,
+    types: &Types,
+) -> Loaded {
+    let wanted = hooks.map(|hook| (hook, hook.classic.as_ref().filter(|_| classic)));
+    let wanted: BTreeMap<&str, Wanted> = wanted.map(|wanted| (name(wanted), wanted)).collect();
+    let programs = ebpf.programs_mut().filter_map(|(name, program)| Some((*wanted.get(name)?, program)));
+    let mut queue: Vec<(Wanted, &mut Program)> = programs.collect();
+    // Those that take the longest come first, and hardly anybody waits for the last ones.
+    queue.sort_by_key(|(wanted, _)| LONGEST.iter().rev().position(|long| *long == name(*wanted)));
+    let workers = thread::available_parallelism().map_or(1, usize::from).min(queue.len());
+    let (queue, loaded) = (Mutex::new(queue), Mutex::new(Loaded::new()));
+    let work = || {
+        // The queue is free again before the work begins.
+        let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        while let Some((wanted, program)) = next() {
+            let outcome = load(program, wanted, types);
+            loaded.lock().unwrap_or_else(PoisonError::into_inner).insert(name(wanted), outcome);
+        }
+    };
+    thread::scope(|scope| {
+        for _ in 1..workers {
+            // Without one more thread it only takes longer.
+            let _ = thread::Builder::new().spawn_scoped(scope, work);
+        }
+        work();
+    });
+    loaded.into_inner().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What takes the verifier the longest.
+const LONGEST: [&str; 6] = [
+    "sys_exit",
+    "sys_exit_classic",
+    "inet_sock_set_state",
+    "inet_sock_set_state_nested",
+    "mark_victim",
+    "sched_process_exit",
+];
+
+/// Loads one program.
+pub(super) fn load_one(
+    ebpf: &mut Ebpf,
+    hook: &'static Hook,
+    classic: Option<&'static Classic>,
+    types: &Types,
+) -> Result<Attached, String> {
+    let wanted = (hook, classic);
+    load(program(ebpf, name(wanted))?, wanted, types)
+}
+
+fn name((hook, classic): Wanted) -> &'static str {
+    classic.map_or(hook.program, |classic| classic.program)
+}
+
+/// Loads a program, or says why the hook can't be used here.
+fn load(program: &mut Program, wanted: Wanted, types: &Types) -> Result<Attached, String> {
+    let (hook, classic) = wanted;
+    if classic.is_none() {
+        check_prototype(hook, &types.btf)?;
+    }
+    if let Some(error) = types.offsets.lacking(name(wanted)) {
         return Err(error.to_string());
     }
     let load = |program: &mut Program| {
-        match hook.place {
-            Place::Tracepoint => {
-                let program: &mut BtfTracePoint = program.try_into()?;
-                program.load(hook.name, &types.system)?;
+        match (classic, hook.place) {
+            (Some(_), _) => {
+                let program: &mut TracePoint = program.try_into()?;
+                program.load()?;
             }
-            Place::Function => {
+            (None, Place::Tracepoint) => {
+                let program: &mut BtfTracePoint = program.try_into()?;
+                program.load(hook.name, &types.places)?;
+            }
+            (None, Place::Function) => {
                 let program: &mut FEntry = program.try_into()?;
-                program.load(hook.name, &types.system)?;
+                program.load(hook.name, &types.places)?;
             }
         }
         program.fd().map(RawFd::as_fd_raw)
     };
-    let fd = load(program(ebpf, hook.program)?).map_err(|error| refusal(&error))?;
-    Ok(Attached { hook, program: hook.program, fd })
-}
-
-/// The same for the classic tracepoint.
-pub(super) fn load_classic(
-    ebpf: &mut Ebpf,
-    hook: &'static Hook,
-    classic: &'static Classic,
-    types: &Types,
-) -> Result<Attached, String> {
-    if let Some(error) = types.offsets.lacking(classic.program) {
-        return Err(error.to_string());
-    }
-    let load = |program: &mut Program| {
-        let program: &mut TracePoint = program.try_into()?;
-        program.load()?;
-        program.fd().map(RawFd::as_fd_raw)
-    };
-    let fd = load(program(ebpf, classic.program)?).map_err(|error| refusal(&error))?;
-    Ok(Attached { hook, program: classic.program, fd })
+    let fd = load(program).map_err(|error| refusal(&error))?;
+    Ok(Attached { hook, program: name(wanted), fd })
 }
 
 /// Hangs a loaded program on its hook. Unlike loading it, this takes a fraction of a millisecond, and no capability

@@ -14,7 +14,7 @@ use thiserror::Error;
 use tokio::sync::watch;
 
 use super::{
-    EventId, Notice, Start,
+    Demand, EventId, Notice, Start,
     deaths::Deaths,
     queue::{Batch, Entry, Event, Loss, Queue},
     replay::{Gap, Replay},
@@ -177,15 +177,17 @@ impl Hub {
 
     /// Adds a reader, from now on.
     pub fn subscribe(self: &Arc<Self>, filter: Filter) -> Result<Subscription, TooManyClients> {
-        self.subscribe_from(filter, Start::Now)
+        self.subscribe_from(filter, Start::Now, false)
     }
 
-    /// Adds a reader, which first gets what is kept from before.
+    /// Adds a reader, which first gets what is kept from before, and may want the paths in calls that it asks for.
     pub fn subscribe_from(
         self: &Arc<Self>,
         filter: Filter,
         start: Start,
+        paths: bool,
     ) -> Result<Subscription, TooManyClients> {
+        let demand = Demand::of(&filter, paths);
         let mut readers = self.readers.write().unwrap_or_else(PoisonError::into_inner);
         if readers.len() >= self.max_clients {
             self.clients_refused.fetch_add(1, Relaxed);
@@ -200,7 +202,7 @@ impl Hub {
         }
         let (kept, gap) = self.lock_replay().from(start);
         let backlog = kept.into_iter().filter(|event| event.is_wanted_by(&filter)).collect();
-        let queue = Arc::new(Queue::new(filter, self.buffer));
+        let queue = Arc::new(Queue::new(filter, demand, self.buffer));
         readers.push(Arc::clone(&queue));
         self.set_clients(readers.len());
         Ok(Subscription { hub: Arc::clone(self), queue, gap, backlog })
@@ -209,6 +211,12 @@ impl Hub {
     /// The number of readers as it changes: 0 → 1 switches on what only a reader needs, 1 → 0 switches it off.
     pub fn watchers(&self) -> watch::Receiver<usize> {
         self.watchers.subscribe()
+    }
+
+    /// What readers want of the kernel besides what it tells anyway.
+    pub fn demands(&self) -> Vec<Arc<Demand>> {
+        let readers = self.readers.read().unwrap_or_else(PoisonError::into_inner);
+        readers.iter().filter_map(|reader| reader.demand.clone()).collect()
     }
 
     /// Readers connected now.

@@ -5,6 +5,7 @@
 //! notices. What its [`Filter`](crate::filter::Filter) refuses never enters a queue, so a narrow filter stays complete in a storm.
 
 mod deaths;
+mod demand;
 mod hub;
 mod json;
 mod notice;
@@ -16,6 +17,7 @@ mod schema;
 pub(crate) mod testing;
 
 pub use deaths::is_death;
+pub use demand::{Demand, plan};
 pub use hub::{Hub, Line, Subscription, TooManyClients};
 pub use notice::Notice;
 pub use query::{Format, Query, QueryError};

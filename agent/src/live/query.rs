@@ -5,22 +5,26 @@ use thiserror::Error;
 
 use super::{EventId, Start};
 use crate::{
-    filter::{Field, Filter, ParseError, kind_names},
+    filter::{Field, Filter, ParseError, SYSCALL, kind_names},
     identity::Labels,
 };
 
 /// Values of one key.
 const MAX_VALUES: usize = 32;
 /// Fields that are a parameter of their own, besides the labels.
-const PLAIN: [&str; 2] = ["kind", "pid"];
+const PLAIN: [&str; 3] = ["kind", SYSCALL, "pid"];
+/// Stands for every system call.
+const ALL: &str = "all";
 
 /// Parameters that are no field.
-const KEYS: [&str; 5] = ["filter", "since", "after", "limit", "format"];
+const KEYS: [&str; 6] = ["filter", "paths", "since", "after", "limit", "format"];
 
 /// The parameters of a query, read.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Query {
     pub filter: Filter,
+    /// Whether the paths in the arguments of system calls are wanted, too.
+    pub paths: bool,
     pub start: Start,
     /// The stream ends after so many events.
     pub limit: Option<u64>,
@@ -44,6 +48,10 @@ pub enum QueryError {
     UnknownKey { key: String },
     #[error("there is no kind of event `{value}`")]
     UnknownKind { value: String },
+    #[error("there is no system call `{value}`")]
+    UnknownSyscall { value: String },
+    #[error("`{key}` is true or false, not `{value}`")]
+    NotASwitch { key: &'static str, value: String },
     #[error("`{value}` is no process id")]
     NotAPid { value: String },
     #[error("a value in the list of `{key}` is empty")]
@@ -75,7 +83,7 @@ impl Query {
         now: Timestamp,
     ) -> Result<Self, QueryError> {
         let mut filter = None;
-        let (mut start, mut limit, mut format) = (None, None, None);
+        let (mut start, mut limit, mut format, mut paths) = (None, None, None, None);
         let mut plain: Vec<(&'static str, Vec<String>)> = Vec::new();
         for (key, value) in pairs {
             let (key, value) = (key.as_ref(), value.as_ref());
@@ -85,6 +93,7 @@ impl Query {
                     let parsed = Filter::parse(value);
                     filter = Some(parsed.map_err(|error| QueryError::Filter { text: value.into(), error })?);
                 }
+                "paths" => once(&mut paths, "paths", switch("paths", value)?)?,
                 "since" => once(&mut start, "since", Start::Since(time(value, now)?))?,
                 "after" => once(&mut start, "after", Start::After(id(value)?))?,
                 "limit" => {
@@ -109,7 +118,7 @@ impl Query {
         for (name, values) in plain {
             filter = filter.and(one_of(name, &values)?);
         }
-        Ok(Self { filter, start: start.unwrap_or_default(), limit, format })
+        Ok(Self { filter, paths: paths.unwrap_or_default(), start: start.unwrap_or_default(), limit, format })
     }
 }
 
@@ -119,6 +128,8 @@ impl QueryError {
         match self {
             Self::UnknownKey { key } => key,
             Self::UnknownKind { .. } => "kind",
+            Self::UnknownSyscall { .. } => SYSCALL,
+            Self::NotASwitch { key, .. } => key,
             Self::NotAPid { .. } => "pid",
             Self::NotATime { .. } | Self::TwoStarts => "since",
             Self::NotAnId { .. } => "after",
@@ -133,13 +144,15 @@ impl QueryError {
     pub fn allowed(&self) -> Vec<&'static str> {
         match self {
             Self::UnknownKey { .. } => KEYS.into_iter().chain(plain_keys()).collect(),
+            Self::NotASwitch { .. } => vec!["true", "false"],
             Self::UnknownFormat { .. } => vec!["ndjson", "sse"],
             Self::UnknownKind { .. } => {
                 let mut names: Vec<_> = kind_names().collect();
                 names.sort_unstable();
                 names
             }
-            Self::NotAPid { .. }
+            Self::UnknownSyscall { .. }
+            | Self::NotAPid { .. }
             | Self::NotATime { .. }
             | Self::NotAnId { .. }
             | Self::NotANumber { .. }
@@ -168,6 +181,10 @@ fn once<T>(place: &mut Option<T>, key: &'static str, value: T) -> Result<(), Que
         Some(_) if matches!(key, "since" | "after") => Err(QueryError::TwoStarts),
         Some(_) => Err(QueryError::Repeated { key }),
     }
+}
+
+fn switch(key: &'static str, value: &str) -> Result<bool, QueryError> {
+    value.parse().map_err(|_| QueryError::NotASwitch { key, value: value.into() })
 }
 
 fn time(value: &str, now: Timestamp) -> Result<Timestamp, QueryError> {
@@ -215,11 +232,15 @@ fn one_of(key: &'static str, values: &[String]) -> Result<Filter, QueryError> {
     let Some(field) = Field::by_name(key) else {
         return Err(QueryError::UnknownKey { key: key.into() });
     };
-    Filter::any_of(field, values.iter().map(String::as_str)).map_err(|_| {
-        // Labels are text, and process ids have been tried: only a kind can be refused.
-        let is_unknown = |value: &&String| Filter::any_of(field, [value.as_str()]).is_err();
-        QueryError::UnknownKind { value: values.iter().find(is_unknown).cloned().unwrap_or_default() }
-    })
+    let is_all = key == SYSCALL && values.iter().any(|value| value == ALL);
+    let values = values.iter().map(String::as_str).filter(|value| key != SYSCALL || *value != ALL);
+    let filter = Filter::any_of(field, values.clone()).map_err(|_| {
+        // Labels are text, and process ids have been tried: only a kind or a call can be refused.
+        let is_unknown = |value: &&str| Filter::any_of(field, [*value]).is_err();
+        let value = values.clone().find(is_unknown).unwrap_or_default().to_owned();
+        if key == SYSCALL { QueryError::UnknownSyscall { value } } else { QueryError::UnknownKind { value } }
+    })?;
+    Ok(if is_all { Filter::any_call() } else { filter })
 }
 
 #[cfg(test)]

@@ -9,13 +9,15 @@ use std::{
 use bytes::Bytes;
 use tokio::sync::Notify;
 
-use super::{EventId, Line, Notice, to_line};
+use super::{Demand, EventId, Line, Notice, to_line};
 use crate::{filter::Filter, observation::Observation};
 
 /// A bounded queue between the thread that publishes and one reader. When it is full, the oldest entry goes:
 /// events are counted, and what a notice of loss said is kept until the reader comes.
 pub(super) struct Queue {
     pub(super) filter: Filter,
+    /// What it wants of the kernel.
+    pub(super) demand: Option<Arc<Demand>>,
     bound: usize,
     state: Mutex<State>,
     filled: Notify,
@@ -62,9 +64,9 @@ struct State {
 }
 
 impl Queue {
-    pub(super) fn new(filter: Filter, bound: usize) -> Self {
+    pub(super) fn new(filter: Filter, demand: Option<Demand>, bound: usize) -> Self {
         let state = State { entries: VecDeque::with_capacity(bound), ..State::default() };
-        Self { filter, bound, state: Mutex::new(state), filled: Notify::new() }
+        Self { filter, demand: demand.map(Arc::new), bound, state: Mutex::new(state), filled: Notify::new() }
     }
 
     /// Appends an entry; returns how many events had to go for it.

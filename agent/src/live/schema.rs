@@ -35,6 +35,9 @@ fn event(kind: EventKind) -> Value {
     for field in FIELDS.iter().filter(|field| field.is_of(kind) && field.name != "peer") {
         properties.insert(field.name.into(), property(field));
     }
+    if matches!(kind, EventKind::SyscallSlow | EventKind::SyscallFailed | EventKind::SyscallCall) {
+        properties.insert("arguments".into(), arguments());
+    }
     properties.insert("kind".into(), json!({"const": kind.name()}));
     let required: Vec<_> = ["time", "id", "kind"].into_iter().chain(Labels::NAMES).collect();
     json!({
@@ -46,10 +49,20 @@ fn event(kind: EventKind) -> Value {
     })
 }
 
+/// Of a system call, by the names of its manual page. No filter looks at them.
+fn arguments() -> Value {
+    json!({
+        "type": "object",
+        "additionalProperties": {"anyOf": [{"type": "integer"}, {"type": "string"}]},
+        "description": "arguments of the system call",
+    })
+}
+
 fn property(field: &Field) -> Value {
     let mut property = match field.kind {
-        Type::Text | Type::Kind => json!({"type": "string"}),
-        Type::Errno => json!({"type": "string", "pattern": "^E[A-Z0-9_]+$"}),
+        Type::Text | Type::Kind | Type::Syscall => json!({"type": "string"}),
+        // Errors that have no name are numbers.
+        Type::Errno => json!({"type": "string", "pattern": "^(E[A-Z0-9_]+|[0-9]+)$"}),
         Type::Number | Type::Signal => json!({"type": "integer"}),
         Type::Bytes => json!({"type": "integer", "minimum": 0}),
         Type::Duration => json!({"type": "number", "minimum": 0, "description": "seconds"}),

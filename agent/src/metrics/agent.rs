@@ -7,22 +7,22 @@ use std::{
 };
 
 use agent_ebpf::contract::stats::SensorId;
-use prometheus_client::registry::Unit;
 
-use super::{KernelStats, Page, Programs};
+use super::{Base, KernelStats, Page, Programs, Unit, labels::Bases};
 use crate::{
     config::Config,
     http::Scrapes,
     identity::{
-        Registry,
+        Labels, Registry,
         names::kubernetes::{Kubernetes, cluster::Cluster},
         peers::Peers,
     },
     kernel::{clock_ticks, heap_in_use, page_size},
-    ledger::Ledger,
+    ledger::{Account, Ledger, Part},
     live::Hub,
     reader::{Deliveries, lock},
     sensor::{State, io_uring, oom, process, syscalls, tcp},
+    watch::Watch,
 };
 
 /// Everything that has figures to show.
@@ -37,6 +37,7 @@ pub struct Agent {
     pub peers: Arc<Peers>,
     /// None where the cluster isn't watched.
     pub cluster: Option<Cluster>,
+    pub watch: Arc<Watch>,
     pub scrapes: Arc<Scrapes>,
     pub figures: Figures,
 }
@@ -79,45 +80,51 @@ impl Figures {
 }
 
 impl Agent {
-    pub(super) fn expose(&self, page: &mut Page<'_>) -> std::fmt::Result {
-        self.expose_accounts(page)?;
-        self.expose_sensors(page)?;
-        self.figures.programs.expose(page, &self.kernel)?;
-        self.expose_kernel(page)?;
-        self.expose_identity(page)?;
-        super::peers::expose(page, &self.peers, self.cluster.as_ref())?;
-        self.expose_live(page)?;
-        expose_process(page)
+    /// The figures of this moment.
+    pub(super) fn page(&self, bases: &mut Bases) -> Page {
+        let mut page = self.accounts(bases);
+        self.expose_sensors(&mut page);
+        self.figures.programs.expose(&mut page, &self.kernel);
+        self.expose_kernel(&mut page);
+        self.expose_identity(&mut page);
+        super::peers::expose(&mut page, &self.peers, self.cluster.as_ref());
+        self.expose_live(&mut page);
+        expose_process(&mut page);
+        expose_page(&mut page, bases);
+        page
     }
 
-    fn expose_accounts(&self, page: &mut Page<'_>) -> std::fmt::Result {
-        let accounts = lock(&self.ledger).accounts(Instant::now());
-        let bases: Vec<([&str; 5], &crate::ledger::Account)> =
-            accounts.iter().map(|(labels, account)| (labels.values(), account)).collect();
-        let calls: Vec<_> =
-            bases.iter().filter_map(|(base, account)| Some((base, account.syscalls.as_deref()?))).collect();
-        syscalls::expose(page, &calls)?;
-        let requests: Vec<_> =
-            bases.iter().filter_map(|(base, account)| Some((base, account.io_uring.as_deref()?))).collect();
-        io_uring::expose(page, &requests, &self.figures.opcodes)?;
-        tcp::expose(page, &bases.iter().map(|(base, account)| (base, &account.tcp)).collect::<Vec<_>>())?;
-        oom::expose(page, &bases.iter().map(|(base, account)| (base, &account.oom)).collect::<Vec<_>>())?;
-        process::expose(
-            page,
-            &bases.iter().map(|(base, account)| (base, &account.process)).collect::<Vec<_>>(),
-        )?;
+    /// A page with the accounts on it. The ledger is locked as long as this takes.
+    fn accounts(&self, bases: &mut Bases) -> Page {
+        let ledger = lock(&self.ledger);
+        let rows = rows(bases, ledger.shown(Instant::now()));
+        let mut page = Page::new(bases.texts());
+        // Sorted out at one go: thousands of accounts are more than a cache holds.
+        let mut shown = Accounts::default();
+        for (base, account) in &rows {
+            let Account { syscalls, io_uring, tcp, oom, process, throttled } = &**account;
+            shown.syscalls.extend(syscalls.as_deref().map(|calls| (*base, calls)));
+            shown.io_uring.extend(io_uring.as_deref().map(|requests| (*base, requests)));
+            shown.tcp.extend((!tcp.is_empty()).then_some((*base, tcp)));
+            shown.oom.extend((!oom.is_empty()).then_some((*base, oom)));
+            shown.process.extend((!process.is_empty()).then_some((*base, process)));
+            shown.throttled.extend((*throttled > 0).then_some((*base, [], *throttled)));
+        }
+        syscalls::expose(&mut page, &shown.syscalls);
+        io_uring::expose(&mut page, &shown.io_uring, &self.figures.opcodes);
+        tcp::expose(&mut page, &shown.tcp);
+        oom::expose(&mut page, &shown.oom);
+        process::expose(&mut page, &shown.process);
         page.counter(
             "podwitness_events_throttled",
             "Events of a container that its token bucket has refused (events.rate, events.burst)",
             &[],
-            bases
-                .iter()
-                .filter(|(_, account)| account.throttled > 0)
-                .map(|(base, account)| (base, vec![], account.throttled)),
-        )
+            shown.throttled.into_iter(),
+        );
+        page
     }
 
-    fn expose_sensors(&self, page: &mut Page<'_>) -> std::fmt::Result {
+    fn expose_sensors(&self, page: &mut Page) {
         let (calls, requests, discarded) = {
             let ledger = lock(&self.ledger);
             (ledger.syscalls(), ledger.io_uring(), ledger.discarded())
@@ -151,15 +158,15 @@ impl Agent {
         page.own_counter(
             "podwitness_sensor_events",
             "What a sensor has seen, and what became of it: seen = delivered + filtered + throttled + lost",
-            ["sensor", "outcome"],
+            &["sensor", "outcome"],
             outcomes,
-        )?;
+        );
         page.own_counter(
             "podwitness_sensor_untracked",
             "Beginnings that found no room in a table, so that their end has no duration",
-            ["sensor"],
+            &["sensor"],
             untracked,
-        )?;
+        );
         let states = self.figures.sensors.iter().flat_map(|(sensor, state)| {
             State::NAMES.map(|name| ([sensor.name(), name], f64::from(u8::from(state.name() == name))))
         });
@@ -167,82 +174,82 @@ impl Agent {
             "podwitness_sensor_state",
             "1 for the state that a sensor is in",
             None,
-            ["sensor", "state"],
+            &["sensor", "state"],
             states,
-        )?;
+        );
         page.own_counter(
             "podwitness_syscalls_untimed",
             "System calls without a duration, because they began before the agent or found no room",
-            [],
+            &[],
             [([], calls.untimed())],
-        )?;
+        );
         page.own_counter(
             "podwitness_syscall_errors_folded",
             "Failed system calls whose error found no room in its table; they show as errno=\"other\"",
-            [],
+            &[],
             [([], calls.errors_folded())],
-        )
+        );
     }
 
-    fn expose_kernel(&self, page: &mut Page<'_>) -> std::fmt::Result {
+    fn expose_kernel(&self, page: &mut Page) {
         page.own_gauge(
             "podwitness_kernel_memory",
             "Kernel memory in all maps, as the kernel accounts it",
             Some(Unit::Bytes),
-            [],
+            &[],
             [([], self.figures.kernel_bytes as f64)],
-        )?;
+        );
         page.own_gauge(
             "podwitness_limit",
             "Bounds in force, by their configuration key",
             None,
-            ["key"],
+            &["key"],
             self.figures.limits.iter().map(|(key, value)| ([*key], *value)),
-        )?;
+        );
         page.own_counter(
             "podwitness_ring_undecodable",
             "Records out of the rings that could not be read",
-            [],
+            &[],
             [([], self.deliveries.undecodable())],
-        )?;
+        );
         page.own_counter(
             "podwitness_ring_wakeups",
             "Times that the reader looked at the rings",
-            [],
+            &[],
             [([], self.deliveries.wakeups())],
-        )
+        );
     }
 
-    fn expose_identity(&self, page: &mut Page<'_>) -> std::fmt::Result {
+    fn expose_identity(&self, page: &mut Page) {
         let stats = self.registry.stats();
         page.own_counter(
             "podwitness_identity_resolutions",
             "Cgroups by how they became known: kernel_event and scan before they were asked for, late after, or never",
-            ["way"],
+            &["way"],
             [
                 (["kernel_event"], stats.kernel_event),
                 (["scan"], stats.scan),
                 (["late"], stats.late),
                 (["never"], stats.never),
             ],
-        )?;
+        );
         page.own_counter(
             "podwitness_identity_refused",
             "Cgroups turned away because limits.containers was reached",
-            [],
+            &[],
             [([], stats.refused)],
-        )?;
+        );
         page.own_counter(
             "podwitness_identity_evicted",
             "Dead cgroups forgotten before their time, to make room",
-            [],
+            &[],
             [([], stats.evicted)],
-        )?;
+        );
         page.own_gauge(
             "podwitness_identity_cgroups",
             "Cgroups that are remembered, by state",
             None,
-            ["state"],
+            &["state"],
             [
                 (["alive"], stats.alive as f64),
                 (["dead"], stats.dead as f64),
@@ -250,94 +257,147 @@ impl Agent {
                 (["given_up"], stats.given_up as f64),
                 (["settling"], stats.settling as f64),
             ],
-        )?;
-        super::names::expose(page, self.registry.names(), stats.renamed)?;
+        );
+        super::names::expose(page, self.registry.names(), stats.renamed);
         let kubernetes = self.kubernetes.as_ref().map(Kubernetes::stats);
-        super::names::expose_kubernetes(page, &kubernetes.unwrap_or_default())?;
+        super::names::expose_kubernetes(page, &kubernetes.unwrap_or_default());
         let slots = lock(&self.ledger).slot_use();
         page.own_gauge(
             "podwitness_slots_used",
             "Container slots that are given out",
             None,
-            [],
+            &[],
             [([], slots.used as f64)],
-        )?;
+        );
         page.own_counter(
             "podwitness_accounts_dropped",
             "Counters of dead containers dropped because limits.containers was reached, although their workload lives",
-            [],
+            &[],
             [([], lock(&self.ledger).dropped())],
-        )?;
+        );
         page.own_gauge(
             "podwitness_excluded_cgroups",
             "Cgroups that nobody wants to observe",
             None,
-            [],
+            &[],
             [([], lock(&self.ledger).excluded() as f64)],
-        )?;
+        );
         page.own_counter(
             "podwitness_slots_recycled",
             "Container slots that were taken back from the dead",
-            [],
+            &[],
             [([], slots.recycled)],
-        )
+        );
     }
 
-    fn expose_live(&self, page: &mut Page<'_>) -> std::fmt::Result {
+    fn expose_live(&self, page: &mut Page) {
         page.own_gauge(
             "podwitness_live_clients",
             "Readers of /v1/events",
             None,
-            [],
+            &[],
             [([], self.hub.clients() as f64)],
-        )?;
+        );
         page.own_counter(
             "podwitness_live_events",
             "Events for readers of /v1/events: handed over, or lost because the reader was too slow",
-            ["outcome"],
+            &["outcome"],
             [(["sent"], self.hub.events_sent()), (["lost"], self.hub.lost_to_slow_readers())],
-        )?;
+        );
         page.own_gauge(
             "podwitness_live_kept",
             "What is kept for readers: events for those who come back, and deaths",
             None,
-            ["what"],
+            &["what"],
             [(["events"], self.hub.replay().0 as f64), (["deaths"], self.hub.deaths().len() as f64)],
-        )?;
+        );
         page.own_counter(
             "podwitness_live_deaths_dropped",
             "Deaths that are not remembered any more, to make room for others",
-            [],
+            &[],
             [([], self.hub.deaths_dropped())],
-        )?;
+        );
         page.own_counter(
             "podwitness_live_clients_refused",
             "Readers of /v1/events turned away because debug.clients was reached",
-            [],
+            &[],
             [([], self.hub.clients_refused())],
-        )?;
+        );
+        page.own_gauge(
+            "podwitness_calls_watched",
+            "System calls that readers of /v1/events have the kernel tell one by one; 0: no program does",
+            None,
+            &[],
+            [([], self.watch.calls() as f64)],
+        );
+        page.own_gauge(
+            "podwitness_calls_watched_cgroups",
+            "Cgroups that are watched for these calls; -1: all",
+            None,
+            &[],
+            [([], self.watch.cgroups() as f64)],
+        );
         page.own_counter(
             "podwitness_scrapes",
             "Scrapes of /metrics before this one",
-            ["outcome"],
+            &["outcome"],
             [
                 (["rendered"], self.scrapes.rendered()),
                 (["failed"], self.scrapes.failed()),
                 (["refused"], self.scrapes.refused()),
             ],
-        )?;
+        );
         page.own_gauge(
             "podwitness_build_info",
             "1, with the version of the agent",
             None,
-            ["version"],
+            &["version"],
             [([env!("CARGO_PKG_VERSION")], 1.0)],
-        )
+        );
     }
 }
 
+/// The accounts by what there is to show of them.
+#[derive(Default)]
+struct Accounts<'a> {
+    syscalls: Vec<(Base, &'a syscalls::Counters)>,
+    io_uring: Vec<(Base, &'a io_uring::Counters)>,
+    tcp: Vec<(Base, &'a tcp::Counters)>,
+    oom: Vec<(Base, &'a oom::Counters)>,
+    process: Vec<(Base, &'a process::Counters)>,
+    throttled: Vec<(Base, [&'static str; 0], u64)>,
+}
+
+/// What is shown under equal labels becomes one, and all are brought into their order.
+fn rows<'a>(bases: &mut Bases, shown: Vec<(Arc<Labels>, Part<'a>)>) -> Vec<(Base, Part<'a>)> {
+    let places = bases.place(shown.iter().map(|(labels, _)| labels));
+    let mut parts: Vec<_> = places.into_iter().zip(shown.into_iter().map(|(_, part)| part)).collect();
+    parts.sort_unstable_by_key(|(base, _)| *base);
+    let mut rows: Vec<(Base, Part<'a>)> = Vec::with_capacity(parts.len());
+    for (base, part) in parts {
+        match rows.last_mut() {
+            Some((last, sum)) if *last == base => sum.add(part),
+            _ => rows.push((base, part)),
+        }
+    }
+    rows
+}
+
+/// What the page itself takes.
+fn expose_page(page: &mut Page, bases: &Bases) {
+    page.own_gauge(
+        "podwitness_exposition_memory",
+        "Memory that is kept from one scrape to the next for the text of labels",
+        Some(Unit::Bytes),
+        &[],
+        [([], bases.bytes() as f64)],
+    );
+    let series = page.series() + 1;
+    page.own_gauge("podwitness_exposition_series", "Series on this page", None, &[], [([], series as f64)]);
+}
+
 /// CPU and memory of the agent, under the names that every Prometheus client uses.
-fn expose_process(page: &mut Page<'_>) -> std::fmt::Result {
+fn expose_process(page: &mut Page) {
     // Fields are numbered as in proc_pid_stat(5), after the name, which may hold anything.
     let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
     let after_name = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
@@ -345,19 +405,19 @@ fn expose_process(page: &mut Page<'_>) -> std::fmt::Result {
         after_name.split(' ').nth(number - 3).and_then(|text| text.parse().ok()).unwrap_or(0)
     };
     let cpu_seconds = (field(14) + field(15)) as f64 / clock_ticks() as f64;
-    page.own_seconds("process_cpu", "CPU time of the agent, user and system", [], [([], cpu_seconds)])?;
+    page.own_seconds("process_cpu", "CPU time of the agent, user and system", &[], [([], cpu_seconds)]);
     page.own_gauge(
         "process_resident_memory",
         "Resident memory of the agent",
         Some(Unit::Bytes),
-        [],
+        &[],
         [([], (field(24) * page_size()) as f64)],
-    )?;
+    );
     page.own_gauge(
         "podwitness_heap",
         "Memory that the agent has allocated and not freed, as its allocator counts it",
         Some(Unit::Bytes),
-        [],
+        &[],
         [([], heap_in_use() as f64)],
-    )
+    );
 }

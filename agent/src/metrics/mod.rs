@@ -1,58 +1,47 @@
 //! What Prometheus sees: the accounts of the containers, and the agent's own figures.
+//!
+//! A scrape takes the figures, which is quick and happens under the ledger's lock, as [`Page`]; its text is written
+//! while it is sent.
 
 mod agent;
 mod kernel_stats;
+mod labels;
 mod names;
 mod page;
 mod peers;
 mod programs;
+#[cfg(test)]
+mod tests;
 mod text;
 
 pub use agent::{Agent, Figures};
 pub use kernel_stats::{KernelStats, Outcome};
-pub use page::Page;
+pub use page::{Base, Filling, Page, Unit};
 pub use programs::Programs;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use prometheus_client::{collector::Collector, encoding::DescriptorEncoder, registry::Registry};
+use self::{labels::Bases, text::Lines};
+use crate::http::{Exposition, Format, RenderError, Text};
 
-use crate::http::{Exposition, Format, RenderError};
-
-/// Renders the page from one source of figures.
+/// Makes pages from one source of figures.
 pub struct Exporter {
-    registry: Registry,
+    agent: Arc<Agent>,
+    bases: Mutex<Bases>,
 }
 
 impl Exporter {
     pub fn new(agent: Arc<Agent>) -> Self {
-        let mut registry = Registry::default();
-        registry.register_collector(Box::new(Source(agent)));
-        Self { registry }
+        Self { agent, bases: Mutex::default() }
     }
 }
 
 impl Exposition for Exporter {
-    fn render(&self, format: Format) -> Result<String, RenderError> {
-        let mut page = String::new();
-        prometheus_client::encoding::text::encode(&mut page, &self.registry)?;
-        Ok(match format {
-            Format::OpenMetrics => page,
-            Format::Text => text::prometheus(&page),
-        })
-    }
-}
-
-struct Source(Arc<Agent>);
-
-impl std::fmt::Debug for Source {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Source")
-    }
-}
-
-impl Collector for Source {
-    fn encode(&self, encoder: DescriptorEncoder<'_>) -> std::fmt::Result {
-        self.0.expose(&mut Page::new(encoder))
+    fn render(&self, format: Format) -> Result<Text, RenderError> {
+        let page = {
+            let mut bases = self.bases.lock().unwrap_or_else(PoisonError::into_inner);
+            self.agent.page(&mut bases)
+        };
+        Ok(Box::new(Lines::new(page, format)))
     }
 }

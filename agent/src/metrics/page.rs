@@ -1,130 +1,281 @@
-//! Writing metric families, with or without the base labels.
+//! The page under way: families and their figures. Labels are told once each; the lines are written later, piece by
+//! piece, by [`Lines`](super::text::Lines).
 
-use std::fmt;
-
-use prometheus_client::{
-    encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet},
-    metrics::MetricType,
-    registry::Unit,
+use std::{
+    collections::HashMap,
+    hash::{BuildHasherDefault, Hasher},
+    marker::PhantomData,
+    sync::Arc,
 };
 
-use crate::identity::Labels;
+use super::labels::Texts;
 
-/// The page under way. Names come without the suffix that their type or unit gives them: `_total`, `_seconds`.
-pub struct Page<'a> {
-    encoder: DescriptorEncoder<'a>,
+/// What a figure is measured in. Goes into the family's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    Seconds,
+    Bytes,
 }
 
-/// Values of the base labels of one container.
-type Base<'a> = &'a [&'a str; 5];
+/// The base labels of one container, by their place among all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Base(pub(super) u32);
 
-impl<'a> Page<'a> {
-    pub fn new(encoder: DescriptorEncoder<'a>) -> Self {
-        Self { encoder }
+/// Names come without the suffix that their type or unit gives them: `_total`, `_seconds`.
+pub struct Page {
+    pub(super) families: Vec<Family>,
+    pub(super) bases: Arc<Texts>,
+}
+
+/// A family and its figures. Those of containers begin with the base labels.
+pub(super) struct Family {
+    pub(super) name: &'static str,
+    pub(super) help: &'static str,
+    pub(super) unit: Option<Unit>,
+    pub(super) kind: Kind,
+    pub(super) is_based: bool,
+    pub(super) names: &'static [&'static str],
+    pub(super) samples: Vec<Sample>,
+    /// Of each histogram: the bits of its sum, then its buckets.
+    pub(super) counts: Vec<u64>,
+    /// The rest of the labels, with the brace and the space that end them.
+    pub(super) own: Texts,
+    known: Known,
+}
+
+pub(super) enum Kind {
+    Counter,
+    /// A counter of seconds.
+    Seconds,
+    Gauge,
+    /// Upper bounds in seconds.
+    Histogram(Box<[f64]>),
+}
+
+/// 16 bytes for a series, or for the many of a histogram.
+#[derive(Clone, Copy)]
+pub(super) struct Sample {
+    pub(super) base: u32,
+    pub(super) own: u32,
+    /// A count, the bits of a float, or where the counts of a histogram begin.
+    pub(super) value: u64,
+}
+
+/// Fills a family. Values of labels stay where they are meanwhile: they are known again by that.
+pub struct Filling<'r>(Family, PhantomData<&'r str>);
+
+impl<'r> Filling<'r> {
+    /// A counter of containers with labels of these names besides the base labels.
+    pub fn counter(name: &'static str, help: &'static str, names: &'static [&'static str]) -> Self {
+        Self(Family::new(name, help, None, Kind::Counter, true, names), PhantomData)
+    }
+
+    /// A histogram of seconds of containers.
+    pub fn histogram(
+        name: &'static str,
+        help: &'static str,
+        names: &'static [&'static str],
+        bounds: &[f64],
+    ) -> Self {
+        let kind = Kind::Histogram(bounds.into());
+        Self(Family::new(name, help, Some(Unit::Seconds), kind, true, names), PhantomData)
+    }
+
+    pub fn count<V: AsRef<[&'r str]>>(&mut self, base: Base, values: V, count: u64) {
+        let own = self.0.own(values.as_ref());
+        self.0.samples.push(Sample { base: base.0, own, value: count });
+    }
+
+    /// Sum, and counts by bucket; these are not cumulative, and there is one more of them than bounds.
+    pub fn observe<V: AsRef<[&'r str]>>(&mut self, base: Base, values: V, sum: f64, counts: &[u64]) {
+        let family = &mut self.0;
+        let own = family.own(values.as_ref());
+        family.samples.push(Sample { base: base.0, own, value: family.counts.len() as u64 });
+        family.counts.push(sum.to_bits());
+        family.counts.extend_from_slice(counts);
+    }
+}
+
+impl Page {
+    /// `bases` has the text of each [`Base`].
+    pub(super) fn new(bases: Arc<Texts>) -> Self {
+        Self { families: Vec::new(), bases }
+    }
+
+    /// One more family, which is complete.
+    pub fn add(&mut self, Filling(mut family, _): Filling<'_>) {
+        family.known = Known::default();
+        self.families.push(family);
     }
 
     /// A counter of containers: base labels, values of `names`, count.
-    pub fn counter<'r>(
+    pub fn counter<'r, V: AsRef<[&'r str]>>(
         &mut self,
-        name: &str,
-        help: &str,
-        names: &[&str],
-        rows: impl Iterator<Item = (Base<'r>, Vec<&'r str>, u64)>,
-    ) -> fmt::Result {
-        let mut family = self.encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
-        for (base, values, count) in rows {
-            let labels = based(base, names, &values);
-            family.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
-        }
-        Ok(())
-    }
-
-    /// A histogram of seconds of containers: base labels, values of `names`, sum, counts by bucket; the counts
-    /// are not cumulative, and there is one more of them than bounds.
-    pub fn histogram<'r>(
-        &mut self,
-        name: &str,
-        help: &str,
-        names: &[&str],
-        bounds: &[f64],
-        rows: impl Iterator<Item = (Base<'r>, Vec<&'r str>, f64, &'r [u64])>,
-    ) -> fmt::Result {
-        let mut family =
-            self.encoder.encode_descriptor(name, help, Some(&Unit::Seconds), MetricType::Histogram)?;
-        for (base, values, sum, counts) in rows {
-            let labels = based(base, names, &values);
-            let bounds = bounds.iter().copied().chain([f64::INFINITY]);
-            let buckets: Vec<(f64, u64)> = bounds.zip(counts.iter().copied()).collect();
-            let count = counts.iter().sum();
-            family.encode_family(&labels)?.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)?;
-        }
-        Ok(())
+        name: &'static str,
+        help: &'static str,
+        names: &'static [&'static str],
+        rows: impl Iterator<Item = (Base, V, u64)>,
+    ) {
+        let mut family = Filling::counter(name, help, names);
+        rows.for_each(|(base, values, count)| family.count(base, values, count));
+        self.add(family);
     }
 
     /// Counters of the agent itself.
     pub fn own_counter<'r, const N: usize>(
         &mut self,
-        name: &str,
-        help: &str,
-        names: [&str; N],
+        name: &'static str,
+        help: &'static str,
+        names: &'static [&'static str; N],
         rows: impl IntoIterator<Item = ([&'r str; N], u64)>,
-    ) -> fmt::Result {
-        let mut family = self.encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
-        for (values, count) in rows {
-            with(&mut family, names, values, |metric| {
-                metric.encode_counter::<NoLabelSet, _, u64>(&count, None)
-            })?;
-        }
-        Ok(())
+    ) {
+        let mut family = Family::new(name, help, None, Kind::Counter, false, names);
+        rows.into_iter().for_each(|(values, count)| family.own_sample(values, count));
+        self.families.push(family);
     }
 
     /// Seconds that only grow, of the agent itself.
     pub fn own_seconds<'r, const N: usize>(
         &mut self,
-        name: &str,
-        help: &str,
-        names: [&str; N],
+        name: &'static str,
+        help: &'static str,
+        names: &'static [&'static str; N],
         rows: impl IntoIterator<Item = ([&'r str; N], f64)>,
-    ) -> fmt::Result {
-        let mut family =
-            self.encoder.encode_descriptor(name, help, Some(&Unit::Seconds), MetricType::Counter)?;
-        for (values, seconds) in rows {
-            with(&mut family, names, values, |metric| {
-                metric.encode_counter::<NoLabelSet, _, u64>(&seconds, None)
-            })?;
-        }
-        Ok(())
+    ) {
+        let mut family = Family::new(name, help, Some(Unit::Seconds), Kind::Seconds, false, names);
+        rows.into_iter().for_each(|(values, seconds)| family.own_sample(values, seconds.to_bits()));
+        self.families.push(family);
     }
 
     /// Gauges of the agent itself.
     pub fn own_gauge<'r, const N: usize>(
         &mut self,
-        name: &str,
-        help: &str,
+        name: &'static str,
+        help: &'static str,
         unit: Option<Unit>,
-        names: [&str; N],
+        names: &'static [&'static str; N],
         rows: impl IntoIterator<Item = ([&'r str; N], f64)>,
-    ) -> fmt::Result {
-        let mut family = self.encoder.encode_descriptor(name, help, unit.as_ref(), MetricType::Gauge)?;
-        for (values, value) in rows {
-            with(&mut family, names, values, |metric| metric.encode_gauge(&value))?;
-        }
-        Ok(())
+    ) {
+        let mut family = Family::new(name, help, unit, Kind::Gauge, false, names);
+        rows.into_iter().for_each(|(values, value)| family.own_sample(values, value.to_bits()));
+        self.families.push(family);
+    }
+
+    /// Series so far.
+    pub(super) fn series(&self) -> usize {
+        let of = |family: &Family| {
+            // Each bucket, sum and count.
+            let each = if let Kind::Histogram(bounds) = &family.kind { bounds.len() + 3 } else { 1 };
+            family.samples.len() * each
+        };
+        self.families.iter().map(of).sum()
     }
 }
 
-fn based<'r>(base: Base<'r>, names: &[&'r str], values: &[&'r str]) -> Vec<(&'r str, &'r str)> {
-    let own = names.iter().copied().zip(values.iter().copied());
-    Labels::NAMES.into_iter().zip(base.iter().copied()).chain(own).collect()
+impl Family {
+    fn new(
+        name: &'static str,
+        help: &'static str,
+        unit: Option<Unit>,
+        kind: Kind,
+        is_based: bool,
+        names: &'static [&'static str],
+    ) -> Self {
+        let (samples, counts, own, known) = Default::default();
+        Self { name, help, unit, kind, is_based, names, samples, counts, own, known }
+    }
+
+    /// Each comes once: nothing is to be known again.
+    fn own_sample<const N: usize>(&mut self, values: [&str; N], value: u64) {
+        let own = self.render(&values);
+        self.samples.push(Sample { base: 0, own, value });
+    }
+
+    /// The text of labels that are not the base ones.
+    fn own(&mut self, values: &[&str]) -> u32 {
+        let key = Known::key(values);
+        if let Some(own) = self.known.find(&key) {
+            return own;
+        }
+        let own = self.render(values);
+        self.known.learn(key, own);
+        own
+    }
+
+    fn render(&mut self, values: &[&str]) -> u32 {
+        let text = self.own.begin();
+        for (i, (name, value)) in self.names.iter().zip(values).enumerate() {
+            if self.is_based || i > 0 {
+                text.push(',');
+            }
+            super::labels::push(text, name, value);
+        }
+        text.push_str(if self.is_based || !self.names.is_empty() { "} " } else { " " });
+        self.own.end()
+    }
 }
 
-fn with<const N: usize>(
-    family: &mut MetricEncoder<'_>,
-    names: [&str; N],
-    values: [&str; N],
-    write: impl FnOnce(&mut MetricEncoder<'_>) -> fmt::Result,
-) -> fmt::Result {
-    let labels: Vec<(&str, &str)> = names.into_iter().zip(values).collect();
-    // Without labels of its own the family is the series; `encode_family` would write empty braces.
-    if labels.is_empty() { write(family) } else { write(&mut family.encode_family(&labels)?) }
+/// Most labels that a family has besides the base ones.
+const OWN_MAX: usize = 3;
+/// Where the values of labels lie, and how long they are.
+type Key = [(usize, usize); OWN_MAX];
+
+/// Labels of one family that have a text already. They are known by where their values lie, which is compared more
+/// quickly than what they say: as long as they are borrowed, nothing else can lie there.
+#[derive(Default)]
+struct Known {
+    last: Option<(Key, u32)>,
+    all: HashMap<Key, u32, BuildHasherDefault<Mixer>>,
+}
+
+impl Known {
+    fn key(values: &[&str]) -> Key {
+        assert!(values.len() <= OWN_MAX, "{values:?} are too many labels");
+        let mut key = Key::default();
+        for (place, value) in key.iter_mut().zip(values) {
+            *place = (value.as_ptr().addr(), value.len());
+        }
+        key
+    }
+
+    fn find(&mut self, key: &Key) -> Option<u32> {
+        if let Some((last, own)) = &self.last
+            && last == key
+        {
+            return Some(*own);
+        }
+        let own = *self.all.get(key)?;
+        self.last = Some((*key, own));
+        Some(own)
+    }
+
+    fn learn(&mut self, key: Key, own: u32) {
+        self.all.insert(key, own);
+        self.last = Some((key, own));
+    }
+}
+
+/// Mixes addresses: nobody chooses them to collide.
+#[derive(Default)]
+pub(super) struct Mixer(u64);
+
+impl Hasher for Mixer {
+    fn finish(&self) -> u64 {
+        self.0 ^ (self.0 >> 32)
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u64((*byte).into());
+        }
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        // The fractional part of the golden ratio: neighbours end up far from each other.
+        self.0 = (self.0.rotate_left(5) ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+
+    fn write_usize(&mut self, number: usize) {
+        self.write_u64(number as u64);
+    }
 }

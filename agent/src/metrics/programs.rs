@@ -23,35 +23,35 @@ impl Programs {
         Self { attached, missed: Mutex::default() }
     }
 
-    pub(super) fn expose(&self, page: &mut Page<'_>, kernel: &KernelStats) -> std::fmt::Result {
+    pub(super) fn expose(&self, page: &mut Page, kernel: &KernelStats) {
         let stats: Vec<_> = self.attached.iter().map(|attached| (attached, attached.stats())).collect();
         page.own_counter(
             "podwitness_program_runs",
             "Runs of a kernel program; 0 unless kernel.bpf_stats_enabled is set",
-            ["program"],
+            &["program"],
             stats.iter().map(|(attached, stats)| ([attached.program], stats.runs)),
-        )?;
+        );
         page.own_seconds(
             "podwitness_program_run_time",
             "Time spent in a kernel program; 0 unless kernel.bpf_stats_enabled is set",
-            ["program"],
+            &["program"],
             stats.iter().map(|(attached, stats)| ([attached.program], stats.run_time_ns as f64 / 1e9)),
-        )?;
+        );
         page.own_counter(
             "podwitness_program_recursion_misses",
             "Runs that the kernel refused because the program was interrupted on the same CPU",
-            ["program"],
+            &["program"],
             stats.iter().map(|(attached, stats)| ([attached.program], stats.recursion_misses)),
-        )?;
+        );
         let firsts = stats.iter().filter(|(attached, _)| !attached.hook.is_second());
         page.own_counter(
             "podwitness_program_missed_runs",
             "Refused runs that no second program on the hook made up for: what happened then is in no count",
-            ["program"],
+            &["program"],
             firsts.map(|(attached, stats)| {
                 ([attached.program], self.missed(attached.hook, stats.recursion_misses, kernel))
             }),
-        )
+        );
     }
 
     /// What a second program on the hook has left of the first one's `refused` runs.

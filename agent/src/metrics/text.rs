@@ -1,45 +1,159 @@
-//! Prometheus' older text format out of OpenMetrics', which prometheus-client writes.
+//! The page as text: OpenMetrics, or Prometheus' older format, in chunks that are written when they are wanted. Whoever
+//! reads slowly holds the figures meanwhile, not the text, which has twenty times their size.
 
-/// Rewrites an OpenMetrics page as Prometheus text 0.0.4: counters are declared under the name of their samples,
-/// there are no units, and no end mark.
-pub(super) fn prometheus(open_metrics: &str) -> String {
-    let mut page = String::with_capacity(open_metrics.len());
-    let mut help: Option<(&str, &str)> = None;
-    for line in open_metrics.lines() {
-        if let Some(rest) = line.strip_prefix("# HELP ") {
-            // Held back until the type is known.
-            help = rest.split_once(' ');
-        } else if let Some(rest) = line.strip_prefix("# TYPE ") {
-            let (name, kind) = rest.split_once(' ').unwrap_or((rest, "untyped"));
-            let suffix = if kind == "counter" { "_total" } else { "" };
-            if let Some((_, text)) = help.take() {
-                push(&mut page, &["# HELP ", name, suffix, " ", text]);
+use bytes::Bytes;
+
+use super::page::{Family, Kind, Page, Unit};
+use crate::http::Format;
+
+/// Bytes of a chunk; what belongs to one histogram stays together.
+const CHUNK: usize = 64 * 1024;
+/// The most that one sample takes of a chunk, or nearly.
+const MARGIN: usize = 16 * 1024;
+
+/// Writes a page.
+pub(super) struct Lines {
+    page: Page,
+    format: Format,
+    family: usize,
+    sample: usize,
+    /// What each line of a sample begins with.
+    heads: Vec<String>,
+    /// The labels of a histogram, which all its lines have.
+    labels: String,
+    is_done: bool,
+}
+
+impl Lines {
+    pub(super) fn new(page: Page, format: Format) -> Self {
+        Self { page, format, family: 0, sample: 0, heads: Vec::new(), labels: String::new(), is_done: false }
+    }
+
+    /// Writes until the family ends or the chunk is full.
+    fn write_family(&mut self, chunk: &mut Vec<u8>) {
+        let Self { page, sample, heads, labels, .. } = self;
+        let family = &page.families[self.family];
+        let mut line = |parts: [&str; 4]| {
+            parts.into_iter().for_each(|part| chunk.extend_from_slice(part.as_bytes()));
+            chunk.push(b'\n');
+            chunk.len() < CHUNK - MARGIN
+        };
+        for next in &family.samples[*sample..] {
+            *sample += 1;
+            let base = if family.is_based { page.bases.piece(next.base) } else { "" };
+            let own = family.own.piece(next.own);
+            let has_room = match &family.kind {
+                Kind::Counter => line([&heads[0], base, own, itoa::Buffer::new().format(next.value)]),
+                Kind::Seconds | Kind::Gauge => {
+                    line([&heads[0], base, own, dtoa::Buffer::new().format(f64::from_bits(next.value))])
+                }
+                Kind::Histogram(bounds) => {
+                    let counts = &family.counts[next.value as usize..][..bounds.len() + 2];
+                    let (sum, counts) = (f64::from_bits(counts[0]), &counts[1..]);
+                    labels.clear();
+                    labels.extend([base, own]);
+                    line([&heads[0], labels, "", dtoa::Buffer::new().format(sum)]);
+                    line([&heads[1], labels, "", itoa::Buffer::new().format(counts.iter().sum::<u64>())]);
+                    let (mut below, mut has_room) = (0, true);
+                    for (head, count) in heads[2..].iter().zip(counts) {
+                        below += count;
+                        has_room = line([head, labels, "", itoa::Buffer::new().format(below)]);
+                    }
+                    has_room
+                }
+            };
+            if !has_room {
+                break;
             }
-            push(&mut page, &["# TYPE ", name, suffix, " ", kind]);
-        } else if !line.starts_with("# UNIT ") && line != "# EOF" {
-            push(&mut page, &[line]);
         }
     }
-    page
-}
 
-fn push(page: &mut String, parts: &[&str]) {
-    for part in parts {
-        page.push_str(part);
+    /// Whether there was one more.
+    fn next_family(&mut self, chunk: &mut Vec<u8>) -> bool {
+        let Some(family) = self.page.families.get(self.family) else { return false };
+        describe(family, self.format, chunk);
+        self.heads = heads(family);
+        true
     }
-    page.push('\n');
 }
 
-#[cfg(test)]
-mod tests {
-    use super::prometheus;
+impl Iterator for Lines {
+    type Item = Bytes;
 
-    #[test]
-    fn counters_are_declared_by_the_name_of_their_samples() {
-        let open = "# HELP a Help me.\n# TYPE a counter\na_total{x=\"# EOF\"} 1\n# HELP b_seconds Time.\n\
-                    # TYPE b_seconds histogram\n# UNIT b_seconds seconds\nb_seconds_sum 2.0\n# EOF\n";
-        let text = "# HELP a_total Help me.\n# TYPE a_total counter\na_total{x=\"# EOF\"} 1\n\
-                    # HELP b_seconds Time.\n# TYPE b_seconds histogram\nb_seconds_sum 2.0\n";
-        assert_eq!(prometheus(open), text);
+    fn next(&mut self) -> Option<Bytes> {
+        if self.is_done {
+            return None;
+        }
+        let mut chunk = Vec::with_capacity(CHUNK);
+        loop {
+            if self.heads.is_empty() && !self.next_family(&mut chunk) {
+                self.is_done = true;
+                if self.format == Format::OpenMetrics {
+                    chunk.extend_from_slice(b"# EOF\n");
+                }
+                return Some(chunk.into());
+            }
+            self.write_family(&mut chunk);
+            if self.sample < self.page.families[self.family].samples.len() {
+                return Some(chunk.into());
+            }
+            (self.family, self.sample) = (self.family + 1, 0);
+            self.heads.clear();
+            if chunk.len() >= CHUNK - MARGIN {
+                return Some(chunk.into());
+            }
+        }
+    }
+}
+
+fn full_name(family: &Family) -> String {
+    match family.unit {
+        Some(unit) => format!("{}_{}", family.name, unit.name()),
+        None => family.name.to_owned(),
+    }
+}
+
+/// Prometheus' older format declares counters under the name of their samples, and knows no units.
+fn describe(family: &Family, format: Format, chunk: &mut Vec<u8>) {
+    let (kind, suffix) = match family.kind {
+        Kind::Counter | Kind::Seconds => ("counter", "_total"),
+        Kind::Gauge => ("gauge", ""),
+        Kind::Histogram(_) => ("histogram", ""),
+    };
+    let full = full_name(family);
+    let name = if format == Format::Text { format!("{full}{suffix}") } else { full.clone() };
+    let mut text = format!("# HELP {name} {}\n# TYPE {name} {kind}\n", family.help);
+    if let (Some(unit), Format::OpenMetrics) = (family.unit, format) {
+        text += &format!("# UNIT {full} {}\n", unit.name());
+    }
+    chunk.extend_from_slice(text.as_bytes());
+}
+
+/// Up to where the labels of a sample begin.
+fn heads(family: &Family) -> Vec<String> {
+    let name = full_name(family);
+    let brace = if family.is_based || !family.names.is_empty() { "{" } else { "" };
+    match &family.kind {
+        Kind::Counter | Kind::Seconds => vec![format!("{name}_total{brace}")],
+        Kind::Gauge => vec![format!("{name}{brace}")],
+        Kind::Histogram(bounds) => {
+            let mut heads = vec![format!("{name}_sum{{"), format!("{name}_count{{")];
+            heads.extend(
+                bounds
+                    .iter()
+                    .map(|bound| format!("{name}_bucket{{le=\"{}\",", dtoa::Buffer::new().format(*bound))),
+            );
+            heads.push(format!("{name}_bucket{{le=\"+Inf\","));
+            heads
+        }
+    }
+}
+
+impl Unit {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Seconds => "seconds",
+            Self::Bytes => "bytes",
+        }
     }
 }

@@ -1,7 +1,6 @@
 //! io_uring: rings and submitted requests, read out of the kernel half's table.
 
 use std::{
-    fmt,
     mem::offset_of,
     sync::atomic::{AtomicU64, Ordering},
 };
@@ -12,7 +11,10 @@ use agent_ebpf::contract::{
 };
 
 use super::{Classic, Hook, Sensor};
-use crate::{kernel::Table, metrics::Page};
+use crate::{
+    kernel::Table,
+    metrics::{Base, Page},
+};
 
 pub const SENSOR: Sensor = Sensor {
     id: SensorId::IoUring,
@@ -126,24 +128,24 @@ impl Opcodes {
 }
 
 /// Writes what the sensor measures.
-pub fn expose(page: &mut Page<'_>, rows: &[(&[&str; 5], &Counters)], opcodes: &Opcodes) -> fmt::Result {
+pub fn expose(page: &mut Page, rows: &[(Base, &Counters)], opcodes: &Opcodes) {
     page.counter(
         "podwitness_io_uring_rings",
         "Rings that were made",
         &[],
         rows.iter()
             .filter(|(_, counters)| counters.rings > 0)
-            .map(|(labels, counters)| (*labels, vec![], counters.rings)),
-    )?;
+            .map(|(labels, counters)| (*labels, [], counters.rings)),
+    );
     page.counter(
         "podwitness_io_uring_submissions",
         "Requests that the kernel has taken from rings",
         &["opcode"],
         rows.iter().flat_map(|(labels, counters)| {
             let counts = opcodes.0.iter().zip(counters.submitted).filter(|(_, count)| *count > 0);
-            counts.map(|(name, count)| (*labels, vec![name.as_str()], count))
+            counts.map(|(name, count)| (*labels, [name.as_str()], count))
         }),
-    )
+    );
 }
 
 #[cfg(test)]

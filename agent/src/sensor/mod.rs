@@ -1,5 +1,6 @@
 //! The sensors, user-space side: which hooks each needs, how its records read, what it measures.
 
+pub mod calls;
 pub mod cgroup;
 pub mod io_uring;
 pub mod oom;
@@ -21,8 +22,15 @@ use crate::{
 };
 
 /// Every sensor there is, in the order in which they are started: identity before what needs it.
-pub const SENSORS: &[Sensor] =
-    &[cgroup::SENSOR, syscalls::SENSOR, io_uring::SENSOR, tcp::SENSOR, oom::SENSOR, process::SENSOR];
+pub const SENSORS: &[Sensor] = &[
+    cgroup::SENSOR,
+    syscalls::SENSOR,
+    io_uring::SENSOR,
+    tcp::SENSOR,
+    oom::SENSOR,
+    process::SENSOR,
+    calls::SENSOR,
+];
 
 /// A sensor and the hooks that it needs.
 #[derive(Debug)]
@@ -57,6 +65,8 @@ pub struct Hook {
     pub is_needed: fn(Circumstances) -> bool,
     /// What is attached instead where tasks can preempt this hook.
     pub classic: Option<Classic>,
+    /// Loaded at start, and attached only while somebody wants what it tells.
+    pub on_demand: bool,
 }
 
 /// On what it depends whether a hook is needed: of the kernel, and of what is wanted.
@@ -94,12 +104,13 @@ impl Hook {
             lacking: "",
             is_needed: |_| true,
             classic: None,
+            on_demand: false,
         }
     }
 
     /// Whether it stands in for another program on the hook, which the kernel doesn't run while it is interrupted.
     pub fn is_second(&self) -> bool {
-        self.program != self.name
+        self.program != self.name && !self.on_demand
     }
 }
 
@@ -156,8 +167,9 @@ pub enum Record {
     Oom(oom::OomEvent),
     Exec(process::ExecEvent),
     Exit(process::ExitEvent),
-    /// The one kind with a path in it: boxed, so that the others stay small.
+    /// Kinds with a path in them: boxed, so that the others stay small.
     Cgroup(EventKind, Box<cgroup::CgroupEvent>),
+    Call(EventKind, Box<calls::CallEvent>),
 }
 
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -181,6 +193,9 @@ impl Record {
             EventKind::ProcessExec => Self::Exec(read(bytes)?),
             EventKind::ProcessExit => Self::Exit(read(bytes)?),
             EventKind::CgroupMkdir | EventKind::CgroupRmdir => Self::Cgroup(kind, Box::new(read(bytes)?)),
+            EventKind::SyscallSlow | EventKind::SyscallFailed | EventKind::SyscallCall => {
+                Self::Call(kind, Box::new(read(bytes)?))
+            }
         })
     }
 
@@ -191,6 +206,7 @@ impl Record {
             Self::Exec(event) => &event.header,
             Self::Exit(event) => &event.header,
             Self::Cgroup(_, event) => &event.header,
+            Self::Call(_, event) => &event.header,
         }
     }
 
@@ -200,12 +216,13 @@ impl Record {
             Self::Oom(_) => SensorId::Oom,
             Self::Exec(_) | Self::Exit(_) => SensorId::Process,
             Self::Cgroup(..) => SensorId::Cgroup,
+            Self::Call(..) => SensorId::Calls,
         }
     }
 
     pub fn kind(&self) -> EventKind {
         match self {
-            Self::Tcp(kind, _) | Self::Cgroup(kind, _) => *kind,
+            Self::Tcp(kind, _) | Self::Cgroup(kind, _) | Self::Call(kind, _) => *kind,
             Self::Oom(_) => EventKind::OomKill,
             Self::Exec(_) => EventKind::ProcessExec,
             Self::Exit(_) => EventKind::ProcessExit,
@@ -226,6 +243,7 @@ impl Record {
             Self::Exec(event) => Detail::Exec(process::exec_detail(event)),
             Self::Exit(event) => Detail::Exit(process::exit_detail(event, exit_reason)),
             Self::Cgroup(_, event) => Detail::Cgroup(cgroup::detail(event)),
+            Self::Call(_, event) => Detail::Call(Box::new(calls::detail(event))),
         }
     }
 }
@@ -249,7 +267,7 @@ mod tests {
     #[test]
     fn records_of_any_bytes_are_read_or_refused() {
         let mut seed = 7u64;
-        let mut bytes = [0u8; 600];
+        let mut bytes = [0u8; 800];
         for round in 0..20_000usize {
             for byte in &mut bytes {
                 seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);

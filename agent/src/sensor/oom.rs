@@ -6,7 +6,10 @@ pub use agent_ebpf::contract::oom::OomEvent;
 use agent_ebpf::contract::stats::SensorId;
 
 use super::{Hook, Place, Sensor, text};
-use crate::{metrics::Page, observation};
+use crate::{
+    metrics::{Base, Page},
+    observation,
+};
 
 pub const SENSOR: Sensor = Sensor {
     id: SensorId::Oom,
@@ -22,6 +25,7 @@ pub const SENSOR: Sensor = Sensor {
             lacking: "whose limit was hit is not known (scope is `unknown`)",
             is_needed: |circumstances| !circumstances.oom_lock_tells,
             classic: None,
+            on_demand: false,
         },
     ],
 };
@@ -54,15 +58,15 @@ impl Counters {
 }
 
 /// Writes what the sensor measures.
-pub fn expose(page: &mut Page<'_>, rows: &[(&[&str; 5], &Counters)]) -> std::fmt::Result {
+pub fn expose(page: &mut Page, rows: &[(Base, &Counters)]) {
     page.counter(
         "podwitness_oom_kills",
         "Processes that the kernel killed for want of memory, by whose memory was short",
         &["scope"],
         rows.iter().flat_map(|(labels, counters)| {
-            counters.kills.iter().map(move |(scope, kills)| (*labels, vec![*scope], *kills))
+            counters.kills.iter().map(move |(scope, kills)| (*labels, [*scope], *kills))
         }),
-    )
+    );
 }
 
 pub(super) fn detail(event: &OomEvent, scope: &'static str) -> observation::Oom {

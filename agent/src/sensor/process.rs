@@ -6,7 +6,10 @@ pub use agent_ebpf::contract::process::{ExecEvent, ExitEvent};
 use agent_ebpf::contract::{process::FILENAME_LEN, stats::SensorId};
 
 use super::{Hook, Sensor, text};
-use crate::{metrics::Page, observation};
+use crate::{
+    metrics::{Base, Page},
+    observation,
+};
 
 pub const SENSOR: Sensor = Sensor {
     id: SensorId::Process,
@@ -50,6 +53,10 @@ impl Counters {
         self.exits.iter().map(|(reason, exits)| (*reason, *exits))
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.started == 0 && self.exits.is_empty()
+    }
+
     /// Without the starts.
     pub fn exits(self) -> Self {
         Self { started: 0, ..self }
@@ -64,23 +71,23 @@ impl Counters {
 }
 
 /// Writes what the sensor measures.
-pub fn expose(page: &mut Page<'_>, rows: &[(&[&str; 5], &Counters)]) -> std::fmt::Result {
+pub fn expose(page: &mut Page, rows: &[(Base, &Counters)]) {
     page.counter(
         "podwitness_processes_started",
         "Executables started: successful calls of execve",
         &[],
         rows.iter()
             .filter(|(_, counters)| counters.started > 0)
-            .map(|(l, counters)| (*l, vec![], counters.started)),
-    )?;
+            .map(|(l, counters)| (*l, [], counters.started)),
+    );
     page.counter(
         "podwitness_process_exits",
         "Processes that ended, by reason: exit code 0, another one, a signal, or the OOM killer",
         &["reason"],
         rows.iter().flat_map(|(labels, counters)| {
-            counters.exits.iter().map(move |(reason, exits)| (*labels, vec![*reason], *exits))
+            counters.exits.iter().map(move |(reason, exits)| (*labels, [*reason], *exits))
         }),
-    )
+    );
 }
 
 /// Signal, core dump and exit code out of a status of wait(2).

@@ -11,7 +11,7 @@ use agent_ebpf::contract::{
         BUCKETS, Bank, CLASSES, ClassCell, ERROR_BUCKETS, ERROR_WAYS, ErrorBucket, NUMBERS, error_parts,
     },
 };
-pub use class::{CLASS_NAMES, classes, errno_name, name, numbers};
+pub use class::{CLASS_NAMES, classes, errno_name, name, number, numbers};
 pub use counters::{Counters, expose};
 
 use super::{Classic, Hook, Sensor, process::SCHED_PROCESS_EXIT};

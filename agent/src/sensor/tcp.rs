@@ -14,14 +14,14 @@ use agent_ebpf::contract::{
     tcp::{ABORTED, ACTIVE, DURATION_KNOWN, SIDE_UNKNOWN},
 };
 
-use self::by_peer::{ByPeer, Tally};
+use self::by_peer::ByPeer;
 use super::{
     Hook, Place, Sensor,
     syscalls::{self, errno_name},
 };
 use crate::{
     identity::peers::{Peer, Peers},
-    metrics::Page,
+    metrics::{Base, Filling, Page},
     observation,
 };
 
@@ -38,6 +38,7 @@ pub const SENSOR: Sensor = Sensor {
             lacking: "connections are missed while the program on this hook is interrupted",
             is_needed: |_| true,
             classic: None,
+            on_demand: false,
         },
         Hook {
             required: false,
@@ -117,59 +118,62 @@ impl Counters {
         totals
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.by_peer.iter().next().is_none()
+    }
+
     fn connects(&self) -> u64 {
         self.by_peer.iter().map(|(_, tally)| tally.connects).sum()
     }
 }
 
-/// Writes what the sensor measures.
-pub fn expose(page: &mut Page<'_>, rows: &[(&[&str; 5], &Counters)]) -> std::fmt::Result {
-    let tallies = || {
-        rows.iter().flat_map(|(labels, counters)| {
-            let tallies = counters.by_peer.iter();
-            tallies.map(move |(peer, tally)| (*labels, [&*peer.namespace, &*peer.workload], tally))
-        })
-    };
-    let simple = |value: fn(&Tally) -> u64| {
-        let values = tallies().map(move |(labels, peer, tally)| (labels, peer.to_vec(), value(tally)));
-        values.filter(|(_, _, value)| *value > 0)
-    };
-    page.counter(
+/// Shows what the sensor measures.
+pub fn expose(page: &mut Page, rows: &[(Base, &Counters)]) {
+    let mut connects = Filling::counter(
         "podwitness_tcp_connects",
         "Attempts to connect that ended, the failed ones too",
         &PEER,
-        simple(|tally| tally.connects),
-    )?;
-    page.counter(
+    );
+    let mut failures = Filling::counter(
         "podwitness_tcp_connect_failures",
         "Attempts to connect that failed, by reason",
         &["peer_namespace", "peer_workload", "reason"],
-        tallies().flat_map(|(labels, [namespace, workload], tally)| {
-            let failures = tally.failures.iter();
-            failures.map(move |(reason, count)| (labels, vec![namespace, workload, *reason], *count))
-        }),
-    )?;
-    page.histogram(
+    );
+    let mut durations = Filling::histogram(
         "podwitness_tcp_connect_duration",
         "Time from the call of connect to the attempt's outcome, good or bad",
         &[],
         &BOUNDS,
-        rows.iter()
-            .filter(|(_, counters)| counters.connects() > 0)
-            .map(|(labels, counters)| (*labels, vec![], counters.seconds, counters.buckets.as_slice())),
-    )?;
-    page.counter(
+    );
+    let mut accepts = Filling::counter(
         "podwitness_tcp_accepts",
         "Connections whose handshake was completed on a listening socket",
         &PEER,
-        simple(|tally| tally.accepts),
-    )?;
-    page.counter(
+    );
+    let mut closes = Filling::counter(
         "podwitness_tcp_closes",
         "Established connections that were closed, on either side",
         &PEER,
-        simple(|tally| tally.closes),
-    )
+    );
+    for (base, counters) in rows {
+        for (peer, tally) in counters.by_peer.iter() {
+            let peer = [&*peer.namespace, &*peer.workload];
+            for (family, count) in
+                [(&mut connects, tally.connects), (&mut accepts, tally.accepts), (&mut closes, tally.closes)]
+            {
+                if count > 0 {
+                    family.count(*base, peer, count);
+                }
+            }
+            for (reason, count) in &tally.failures {
+                failures.count(*base, [peer[0], peer[1], reason], *count);
+            }
+        }
+        if counters.connects() > 0 {
+            durations.observe(*base, [], counters.seconds, &counters.buckets);
+        }
+    }
+    [connects, failures, durations, accepts, closes].into_iter().for_each(|family| page.add(family));
 }
 
 /// The address of the other end.

@@ -27,6 +27,7 @@ pub(super) fn detail(event: &Value, is_wide: bool) -> String {
         "oom.kill" => oom(event),
         "process.exec" => text(event, "executable"),
         "process.exit" => exit(event),
+        "syscall.slow" | "syscall.failed" | "syscall.call" => call(event),
         "cgroup.mkdir" | "cgroup.rmdir" => text(event, "cgroup"),
         // Kinds of an agent that is newer, or that need no words of their own.
         _ => return fields(event, &SHOWN),
@@ -89,6 +90,33 @@ fn exit(event: &Value) -> String {
     if let Some(seconds) = event["duration"].as_f64() {
         parts.push(format!("after {}", duration(seconds)));
     }
+    parts.join(" ")
+}
+
+/// As strace writes it.
+fn call(event: &Value) -> String {
+    let shown = |value: &Value| match value {
+        Value::String(text) => Harmless(text).to_string(),
+        value => Harmless(&value.to_string()).to_string(),
+    };
+    let arguments = event["arguments"].as_object().into_iter().flatten();
+    let arguments: Vec<_> =
+        arguments.map(|(name, value)| format!("{}={}", Harmless(name), shown(value))).collect();
+    let mut parts = vec![format!("{}({})", text(event, "syscall"), arguments.join(", "))];
+    let outcome = match &event["result"] {
+        Value::Number(result) => result.to_string(),
+        _ => text(event, "errno"),
+    };
+    if !outcome.is_empty() {
+        parts.push(format!("= {outcome}"));
+    }
+    parts.extend(
+        ["file", "protocol"].map(|name| text(event, name)).into_iter().filter(|text| !text.is_empty()),
+    );
+    if event["remote_address"].is_string() {
+        parts.push(end(event, "remote_address", "remote_port"));
+    }
+    parts.extend(event["duration"].as_f64().map(duration));
     parts.join(" ")
 }
 

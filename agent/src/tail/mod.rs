@@ -40,6 +40,8 @@ pub struct Options {
     pub colour: Colour,
     pub since: Option<String>,
     pub limit: Option<u64>,
+    /// The paths in the arguments of system calls that the filter names, too.
+    pub paths: bool,
 }
 
 /// What a line looks like.
@@ -76,6 +78,7 @@ async fn follow(options: &Options, config: &Config) -> Result<()> {
     let mut query = vec![("filter", options.filter.clone()), ("format", "ndjson".to_owned())];
     query.extend(options.since.clone().map(|since| ("since", since)));
     query.extend(options.limit.map(|limit| ("limit", limit.to_string())));
+    query.extend(options.paths.then(|| ("paths", "true".to_owned())));
     let mut lines = Lines::open(&target, &query).await?;
 
     let stdout = io::stdout();

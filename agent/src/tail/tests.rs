@@ -49,6 +49,22 @@ fn an_event_is_a_line_in_columns() {
 }
 
 #[test]
+fn a_system_call_is_written_with_its_arguments() {
+    let call = json!({
+        "time": "2026-01-02T03:04:05Z", "kind": "syscall.call", "pod": "p", "pid": 7, "comm": "a", "syscall": "openat",
+        "arguments": {"dirfd": "AT_FDCWD", "pathname": "/etc/passwd"}, "result": 3, "duration": 0.00025, "id": "1-4",
+    });
+    let line = printed(&call, Output::Text, Colour::Never);
+    assert!(line.ends_with(" openat(dirfd=AT_FDCWD, pathname=/etc/passwd) = 3 250µs\n"), "{line}");
+    let failed = json!({
+        "time": "2026-01-02T03:04:05Z", "kind": "syscall.failed", "pod": "p", "pid": 7, "comm": "a", "syscall": "write",
+        "arguments": {"fd": 1}, "errno": "ENOSPC", "file": "/dev/full", "id": "1-5",
+    });
+    let line = printed(&failed, Output::Text, Colour::Never);
+    assert!(line.ends_with(" write(fd=1) = ENOSPC /dev/full\n"), "{line}");
+}
+
+#[test]
 fn what_is_new_is_shown_all_the_same() {
     let event =
         json!({"time": "2026-01-02T03:04:05Z", "kind": "dns.query", "question": "a.example", "ttl": 3});
@@ -76,8 +92,9 @@ fn notices_stand_between_the_events() {
 #[test]
 fn no_workload_commands_a_terminal() {
     const STRINGS: usize = 1_000_000;
-    const KINDS: [&str; 5] = ["tcp.connect", "oom.kill", "process.exec", "process.exit", "new.kind"];
-    const FIELDS: [&str; 10] = [
+    const KINDS: [&str; 6] =
+        ["tcp.connect", "oom.kill", "process.exec", "process.exit", "syscall.call", "new.kind"];
+    const FIELDS: [&str; 11] = [
         "comm",
         "pod",
         "namespace",
@@ -88,6 +105,7 @@ fn no_workload_commands_a_terminal() {
         "cgroup",
         "peer_workload",
         "errno",
+        "file",
     ];
     const WORDS: [&str; 18] = [
         "\u{1b}[2J",
@@ -122,6 +140,7 @@ fn no_workload_commands_a_terminal() {
                     _ => text.push_str(WORDS[random.below(WORDS.len())]),
                 }
             }
+            event["arguments"][&text] = text.as_str().into();
             event[field] = text.into();
         }
         let output = [Output::Text, Output::Wide, Output::Json][round % 3];

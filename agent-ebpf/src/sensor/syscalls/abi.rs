@@ -49,7 +49,7 @@ mod compat {
 ///
 /// `regs` is typed.
 #[inline(always)]
-pub(super) unsafe fn is_compat(regs: KernelPtr) -> bool {
+pub(in crate::sensor) unsafe fn is_compat(regs: KernelPtr) -> bool {
     if COMPAT_MASK.load() == 0 {
         return false;
     }
@@ -79,7 +79,7 @@ pub(super) fn is_fork(number: u64, is_compat: bool) -> bool {
 
 /// Whether the call ends the thread, and so never returns.
 #[inline(always)]
-pub(super) fn is_exit(number: u64, is_compat: bool) -> bool {
+pub(in crate::sensor) fn is_exit(number: u64, is_compat: bool) -> bool {
     if is_compat {
         return matches!(number, compat::EXIT | compat::EXIT_GROUP_I386 | compat::EXIT_GROUP_ARM);
     }

@@ -10,11 +10,14 @@ use agent_ebpf::contract::{
 };
 
 use super::timing::Timing;
-use crate::kernel::{
-    cell,
-    event::{bump, stats},
-    load::{KernelPtr, masked},
-    maps::{BANKS, CLASS_OF, ERRORS, SLOTS},
+use crate::{
+    kernel::{
+        cell,
+        event::{bump, stats},
+        load::{KernelPtr, masked, unlinked},
+        maps::{BANKS, CLASS_OF, ERRORS, SLOTS},
+    },
+    sensor::calls,
 };
 
 /// A call that has returned.
@@ -47,6 +50,7 @@ pub(super) unsafe fn book(
         if result < 0 && result >= -(ERRNO_MAX as i64) {
             record_error(bank, processor, slot, index, -result as u32);
         }
+        calls::judge(cell, regs, index, result, timing.took_ns());
     }
 }
 
@@ -82,7 +86,7 @@ fn count(bank: *mut Bank, index: u32) -> *mut u64 {
 #[inline(never)]
 unsafe fn record_duration(bank: *mut Bank, index: u32, took_ns: u64, weight: u64) {
     let class = CLASS_OF.get(index).map_or(0, |class| *class as usize & (CLASSES - 1));
-    let bucket = bucket(took_ns).min(BUCKETS - 1);
+    let bucket = bucket(unlinked(took_ns)).min(BUCKETS - 1);
     // SAFETY: the caller's promise; class and bucket are below the lengths of their arrays.
     unsafe {
         let cell = (&raw mut (*bank).classes).cast::<ClassCell>().add(class);

@@ -56,6 +56,14 @@ impl Timing {
     }
 }
 
+impl Timing {
+    /// 0 where that isn't known.
+    #[inline(always)]
+    pub(super) fn took_ns(&self) -> u64 {
+        if let Self::Began { took_ns, .. } = *self { took_ns } else { 0 }
+    }
+}
+
 /// A call begins.
 ///
 /// # Safety

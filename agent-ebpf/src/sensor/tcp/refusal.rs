@@ -13,7 +13,7 @@ use super::{
 };
 use crate::kernel::{
     event::{Admission, Ring, fill_header, filtered, reserve, submit},
-    load::{KernelPtr, at, copied, field},
+    load::{KernelPtr, copied, field},
     offset, task,
 };
 
@@ -97,13 +97,7 @@ fn is_refusal(errno: i64) -> bool {
 /// The TCP socket behind a file descriptor of the task, if it is one.
 #[inline(always)]
 fn socket_of(task: KernelPtr, fd: u32) -> Option<KernelPtr> {
-    let files = copied::<u64>(task, &offset::TASK_FILES) as KernelPtr;
-    let table = copied::<u64>(files, &offset::FILES_FDT) as KernelPtr;
-    if fd >= copied::<u32>(table, &offset::FDTABLE_MAX_FDS) {
-        return None;
-    }
-    let fds = copied::<u64>(table, &offset::FDTABLE_FD) as KernelPtr;
-    let file = at::<u64>(fds.wrapping_add(fd as usize * 8)) as KernelPtr;
+    let file = task::file(task, fd)?;
     // connect(2) has returned an error that only sockets give, so this is one.
     let socket = copied::<u64>(file, &offset::FILE_PRIVATE_DATA) as KernelPtr;
     let sk = copied::<u64>(socket, &offset::SOCKET_SK) as KernelPtr;

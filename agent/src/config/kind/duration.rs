@@ -31,14 +31,14 @@ impl Kind for Span {
     }
 }
 
-fn parse(text: &str) -> Result<Duration, Invalid> {
+pub(super) fn parse(text: &str) -> Result<Duration, Invalid> {
     if digits(text).is_some() {
         return Err(Invalid::new("has no unit (ms, s, m or h)"));
     }
     SpanParser::new().parse_unsigned_duration(text).map_err(|_| Invalid::new("is not a duration"))
 }
 
-fn format(duration: &Duration) -> String {
+pub(super) fn format(duration: &Duration) -> String {
     SpanPrinter::new()
         .spacing(Spacing::None)
         // The compact notation writes microseconds with a letter outside of ASCII.

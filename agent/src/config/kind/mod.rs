@@ -3,6 +3,7 @@
 //! A kind holds the way to its field, so a value can't reach a field of another type.
 
 mod address;
+mod calls;
 mod cidrs;
 mod duration;
 mod given;
@@ -12,6 +13,7 @@ mod size;
 mod socket;
 
 pub(super) use address::Address;
+pub(super) use calls::{Errnos, SlowCalls};
 pub(super) use cidrs::Cidrs;
 pub(super) use duration::Span;
 pub(super) use given::{Form, Given};

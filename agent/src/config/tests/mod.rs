@@ -14,7 +14,7 @@ use super::{Config, ConfigErrors, Effective, EffectiveValue, Flags, OPTIONS, Opt
 type Loaded = Result<(Config, Effective), ConfigErrors>;
 
 /// For every option three values other than the default, in their usual notation (booleans have only two).
-const SAMPLES: [(&str, [&str; 3]); 45] = [
+const SAMPLES: [(&str, [&str; 3]); 50] = [
     ("metrics.listen", ["[::]:9481", "127.0.0.1:0", "10.0.0.1:80"]),
     ("metrics.grace", ["0s", "1h30m", "24h"]),
     ("debug.listen", ["[::1]:9482", "127.0.0.2:1", "127.0.0.1:0"]),
@@ -32,6 +32,11 @@ const SAMPLES: [(&str, [&str; 3]); 45] = [
     ("sensors.oom", ["false", "true", "false"]),
     ("sensors.process", ["false", "true", "false"]),
     ("sensors.cgroup", ["false", "true", "false"]),
+    ("sensors.calls", ["false", "true", "false"]),
+    ("sensors.calls_slow", ["none", "write=1s", "fsync=200ms,ioctl=off,read=2s"]),
+    ("sensors.calls_failed", ["none", "ENOSPC", "EACCES,EPERM"]),
+    ("sensors.calls_paths", ["true", "false", "true"]),
+    ("sensors.calls_rate", ["1", "2", "100000"]),
     ("observe.namespaces", ["shop", "a,b", "kube-system"]),
     ("observe.exclude_namespaces", ["shop", "a,b", "kube-system"]),
     ("events.rate", ["0", "1", "10000000"]),

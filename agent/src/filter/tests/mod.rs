@@ -9,7 +9,8 @@ use agent_ebpf::contract::event::EventKind;
 
 use crate::{
     identity::{Labels, peers::Peer},
-    observation::{Cgroup, Detail, Exec, Exit, Observation, Oom, Process, Tcp},
+    observation::{Argument, Call, Cgroup, Detail, Exec, Exit, Observation, Oom, Process, Tcp},
+    sensor::syscalls::number,
 };
 
 /// An event of each kind, the same every time.
@@ -60,7 +61,26 @@ fn detail(kind: EventKind) -> Detail {
             uid: 1000,
             oom_score_adj: -5,
         }),
+        EventKind::SyscallSlow | EventKind::SyscallFailed | EventKind::SyscallCall => {
+            Detail::Call(Box::new(call((kind == EventKind::SyscallFailed).then_some("ENOENT"))))
+        }
         EventKind::CgroupMkdir | EventKind::CgroupRmdir => Detail::Cgroup(Cgroup { cgroup: "/a/b".into() }),
+    }
+}
+
+fn call(errno: Option<&'static str>) -> Call {
+    Call {
+        syscall: "openat".into(),
+        number: number("openat").unwrap(),
+        arguments: vec![("dirfd", Argument::Text("AT_FDCWD".into())), ("mode", Argument::Number(0))],
+        result: errno.is_none().then_some(42),
+        errno: errno.map(Into::into),
+        duration: Some(1.5),
+        file: Some("/a/b".into()),
+        protocol: Some("tcp"),
+        local_port: Some(40_000),
+        remote_address: Some([10, 0, 0, 7].into()),
+        remote_port: Some(443),
     }
 }
 

@@ -32,7 +32,7 @@ fn test(random: &mut Random) -> String {
     let field = &FIELDS[random.below(FIELDS.len())];
     let name = field.name;
     let operators: &[&str] = match field.kind {
-        Type::Text | Type::Kind | Type::Errno => &["=", "!=", "~", "!~"],
+        Type::Text | Type::Kind | Type::Errno | Type::Syscall => &["=", "!=", "~", "!~"],
         Type::Number | Type::Duration | Type::Bytes => &["=", "!=", "<", "<=", ">", ">="],
         Type::Address | Type::Signal | Type::Flag => &["=", "!="],
     };
@@ -56,6 +56,7 @@ fn value(random: &mut Random, field: &Field) -> &'static str {
         Type::Duration => &["0", "150ms", "1.5h", "90.5", "3us", "18446744073709551615ns"],
         Type::Bytes => &["0", "4KiB", "64Mi", "1.5GiB", "1k", "9223372036854775807"],
         Type::Errno => &["ECONNREFUSED", "ENOENT", "13", "512"],
+        Type::Syscall => &["openat", "read", "i386"],
         Type::Signal => &["SIGKILL", "SEGV", "11", "64"],
         Type::Address => &["10.0.0.7", "10.0.0.0/8", "2001:db8::1", "::/0", "0.0.0.0/0"],
         Type::Flag => &["true", "false"],

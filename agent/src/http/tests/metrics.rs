@@ -8,16 +8,20 @@ use super::{
     DEADLINE, Site,
     client::{connect, get, read_head, request},
 };
-use crate::http::{Exposition, Format, Health, RenderError, Scrapes, serve_metrics};
+use crate::http::{Exposition, Format, Health, RenderError, Scrapes, Text, serve_metrics};
 
 struct Page(&'static str);
 
+fn text(page: String) -> Text {
+    Box::new([page.into()].into_iter())
+}
+
 impl Exposition for Page {
-    fn render(&self, format: Format) -> Result<String, RenderError> {
+    fn render(&self, format: Format) -> Result<Text, RenderError> {
         match self.0 {
             "panic" => panic!("on purpose"),
             "" => Err("a label is missing".into()),
-            page => Ok(format!("{page} {format:?}\n")),
+            page => Ok(text(format!("{page} {format:?}\n"))),
         }
     }
 }
@@ -99,14 +103,14 @@ struct Gate {
 }
 
 impl Exposition for Arc<Gate> {
-    fn render(&self, _: Format) -> Result<String, RenderError> {
+    fn render(&self, _: Format) -> Result<Text, RenderError> {
         let mut state = self.state.lock().unwrap();
         state.0 += 1;
         self.changed.notify_all();
         let (state, waited) = self.changed.wait_timeout_while(state, DEADLINE, |(_, open)| !*open).unwrap();
         drop(state);
         assert!(!waited.timed_out());
-        Ok("page\n".into())
+        Ok(text("page\n".into()))
     }
 }
 

@@ -187,8 +187,8 @@ fn a_reader_that_comes_back_misses_nothing_and_gets_nothing_twice() {
     // While nobody reads.
     (3..=4).for_each(|pid| hub.publish(exec(pid, "sh")));
     let filter = Filter::parse("pid!=3").unwrap();
-    let mut again = hub.subscribe_from(everything(), Start::After(seen)).unwrap();
-    let mut narrow = hub.subscribe_from(filter, Start::After(seen)).unwrap();
+    let mut again = hub.subscribe_from(everything(), Start::After(seen), false).unwrap();
+    let mut narrow = hub.subscribe_from(filter, Start::After(seen), false).unwrap();
     hub.publish(exec(5, "sh"));
     assert_eq!(pids(&drain(&mut again)), [3, 4, 5]);
     assert_eq!(pids(&drain(&mut narrow)), [4, 5]);
@@ -202,14 +202,14 @@ fn what_is_not_kept_any_more_is_told() {
     hub.publish(exec(1, "sh"));
     let seen = first.try_next().unwrap()[0].id.unwrap();
     (2..=6).for_each(|pid| hub.publish(exec(pid, "sh")));
-    let lines = drain(&mut hub.subscribe_from(everything(), Start::After(seen)).unwrap());
+    let lines = drain(&mut hub.subscribe_from(everything(), Start::After(seen), false).unwrap());
     assert_eq!((&lines[0]["kind"], &lines[0]["lost"]), (&"notice.gap".into(), &2.into()));
     assert_eq!(pids(&lines), [4, 5, 6]);
     assert_eq!(hub.replay(), (3, 3));
 
     // An agent before this one.
     let stranger = "1-1".parse().unwrap();
-    let lines = drain(&mut hub.subscribe_from(everything(), Start::After(stranger)).unwrap());
+    let lines = drain(&mut hub.subscribe_from(everything(), Start::After(stranger), false).unwrap());
     assert_eq!((kinds(&lines)[0], &lines[0]["lost"]), ("notice.gap", &Value::Null));
     assert_eq!(pids(&lines), [4, 5, 6]);
 }
@@ -221,10 +221,10 @@ fn a_moment_ago_can_be_asked_for() {
     (1..=2).for_each(|pid| hub.publish(exec(pid, "sh")));
     // The events of the tests are older than the hub: it can't vouch for what it didn't see.
     let since = |time: &str| Start::Since(time.parse().unwrap());
-    let lines = drain(&mut hub.subscribe_from(everything(), since("2026-01-02T03:04:05Z")).unwrap());
+    let lines = drain(&mut hub.subscribe_from(everything(), since("2026-01-02T03:04:05Z"), false).unwrap());
     assert_eq!(kinds(&lines), ["notice.gap", "process.exec", "process.exec"]);
     let now = Start::Since(jiff::Timestamp::now());
-    assert!(drain(&mut hub.subscribe_from(everything(), now).unwrap()).is_empty());
+    assert!(drain(&mut hub.subscribe_from(everything(), now, false).unwrap()).is_empty());
 }
 
 #[test]
@@ -240,7 +240,7 @@ fn nothing_is_kept_where_nobody_reads() {
     assert!(hub.is_over(Instant::now() + HOLD));
     assert!(!hub.wants_observations() && hub.replay().0 == 0);
     hub.publish(exec(3, "sh"));
-    let lines = drain(&mut hub.subscribe_from(everything(), Start::After(seen)).unwrap());
+    let lines = drain(&mut hub.subscribe_from(everything(), Start::After(seen), false).unwrap());
     assert_eq!((kinds(&lines), &lines[0]["lost"]), (vec!["notice.gap"], &Value::Null));
 
     let nothing = remembering(0);
@@ -256,7 +256,7 @@ fn a_long_backlog_comes_in_parts() {
     hub.publish(exec(0, "sh"));
     let seen = first.try_next().unwrap()[0].id.unwrap();
     (1..=500).for_each(|pid| hub.publish(exec(pid, "sh")));
-    let mut again = hub.subscribe_from(everything(), Start::After(seen)).unwrap();
+    let mut again = hub.subscribe_from(everything(), Start::After(seen), false).unwrap();
     assert_eq!(again.try_next().unwrap().len(), BATCH);
     assert_eq!(drain(&mut again).len(), 500 - BATCH);
 }

@@ -6,8 +6,9 @@ use super::{Format, MAX_VALUES, Query, QueryError};
 use crate::{
     filter::Filter,
     identity::Labels,
-    live::{EventId, Start},
-    observation::{Cgroup, Detail, Observation, Process},
+    live::{Demand, EventId, Start},
+    observation::{Call, Cgroup, Detail, Observation, Process},
+    sensor::syscalls::number,
 };
 
 fn observation(kind: EventKind, pid: Option<u32>) -> Observation {
@@ -74,9 +75,71 @@ fn what_has_no_process_has_no_pid() {
 fn a_sensor_stands_for_all_its_kinds() {
     for kind in EventKind::ALL {
         let (sensor, _) = kind.name().split_once('.').unwrap();
+        if kind == EventKind::SyscallCall {
+            continue;
+        }
         for value in [sensor.to_owned(), format!("{sensor}.*"), kind.name().to_owned()] {
             assert!(filter(&[("kind", &value)]).unwrap().matches(&observation(kind, None)), "{value}");
         }
+    }
+}
+
+fn call(kind: EventKind, name: &str) -> Observation {
+    let number = number(name).unwrap();
+    let detail = Detail::Call(Box::new(Call {
+        syscall: name.into(),
+        number,
+        arguments: Vec::new(),
+        result: None,
+        errno: None,
+        duration: None,
+        file: None,
+        protocol: None,
+        local_port: None,
+        remote_address: None,
+        remote_port: None,
+    }));
+    Observation { detail, ..observation(kind, Some(42)) }
+}
+
+#[test]
+fn calls_go_to_those_who_name_them() {
+    use EventKind::{SyscallCall, SyscallFailed};
+    type Query = &'static [(&'static str, &'static str)];
+    let cases: &[(Query, [bool; 3])] = &[
+        // An openat that somebody watches, one that failed, and a watched read.
+        (&[], [false, true, false]),
+        (&[("kind", "syscall")], [false, true, false]),
+        (&[("syscall", "openat")], [true, true, false]),
+        (&[("syscall", "openat,read")], [true, true, true]),
+        (&[("syscall", "all")], [true, true, true]),
+        (&[("kind", "syscall.call"), ("syscall", "openat")], [true, false, false]),
+        (&[("kind", "syscall"), ("syscall", "openat"), ("pod", "other")], [false; 3]),
+        (&[("kind", "tcp"), ("syscall", "openat")], [false; 3]),
+    ];
+    let calls = [call(SyscallCall, "openat"), call(SyscallFailed, "openat"), call(SyscallCall, "read")];
+    for (query, expected) in cases {
+        let filter = filter(query).unwrap();
+        assert_eq!(calls.each_ref().map(|call| filter.matches(call)), *expected, "{query:?}");
+    }
+    assert!(!filter(&[("syscall", "connect")]).unwrap().matches(&observation(EventKind::TcpConnect, None)));
+}
+
+#[test]
+fn the_kernel_is_asked_for_calls_that_are_named() {
+    let wish = |query: &[(&str, &str)]| Query::parse(query.iter().copied(), jiff::Timestamp::UNIX_EPOCH);
+    let demand =
+        |query: &[(&str, &str)]| wish(query).map(|wish| Demand::of(&wish.filter, wish.paths)).unwrap();
+    for query in [&[][..], &[("kind", "syscall")], &[("kind", "tcp,syscall.slow"), ("syscall", "read")]] {
+        assert!(demand(query).is_none(), "{query:?}");
+    }
+    assert!(demand(&[("syscall", "all")]).is_some());
+    assert!(demand(&[("filter", "syscall=read or kind=tcp")]).is_some());
+    assert!(wish(&[("syscall", "read"), ("pod", "web-0"), ("paths", "true")]).unwrap().paths);
+    for (query, key) in
+        [(("syscall", "opeNat"), "syscall"), (("syscall", ""), "syscall"), (("paths", "yes"), "paths")]
+    {
+        assert_eq!(filter(&[query]).unwrap_err().key(), key);
     }
 }
 
@@ -87,11 +150,13 @@ fn an_error_names_the_key_and_what_is_allowed() {
     assert_eq!(error.key(), "pods");
     let keys = [
         "filter",
+        "paths",
         "since",
         "after",
         "limit",
         "format",
         "kind",
+        "syscall",
         "pid",
         "namespace",
         "workload_kind",

@@ -1,6 +1,6 @@
 //! Names, numbers and classes of system calls and errors.
 
-use agent_ebpf::contract::syscalls::{CLASSES, COMPAT, NUMBERS, OTHER, X32};
+use agent_ebpf::contract::syscalls::{CLASSES, COMPAT, NUMBERS, OTHER, X32, number_index};
 use syscalls::{Errno, Sysno};
 
 /// What users see in the label `class`, by number of the class.
@@ -19,6 +19,16 @@ pub fn name(number: u32) -> String {
             Some(call) => call.name().to_owned(),
             None => format!("unknown_{number}"),
         },
+    }
+}
+
+/// The number that goes by a name: where such calls are counted.
+pub fn number(name: &str) -> Option<u32> {
+    match name {
+        "other" => Some(OTHER),
+        COMPAT_NAME => Some(COMPAT),
+        "x32" => Some(X32),
+        _ => name.parse::<Sysno>().ok().map(|call| number_index(call.id() as u64)),
     }
 }
 
@@ -173,6 +183,17 @@ mod tests {
         let numbers = numbers();
         assert!(numbers.iter().any(|(global, _)| *global == "NR_EXIT_GROUP"));
         assert!(numbers.iter().any(|(global, _)| *global == "NR_CONNECT"));
+    }
+
+    #[test]
+    fn names_and_numbers_belong_together() {
+        for index in 0..NUMBERS as u32 {
+            if let Some(found) = number(&name(index)) {
+                assert_eq!(found, index);
+            }
+        }
+        assert!(number("getppid").is_some() && number("i386").or(number("arm")).is_some());
+        assert_eq!((number("unknown_500"), number("")), (None, None));
     }
 
     #[test]

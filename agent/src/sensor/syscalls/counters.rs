@@ -1,11 +1,11 @@
 //! What was counted for one container, and how it is shown.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::LazyLock};
 
 use agent_ebpf::contract::syscalls::{BOUNDS_NS, BUCKETS, CLASSES, NUMBERS};
 
 use super::{CLASS_NAMES, errno_name, name};
-use crate::metrics::Page;
+use crate::metrics::{Base, Filling, Page};
 
 /// System calls of one container.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,6 +78,24 @@ impl Counters {
         numbers.into_iter().map(|number| (name(number as u32), self.calls[number])).collect()
     }
 
+    /// Failed calls by the names of call and error. Errors that have no name share one series.
+    fn named_errors<'a>(&self, names: &'a [String]) -> Vec<([&'a str; 2], u64)> {
+        let mut named: Vec<([&str; 2], u64)> = Vec::with_capacity(self.errors.len());
+        let told = self.errors.iter().map(|((number, errno), count)| {
+            let name = names.get(*number as usize).map_or("other", String::as_str);
+            ([name, errno_name((*errno).into()).unwrap_or("other")], *count)
+        });
+        let folded = (self.errors_folded > 0).then_some((["other", "other"], self.errors_folded));
+        for (own, count) in told.chain(folded) {
+            let is_shared = own[1] == "other";
+            match named.iter_mut().find(|(found, _)| is_shared && *found == own) {
+                Some((_, sum)) => *sum += count,
+                None => named.push((own, count)),
+            }
+        }
+        named
+    }
+
     pub fn untimed(&self) -> u64 {
         self.untimed
     }
@@ -93,74 +111,46 @@ fn add_all(sums: &mut [u64], values: &[u64]) {
     }
 }
 
-/// Writes what the sensor measures.
-pub fn expose(page: &mut Page<'_>, rows: &[(&[&str; 5], &Counters)]) -> std::fmt::Result {
-    let names: Vec<String> = (0..NUMBERS as u32).map(name).collect();
-    page.counter(
-        "podwitness_syscalls",
-        "System calls that ended",
-        &["syscall"],
-        rows.iter().flat_map(|(labels, counters)| {
-            let names = &names;
-            (0..NUMBERS)
-                .filter(|number| counters.calls[*number] > 0)
-                .map(move |number| (*labels, vec![names[number].as_str()], counters.calls[number]))
-        }),
-    )?;
-    page.counter(
+/// Shows what the sensor measures.
+pub fn expose(page: &mut Page, rows: &[(Base, &Counters)]) {
+    static NAMES: LazyLock<[String; NUMBERS]> =
+        LazyLock::new(|| std::array::from_fn(|number| name(number as u32)));
+    let names = NAMES.as_slice();
+    let mut calls = Filling::counter("podwitness_syscalls", "System calls that ended", &["syscall"]);
+    let mut errors = Filling::counter(
         "podwitness_syscall_errors",
         "System calls that failed, by error; \"other\" where the table of errors had no room",
         &["syscall", "errno"],
-        rows.iter().flat_map(|(labels, counters)| {
-            let names = &names;
-            let told = counters.errors.iter().map(move |((number, errno), count)| {
-                let name = names.get(*number as usize).map_or("other", String::as_str);
-                (*labels, vec![name, errno_name((*errno).into()).unwrap_or("other")], *count)
-            });
-            let folded = (counters.errors_folded > 0)
-                .then(|| (*labels, vec!["other", "other"], counters.errors_folded));
-            merged(told.chain(folded))
-        }),
-    )?;
-    let bounds = BOUNDS_NS.map(|ns| ns as f64 / 1e9);
-    page.histogram(
+    );
+    let mut durations = Filling::histogram(
         "podwitness_syscall_duration",
         "Time from entry to return of system calls, by class; where calls are sampled, estimated for fast ones",
         &["class"],
-        &bounds,
-        rows.iter().flat_map(|(labels, counters)| {
-            (0..CLASSES).filter(|class| counters.buckets[*class].iter().any(|count| *count > 0)).map(
-                move |class| {
-                    let seconds = counters.sums_ns[class] as f64 / 1e9;
-                    (*labels, vec![CLASS_NAMES[class]], seconds, counters.buckets[class].as_slice())
-                },
-            )
-        }),
-    )?;
-    page.counter(
+        &BOUNDS_NS.map(|ns| ns as f64 / 1e9),
+    );
+    let mut estimated = Filling::counter(
         "podwitness_syscall_duration_estimated",
         "Calls in podwitness_syscall_duration_seconds that were not timed themselves: sampled ones stand for them",
         &["class"],
-        rows.iter().flat_map(|(labels, counters)| {
-            (0..CLASSES)
-                .filter(|class| counters.estimated[*class] > 0)
-                .map(move |class| (*labels, vec![CLASS_NAMES[class]], counters.estimated[class]))
-        }),
-    )
-}
-
-type Row<'a> = (&'a [&'a str; 5], Vec<&'a str>, u64);
-
-/// Errors that have no name share one series.
-fn merged<'a>(rows: impl Iterator<Item = Row<'a>>) -> Vec<Row<'a>> {
-    let mut merged: Vec<Row<'a>> = Vec::new();
-    for (labels, own, count) in rows {
-        match merged.iter_mut().find(|(_, found, _)| own[1] == "other" && *found == own) {
-            Some((_, _, sum)) => *sum += count,
-            None => merged.push((labels, own, count)),
+    );
+    for (base, counters) in rows {
+        for (name, count) in names.iter().zip(counters.calls).filter(|(_, count)| *count > 0) {
+            calls.count(*base, [name.as_str()], count);
+        }
+        for (own, count) in counters.named_errors(names) {
+            errors.count(*base, own, count);
+        }
+        for (class, name) in CLASS_NAMES.into_iter().enumerate() {
+            let buckets = &counters.buckets[class];
+            if buckets.iter().any(|count| *count > 0) {
+                durations.observe(*base, [name], counters.sums_ns[class] as f64 / 1e9, buckets);
+            }
+            if counters.estimated[class] > 0 {
+                estimated.count(*base, [name], counters.estimated[class]);
+            }
         }
     }
-    merged
+    [calls, errors, durations, estimated].into_iter().for_each(|family| page.add(family));
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ mod memory;
 mod odd;
 mod process;
 mod rings;
+mod single;
 mod tcp;
 
 fn main() -> ExitCode {
@@ -43,6 +44,7 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
         "loopback" => tcp::loopback(&arguments)?,
         "spawn" => process::spawn(&arguments)?,
         "visit" => process::visit(&arguments)?,
+        "calls" => single::run(&arguments)?,
         "noop" => return process::noop(&arguments),
         "roam" => odd::roam(&arguments)?,
         "storm" => odd::storm(&arguments)?,

@@ -1,0 +1,176 @@
+//! The page against an encoder that others wrote.
+
+use std::sync::Arc;
+
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet, text::encode},
+    metrics::MetricType,
+    registry::{Registry, Unit as TheirUnit},
+};
+
+use super::{Filling, Page, Unit, labels::Bases, text::Lines};
+use crate::{http::Format, identity::Labels};
+
+const BOUNDS: [f64; 4] = [0.000_05, 0.001, 1.0, 60.0];
+
+/// What is shown, in an order that is not the page's.
+fn containers() -> Vec<Arc<Labels>> {
+    let labels = |namespace: &str, workload: &str, pod: &str| Labels {
+        namespace: namespace.into(),
+        workload_kind: "Deployment".into(),
+        workload: workload.into(),
+        pod: pod.into(),
+        container: "app".into(),
+    };
+    let few = [labels("shop", "web", "web-2"), labels("", "sl\\ash \"quoted\"\nline", ""), Labels::other()];
+    let many = (0..2000).map(|number| labels("shöp", "many", &format!("many-{number:04}")));
+    few.into_iter().chain(many).map(Arc::new).collect()
+}
+
+/// Some figure for each container, with all digits among them.
+fn figure(place: usize) -> u64 {
+    0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(place as u64) >> (place % 64)
+}
+
+fn counts(place: usize) -> Vec<u64> {
+    (0..=BOUNDS.len()).map(|bucket| figure(place + bucket) >> 8).collect()
+}
+
+fn ours(format: Format) -> String {
+    let shown = containers();
+    let mut bases = Bases::default();
+    let mut places = bases.place(shown.iter());
+    places.sort();
+    let mut page = Page::new(bases.texts());
+    let rows = || places.iter().copied().enumerate();
+    page.counter("plain", "Without labels of its own", &[], rows().map(|(at, base)| (base, [], figure(at))));
+    let errors = ["ENOENT", "", "a\"b"];
+    page.counter(
+        "errors",
+        "With some",
+        &["call", "errno"],
+        rows().map(|(at, base)| (base, ["read", errors[at % 3]], figure(at))),
+    );
+    page.counter("none", "Nothing", &["call"], rows().take(0).map(|(_, base)| (base, [""], 0)));
+    let all: Vec<_> = (0..shown.len()).map(counts).collect();
+    let mut time = Filling::histogram("time", "A histogram", &["class"], &BOUNDS);
+    rows().zip(&all).for_each(|((at, base), counts)| {
+        time.observe(base, ["poll"], figure(at) as f64 / 1e9, counts);
+    });
+    page.add(time);
+    page.own_counter("own", "Ours", &[], [([], u64::MAX)]);
+    page.own_counter("own_of", "Ours by name", &["a", "b"], [(["x", "y"], 0), (["", "z\\"], 7)]);
+    page.own_seconds("cpu", "Seconds", &[], [([], 0.07)]);
+    page.own_gauge("memory", "Bytes", Some(Unit::Bytes), &[], [([], 12_345_678.0)]);
+    page.own_gauge("state", "No unit", None, &["is"], [(["on"], 1.0), (["off"], 0.0)]);
+    let series = page.series();
+    let chunks: Vec<_> = Lines::new(page, format).collect();
+    assert!(chunks.len() > 3 && chunks.iter().all(|chunk| chunk.len() <= 64 * 1024), "chunks");
+    let text = String::from_utf8(chunks.concat()).unwrap();
+    assert_eq!(text.lines().filter(|line| !line.starts_with('#')).count(), series);
+    text
+}
+
+#[derive(Debug)]
+struct Theirs;
+
+impl Collector for Theirs {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> std::fmt::Result {
+        let mut shown = containers();
+        shown.sort();
+        let labels = |labels: &Labels, own: &[(&'static str, &str)]| -> Vec<(String, String)> {
+            let base = Labels::NAMES.into_iter().zip(labels.values());
+            base.chain(own.iter().copied()).map(|(name, value)| (name.into(), value.into())).collect()
+        };
+        let mut family =
+            encoder.encode_descriptor("plain", "Without labels of its own", None, MetricType::Counter)?;
+        for (at, container) in shown.iter().enumerate() {
+            counter(&mut family, &labels(container, &[]), figure(at))?;
+        }
+        let mut family = encoder.encode_descriptor("errors", "With some", None, MetricType::Counter)?;
+        for (at, container) in shown.iter().enumerate() {
+            let errno = ["ENOENT", "", "a\"b"][at % 3];
+            counter(&mut family, &labels(container, &[("call", "read"), ("errno", errno)]), figure(at))?;
+        }
+        encoder.encode_descriptor("none", "Nothing", None, MetricType::Counter)?;
+        let seconds = Some(&TheirUnit::Seconds);
+        let mut family = encoder.encode_descriptor("time", "A histogram", seconds, MetricType::Histogram)?;
+        for (at, container) in shown.iter().enumerate() {
+            let counts = counts(at);
+            let bounds = BOUNDS.into_iter().chain([f64::INFINITY]);
+            let buckets: Vec<_> = bounds.zip(counts.iter().copied()).collect();
+            family.encode_family(&labels(container, &[("class", "poll")]))?.encode_histogram::<NoLabelSet>(
+                figure(at) as f64 / 1e9,
+                counts.iter().sum(),
+                &buckets,
+                None,
+            )?;
+        }
+        let mut family = encoder.encode_descriptor("own", "Ours", None, MetricType::Counter)?;
+        family.encode_counter::<NoLabelSet, _, u64>(&u64::MAX, None)?;
+        let mut family = encoder.encode_descriptor("own_of", "Ours by name", None, MetricType::Counter)?;
+        for (a, b, count) in [("x", "y", 0), ("", "z\\", 7)] {
+            counter(
+                &mut family,
+                &[("a", a), ("b", b)].map(|(name, value)| (name.into(), value.into())),
+                count,
+            )?;
+        }
+        let mut family = encoder.encode_descriptor("cpu", "Seconds", seconds, MetricType::Counter)?;
+        family.encode_counter::<NoLabelSet, _, u64>(&0.07, None)?;
+        let bytes = Some(&TheirUnit::Bytes);
+        encoder
+            .encode_descriptor("memory", "Bytes", bytes, MetricType::Gauge)?
+            .encode_gauge(&12_345_678.0)?;
+        let mut family = encoder.encode_descriptor("state", "No unit", None, MetricType::Gauge)?;
+        for (is, value) in [("on", 1.0), ("off", 0.0)] {
+            family.encode_family(&[("is", is)])?.encode_gauge(&value)?;
+        }
+        Ok(())
+    }
+}
+
+fn counter(family: &mut MetricEncoder<'_>, labels: &[(String, String)], count: u64) -> std::fmt::Result {
+    family.encode_family(&labels.to_vec())?.encode_counter::<NoLabelSet, _, u64>(&count, None)
+}
+
+fn theirs() -> String {
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(Theirs));
+    let mut page = String::new();
+    encode(&mut page, &registry).unwrap();
+    page
+}
+
+#[test]
+fn the_page_is_what_prometheus_own_encoder_writes() {
+    let (ours, theirs) = (ours(Format::OpenMetrics), theirs());
+    for (line, (ours, theirs)) in ours.lines().zip(theirs.lines()).enumerate() {
+        assert_eq!(ours, theirs, "line {line}");
+    }
+    assert_eq!(ours.len(), theirs.len());
+}
+
+#[test]
+fn the_older_format_has_the_same_lines_under_other_headings() {
+    let mut expected = String::new();
+    let theirs = theirs();
+    let counters: Vec<&str> =
+        theirs.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.strip_suffix(" counter")).collect();
+    for line in theirs.lines().filter(|line| !line.starts_with("# UNIT ") && *line != "# EOF") {
+        let mut words = line.splitn(4, ' ');
+        match (words.next(), words.next(), words.next(), words.next()) {
+            (Some("#"), Some(what), Some(name), Some(rest)) => {
+                let suffix = if counters.contains(&name) { "_total" } else { "" };
+                expected += &format!("# {what} {name}{suffix} {rest}\n");
+            }
+            _ => expected += &format!("{line}\n"),
+        }
+    }
+    let ours = ours(Format::Text);
+    for (line, (ours, expected)) in ours.lines().zip(expected.lines()).enumerate() {
+        assert_eq!(ours, expected, "line {line}");
+    }
+    assert_eq!(ours.len(), expected.len());
+}
