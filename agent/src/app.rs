@@ -9,7 +9,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread,
-    time::Instant,
+    time::{Instant, SystemTime},
 };
 
 use agent_ebpf::contract::{
@@ -29,7 +29,7 @@ use crate::{
     clock::WallClock,
     config::{Config, Effective, SocketChoice, SyscallsHook},
     doctor::Table,
-    http::{self, Health, Listener, Scrapes},
+    http::{self, Debug, Gate, Health, Listener, Scrapes},
     identity::{
         Bounds, Hierarchy, Registry, Selection, Tree,
         names::{
@@ -115,6 +115,8 @@ async fn serve(config: &Config, privilege: Privilege, recording: Option<&Path>) 
     let otlp = otlp::start(config, &otlp_stopping).context("cannot send telemetry")?;
     let (sink, mut otlp) = otlp.unzip();
     let recorder = recording.map(|path| Recorder::create(path, &otlp::host(config))).transpose()?;
+    let gate = Gate::new(config.debug.token_file.as_deref())
+        .context("debug.token_file is set, and nobody could read the live events")?;
     let metrics = http::bind(config.metrics.listen, "metrics.listen").await?;
     let debug = http::bind(config.debug.listen, "debug.listen").await?;
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
@@ -150,7 +152,9 @@ async fn serve(config: &Config, privilege: Privilege, recording: Option<&Path>) 
         config.limits.containers,
     );
     let ledger = Arc::new(Mutex::new(ledger.measuring(config.sensors.syscalls_modes.clone())));
-    let hub = Arc::new(Hub::new(config.debug.buffer, config.debug.clients));
+    let hub = Hub::new(config.debug.buffer, config.debug.clients)
+        .remembering(config.debug.replay, config.debug.deaths);
+    let hub = Arc::new(hub);
     let kernel_stats = Arc::new(KernelStats::new(stats));
     let deliveries = Arc::new(Deliveries::default());
     let stop = Arc::new(AtomicBool::new(false));
@@ -215,8 +219,15 @@ async fn serve(config: &Config, privilege: Privilege, recording: Option<&Path>) 
     };
     let health = Health::waiting_for("the programs to be attached");
     let scrapes = Arc::new(Scrapes::default());
-    let figures =
-        Figures { sensors, programs, limits: Figures::limits(config, figures_slots), kernel_bytes, opcodes };
+    let figures = Figures {
+        sensors,
+        programs,
+        limits: Figures::limits(config, figures_slots),
+        kernel_bytes,
+        opcodes,
+        started: SystemTime::now(),
+        node: config.identity.node_name.clone().unwrap_or_else(host_name),
+    };
     let agent = Agent {
         ledger,
         registry,
@@ -231,7 +242,8 @@ async fn serve(config: &Config, privilege: Privilege, recording: Option<&Path>) 
         otlp: otlp.as_ref().map(|otlp| Arc::clone(&otlp.figures)),
         figures,
     };
-    let exporter = Arc::new(Exporter::new(Arc::new(agent)));
+    let agent = Arc::new(agent);
+    let exporter = Arc::new(Exporter::new(Arc::clone(&agent)));
     if let Some(otlp) = &mut otlp {
         let exposition = Arc::clone(&exporter) as Arc<dyn http::Exposition>;
         otlp.send_metrics(config, exposition, &otlp_stopping).context("cannot send telemetry")?;
@@ -239,7 +251,8 @@ async fn serve(config: &Config, privilege: Privilege, recording: Option<&Path>) 
     let (shutdown, stopping) = watch::channel(false);
     let mut servers = JoinSet::new();
     servers.spawn(http::serve_metrics(metrics, exporter, scrapes, health.clone(), stopping.clone()));
-    servers.spawn(http::serve_debug(debug, hub, health.clone(), stopping));
+    let shown = Debug { hub, health: health.clone(), insight: agent, gate };
+    servers.spawn(http::serve_debug(debug, shown, stopping));
     health.set_ready();
 
     let early = tokio::select! {
@@ -283,12 +296,16 @@ async fn ended_sending(otlp: &mut Option<otlp::Running>) -> Option<()> {
     }
 }
 
+fn host_name() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim_end().to_owned()
+}
+
 fn print_start(metrics: &Listener, debug: &Listener, sensors: &[(SensorId, State)]) -> Result<()> {
     let mut out = io::stdout().lock();
     writeln!(out, "podwitness {}\n", env!("CARGO_PKG_VERSION"))?;
     writeln!(out, "{}\n", Table(sensors))?;
     writeln!(out, "metrics: http://{}/metrics", metrics.address())?;
-    writeln!(out, "debug: http://{}/v1/events", debug.address())?;
+    writeln!(out, "debug: http://{}/", debug.address())?;
     out.flush().context("cannot write to standard output")
 }
 

@@ -3,10 +3,12 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Arg, ArgAction, ArgMatches, value_parser};
+use clap::builder::{EnumValueParser, PossibleValue};
+use clap::{Arg, ArgAction, ArgMatches, ValueEnum, value_parser};
 
 use crate::config::text::wrap;
 use crate::config::{Flags, OPTIONS, OptionSpec};
+use crate::tail::{self, Colour, Output};
 
 /// Where help text ends; clap indents it by ten.
 const WIDTH: usize = 88;
@@ -32,8 +34,12 @@ pub enum Command {
     Config,
     /// Print the reference of all options, as Markdown: for `docs/configuration.md`.
     Markdown,
-    /// Say what works on this node and what doesn't.
-    Doctor,
+    /// Say what works on this node and what doesn't; as JSON, if that is wanted.
+    Doctor { json: bool },
+    /// Show live events.
+    Tail(tail::Options),
+    /// Print what a shell needs to complete command lines.
+    Completions(clap_complete::Shell),
     /// Observe this node and write what is observed into a file.
     Record(PathBuf),
     /// Print the telemetry that comes of such a file.
@@ -51,7 +57,14 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Invocation, cla
     let command = match matches.subcommand() {
         Some((CONFIG, matches)) if matches.get_flag(MARKDOWN) => Command::Markdown,
         Some((CONFIG, _)) => Command::Config,
-        Some(("doctor", _)) => Command::Doctor,
+        Some(("doctor", matches)) => {
+            Command::Doctor { json: matches.get_one("output") == Some(&Report::Json) }
+        }
+        Some(("tail", matches)) => Command::Tail(tail_options(matches)),
+        Some(("completions", matches)) => match matches.get_one("shell") {
+            Some(shell) => Command::Completions(*shell),
+            None => Command::Agent,
+        },
         Some(("record", matches)) => Command::Record(recording(matches)),
         Some(("replay", matches)) => Command::Replay(recording(matches)),
         _ => Command::Agent,
@@ -99,7 +112,157 @@ fn command() -> clap::Command {
                 .about("Print the spans and logs that come of a recording, as JSON; needs no privilege")
                 .arg(recording_arg()),
         )
-        .subcommand(clap::Command::new("doctor").about("Say what works on this node and what doesn't"))
+        .subcommand(
+            clap::Command::new("doctor").about("Say what works on this node and what doesn't").arg(
+                Arg::new("output")
+                    .short('o')
+                    .long("output")
+                    .value_name("FORMAT")
+                    .value_parser(EnumValueParser::<Report>::new())
+                    .default_value("text")
+                    .help("How to say it"),
+            ),
+        )
+        .subcommand(tail_command())
+        .subcommand(
+            clap::Command::new("completions").about("Print a script that completes command lines").arg(
+                Arg::new("shell")
+                    .required(true)
+                    .value_parser(value_parser!(clap_complete::Shell))
+                    .help("The shell that is to complete"),
+            ),
+        )
+}
+
+fn tail_command() -> clap::Command {
+    clap::Command::new("tail")
+        .about("Show what happens on a node, as it happens")
+        .after_help(
+            "Examples:\n  podwitness tail namespace=shop kind=tcp\n  podwitness tail 'errno or duration>100ms' -o \
+             wide\n  podwitness tail --since 30s kind=oom\n\ndocs/filter.md has all fields and operators.",
+        )
+        .arg(
+            Arg::new("filter")
+                .num_args(0..)
+                .value_name("FILTER")
+                .help("Which events, in the filter language; several words are one filter"),
+        )
+        .arg(Arg::new("addr").long("addr").value_name("HOST:PORT").help(
+            "The agent's debug listener; without it the local one's, as its configuration says",
+        ))
+        .arg(
+            Arg::new("token-file")
+                .long("token-file")
+                .value_name("PATH")
+                .value_parser(value_parser!(PathBuf))
+                .help("File with the token that the agent wants [default: debug.token_file]"),
+        )
+        .arg(
+            Arg::new("output")
+                .short('o')
+                .long("output")
+                .value_name("FORMAT")
+                .value_parser(EnumValueParser::<Output>::new())
+                .default_value("text")
+                .help("What a line looks like"),
+        )
+        .arg(
+            Arg::new("color")
+                .long("color")
+                .value_name("WHEN")
+                .value_parser(EnumValueParser::<Colour>::new())
+                .default_value("auto")
+                .help("When to use colour"),
+        )
+        .arg(
+            Arg::new("since")
+                .long("since")
+                .value_name("TIME")
+                .help("Begin at a time, or a duration ago such as 30s, as far as the agent has kept it"),
+        )
+        .arg(
+            Arg::new("limit")
+                .long("limit")
+                .value_name("NUMBER")
+                .value_parser(value_parser!(u64).range(1..))
+                .help("End after so many events"),
+        )
+        .arg(
+            Arg::new("paths")
+                .long("paths")
+                .action(ArgAction::SetTrue)
+                .help("Show the paths that system calls are given; the filter names the calls, as in syscall=openat"),
+        )
+}
+
+fn tail_options(matches: &ArgMatches) -> tail::Options {
+    let words: Vec<&str> =
+        matches.get_many::<String>("filter").into_iter().flatten().map(String::as_str).collect();
+    tail::Options {
+        filter: words.join(" "),
+        address: matches.get_one("addr").cloned(),
+        token_file: matches.get_one("token-file").cloned(),
+        output: matches.get_one("output").copied().unwrap_or_default(),
+        colour: matches.get_one("color").copied().unwrap_or_default(),
+        since: matches.get_one("since").cloned(),
+        limit: matches.get_one("limit").copied(),
+        paths: matches.get_flag("paths"),
+    }
+}
+
+/// Writes the script for a shell.
+pub fn complete(shell: clap_complete::Shell, out: &mut dyn std::io::Write) {
+    clap_complete::generate(shell, &mut command(), "podwitness", out);
+}
+
+/// How `doctor` says it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Report {
+    Text,
+    Json,
+}
+
+impl ValueEnum for Report {
+    fn value_variants<'a>() -> &'a [Self] {
+        &[Self::Text, Self::Json]
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(PossibleValue::new(match self {
+            Self::Text => "text",
+            Self::Json => "json",
+        }))
+    }
+}
+
+impl ValueEnum for Output {
+    fn value_variants<'a>() -> &'a [Self] {
+        &[Self::Text, Self::Wide, Self::Json]
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(match self {
+            Self::Text => PossibleValue::new("text").help("columns that fit a terminal"),
+            Self::Wide => PossibleValue::new("wide").help("nothing cut short, nothing left out"),
+            Self::Json => {
+                PossibleValue::new("json").help("a JSON object on each line, as the agent sends it")
+            }
+        })
+    }
+}
+
+impl ValueEnum for Colour {
+    fn value_variants<'a>() -> &'a [Self] {
+        &[Self::Auto, Self::Always, Self::Never]
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(match self {
+            Self::Auto => PossibleValue::new("auto").help("on a terminal, unless NO_COLOR is set"),
+            Self::Always => PossibleValue::new("always"),
+            Self::Never => PossibleValue::new("never"),
+        })
+    }
 }
 
 fn recording_arg() -> Arg {
@@ -155,7 +318,23 @@ mod tests {
             ("agent", Command::Agent),
             ("config", Command::Config),
             ("config --markdown", Command::Markdown),
-            ("doctor", Command::Doctor),
+            ("doctor", Command::Doctor { json: false }),
+            ("doctor -o json", Command::Doctor { json: true }),
+            ("completions fish", Command::Completions(clap_complete::Shell::Fish)),
+            ("tail", Command::Tail(tail::Options::default())),
+            (
+                "tail kind=tcp errno --addr node1:9482 -o wide --color never --since 30s --limit 3 --paths --token-file /t",
+                Command::Tail(tail::Options {
+                    filter: "kind=tcp errno".into(),
+                    address: Some("node1:9482".into()),
+                    token_file: Some("/t".into()),
+                    output: Output::Wide,
+                    colour: Colour::Never,
+                    since: Some("30s".into()),
+                    limit: Some(3),
+                    paths: true,
+                }),
+            ),
             ("record a.jsonl", Command::Record("a.jsonl".into())),
             ("replay a.jsonl", Command::Replay("a.jsonl".into())),
         ] {

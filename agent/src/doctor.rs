@@ -9,6 +9,7 @@ use std::{
 };
 
 use anyhow::{Result, bail};
+use serde_json::json;
 
 use crate::{
     app,
@@ -27,18 +28,26 @@ use crate::{
     sensor::{Place, SENSORS, State},
 };
 
-/// Checks the machine, loads and attaches every sensor that is on, says what it found, and detaches again.
-pub fn run(config: &Config) -> Result<()> {
+/// Checks the machine, loads and attaches every sensor that is on, says what it found, and detaches again. No agent
+/// need run, and one that does isn't disturbed.
+pub fn run(config: &Config, json: bool) -> Result<()> {
     let mut out = io::stdout();
     let mut failed = false;
+    let mut checks = Vec::new();
     for (name, verdict) in machine(config) {
         failed |= verdict.is_err();
         let (mark, text) = match &verdict {
             Ok(text) => ("ok", text),
             Err(text) => ("FAILED", text),
         };
-        writeln!(out, "{name:<14} {mark:<12} {text}")?;
+        if json {
+            checks.push(json!({ "name": name, "ok": verdict.is_ok(), "found": text }));
+        } else {
+            writeln!(out, "{name:<14} {mark:<12} {text}")?;
+        }
     }
+    let mut sensors = Vec::new();
+    let mut error_of_load = None;
     let loaded = Tree::find(config.identity.hierarchy)
         .map_err(anyhow::Error::from)
         .and_then(|tree| app::load(config, tree.hierarchy(), [0; 2]));
@@ -46,12 +55,35 @@ pub fn run(config: &Config) -> Result<()> {
         Ok(loaded) => {
             let (_running, states) = loaded.kernel.attach(|sensor| app::is_enabled(config, sensor));
             failed |= states.iter().any(|(_, state)| matches!(state, State::Unsupported { .. }));
-            writeln!(out, "\n{}", Table(&states))?;
+            sensors.extend(states.iter().map(|(sensor, state)| {
+                json!({
+                    "name": sensor.name(),
+                    "state": state.name(),
+                    "hooks": state.hooks(),
+                    "reason": state.reason(),
+                })
+            }));
+            if !json {
+                writeln!(out, "\n{}", Table(&states))?;
+            }
         }
         Err(error) => {
             failed = true;
-            writeln!(out, "\nThe programs can't be loaded: {error:#}")?;
+            if !json {
+                writeln!(out, "\nThe programs can't be loaded: {error:#}")?;
+            }
+            error_of_load = Some(format!("{error:#}"));
         }
+    }
+    if json {
+        let report = json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "ok": !failed,
+            "checks": checks,
+            "sensors": sensors,
+            "error": error_of_load,
+        });
+        writeln!(out, "{report:#}")?;
     }
     if failed {
         bail!("not everything works on this machine: see the lines above");

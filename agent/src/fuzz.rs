@@ -15,9 +15,10 @@ use axum::extract::Query;
 pub(crate) use self::random::Random;
 use crate::{
     config,
+    filter::Filter,
     identity::{Placement, fuzz_tree, names},
     kernel::{Btf, ProgramStats},
-    live::Filter,
+    live::Query as Wish,
     sensor::Record,
 };
 
@@ -25,7 +26,7 @@ use crate::{
 pub type Target = fn(&[u8]);
 
 /// The targets by name, which is that of their directory in `fuzz/seeds/`, too.
-pub const TARGETS: [(&str, Target); 12] = [
+pub const TARGETS: [(&str, Target); 13] = [
     ("btf", btf),
     ("cgroup_path", cgroup_path),
     ("config_file", config::fuzz::file),
@@ -34,6 +35,7 @@ pub const TARGETS: [(&str, Target); 12] = [
     ("docker", names::docker::fuzz::answers),
     ("fdinfo", fdinfo),
     ("filter", filter),
+    ("filter_language", filter_language),
     ("hierarchies", fuzz_tree::hierarchies),
     ("kubernetes", names::kubernetes::fuzz::answers),
     ("kubernetes_cluster", names::kubernetes::cluster::fuzz::answers),
@@ -83,8 +85,29 @@ fn filter(bytes: &[u8]) {
     let query = String::from_utf8_lossy(bytes);
     let Ok(uri) = format!("/v1/events?{query}").parse() else { return };
     let Ok(Query(pairs)) = Query::<Vec<(String, String)>>::try_from_uri(&uri) else { return };
-    if let Err(error) = Filter::parse(pairs) {
+    if let Err(error) = Wish::parse(pairs, jiff::Timestamp::UNIX_EPOCH) {
         let _ = (error.to_string(), error.key(), error.allowed());
+    }
+}
+
+/// The filter language: a mistake has its place in the text, and what is printed reads as the same.
+fn filter_language(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    match Filter::parse(&text) {
+        Ok(filter) => {
+            let printed = filter.to_string();
+            let again = Filter::parse(&printed).unwrap_or_else(|error| panic!("{printed:?}: {error}"));
+            assert_eq!(filter, again, "{printed:?}");
+        }
+        Err(error) => {
+            let span = &error.span;
+            assert!(span.start <= span.end && span.end <= text.len(), "{text:?}: {span:?}");
+            assert!(
+                text.is_char_boundary(span.start) && text.is_char_boundary(span.end),
+                "{text:?}: {span:?}"
+            );
+            assert_eq!(error.pointer(&text).lines().count(), 2, "{text:?}");
+        }
     }
 }
 

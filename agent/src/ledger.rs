@@ -49,7 +49,7 @@ pub struct Account {
 }
 
 impl Account {
-    fn add(&mut self, other: &Self) {
+    pub(crate) fn add(&mut self, other: &Self) {
         let Self { syscalls, io_uring, tcp, oom, process, throttled } = other;
         if let Some(syscalls) = syscalls {
             self.syscalls.get_or_insert_default().add(syscalls);

@@ -11,9 +11,11 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod doctor;
+pub mod filter;
 #[doc(hidden)]
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzz;
+pub mod harmless;
 pub mod http;
 pub mod identity;
 #[expect(unsafe_code, reason = "the border to the kernel: each block has its SAFETY note")]
@@ -28,4 +30,6 @@ pub mod reader;
 pub mod recording;
 mod room;
 pub mod sensor;
+mod state;
+pub mod tail;
 pub mod watch;

@@ -12,7 +12,7 @@ use podwitness::{
     app,
     cli::{self, Command},
     config::{self, Config},
-    doctor, recording,
+    doctor, recording, tail,
 };
 
 /// Mistakes in the command line or the configuration.
@@ -27,8 +27,14 @@ fn main() -> ExitCode {
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(USAGE));
         }
     };
-    if invocation.command == Command::Markdown {
-        return print(&config::markdown());
+    match invocation.command {
+        Command::Markdown => return print(&config::markdown()),
+        Command::Completions(shell) => {
+            let mut script = Vec::new();
+            cli::complete(shell, &mut script);
+            return print(&String::from_utf8_lossy(&script));
+        }
+        _ => {}
     }
     let (config, effective) = match Config::load(&invocation.flags, env::vars_os()) {
         Ok(loaded) => loaded,
@@ -39,10 +45,11 @@ fn main() -> ExitCode {
     };
     let outcome = match invocation.command {
         Command::Config => return print(&effective.to_string()),
-        Command::Doctor => doctor::run(&config),
+        Command::Doctor { json } => doctor::run(&config, json),
+        Command::Tail(options) => tail::run(&options, &config),
         Command::Record(path) => app::run(&config, &effective, Some(&path)),
         Command::Replay(path) => recording::run(&path, &config, io::stdout().lock()).map_err(Into::into),
-        Command::Agent | Command::Markdown => app::run(&config, &effective, None),
+        Command::Agent | Command::Markdown | Command::Completions(_) => app::run(&config, &effective, None),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

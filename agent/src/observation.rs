@@ -47,6 +47,16 @@ pub enum Detail {
     Call(Box<Call>),
 }
 
+impl Detail {
+    /// Why a process ended; empty for what is no exit.
+    pub fn exit_reason(&self) -> &'static str {
+        match self {
+            Self::Exit(exit) => exit.reason,
+            Self::Tcp(_) | Self::Oom(_) | Self::Exec(_) | Self::Cgroup(_) | Self::Call(_) => "",
+        }
+    }
+}
+
 #[derive(Clone, Debug, Serialize)]
 pub struct Tcp {
     pub local_address: IpAddr,

@@ -18,7 +18,7 @@ use crate::{
     identity::{Registry, Resolution},
     kernel::{Rings, give_memory_back},
     ledger::{self, Ledger},
-    live::Hub,
+    live::{Hub, is_death},
     metrics::KernelStats,
     observation::Observation,
     otlp::Seen,
@@ -196,8 +196,9 @@ impl<'a> Book<'a> {
 
     fn enter(&mut self, record: &Record) {
         let Some(booked) = self.ledger.book(record, self.now) else { return };
-        // Built for the stream and the collector alone.
-        if !self.hub.has_watchers() && !self.outlets.are_open() {
+        // Built for the stream and the collector alone, and for those who ask later who has died.
+        let is_death = is_death(record.kind(), booked.exit_reason);
+        if !is_death && !self.hub.wants_observations() && !self.outlets.are_open() {
             return;
         }
         let header = record.header();
@@ -224,7 +225,11 @@ impl<'a> Book<'a> {
         self.seen.sort_by_key(|seen| seen.boot_ns);
         self.outlets.put(&self.seen);
         for seen in self.seen {
-            self.hub.publish(Arc::new(seen.observation));
+            let observation = Arc::new(seen.observation);
+            if is_death(observation.kind, observation.detail.exit_reason()) {
+                self.hub.remember(Arc::clone(&observation));
+            }
+            self.hub.publish(observation);
         }
     }
 }

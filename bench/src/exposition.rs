@@ -4,7 +4,7 @@ use std::{
     ffi::OsString,
     hint::black_box,
     sync::{Arc, Mutex},
-    time::Instant,
+    time::{Instant, SystemTime},
 };
 
 use agent_ebpf::contract::{
@@ -106,6 +106,8 @@ fn exporter(flags: &[String]) -> Result<Exporter> {
         limits: Figures::limits(&config, figures_slots),
         kernel_bytes: 0,
         opcodes,
+        started: SystemTime::now(),
+        node: String::new(),
     };
     Ok(Exporter::new(Arc::new(Agent {
         ledger: Arc::new(Mutex::new(ledger)),

@@ -6,6 +6,7 @@
 //!
 //! Environment: `PODWITNESS_BIN` (the agent, else `target/release/podwitness`), `PODWITNESS_WORKLOAD` (the helper,
 //! else beside the test), `PODWITNESS_PROMETHEUS` and `PODWITNESS_PROMTOOL` (else from `PATH`),
+//! `PODWITNESS_CHROMIUM` (else Chromium from `PATH`), `PODWITNESS_PICTURES` (a directory for pictures of the page),
 //! `PODWITNESS_CONTAINERD` (directories before `PATH`), `PODWITNESS_IMAGE` (the archive of `cargo xtask image`),
 //! `PODWITNESS_OTLP_PYTHON` (libraries of the OTLP receiver),
 //! `PODWITNESS_HELM`, `PODWITNESS_KUBECTL` and `PODWITNESS_VALIDATOR` (what the tests of the manifests call), `CI` (a
@@ -17,6 +18,7 @@ pub mod agent;
 pub mod allocations;
 pub mod api;
 pub mod bpf;
+pub mod browser;
 pub mod cgroup;
 pub mod containerd;
 pub mod http;
@@ -27,6 +29,7 @@ pub mod otlp;
 pub mod program;
 pub mod prometheus;
 pub mod refused;
+pub mod schema;
 pub mod tail;
 pub mod tcp;
 pub mod wait;
@@ -35,6 +38,7 @@ pub mod workload;
 pub use agent::{Agent, Options};
 pub use allocations::Allocations;
 pub use api::Api;
+pub use browser::Browser;
 pub use cgroup::Cgroup;
 pub use containerd::{Confinement, Containerd, Pod, Seccomp};
 pub use metrics::Metrics;

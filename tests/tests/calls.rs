@@ -186,7 +186,7 @@ fn watched(hook: &str) {
     assert_eq!(everything.events(|event| event["kind"] == "syscall.call").len(), 0);
 
     // A second watcher changes what the first one has; when both are gone, so are the programs.
-    let second = agent.tail("?syscall=getppid");
+    let second = agent.tail(&format!("?filter={}", http::encode("kind=oom or syscall=getppid")));
     wait_until(PATIENCE, "the kernel watches for both", || watched(&agent) == (3, -1));
     drop(tail);
     wait_until(PATIENCE, "the kernel watches for the second", || watched(&agent) == (1, -1));

@@ -22,6 +22,10 @@ pub(super) fn conflicts(config: &Config) -> Vec<Conflict> {
         let why = "takes the same address and port as";
         found.push(Conflict { key: "debug.listen", other: "metrics.listen", why });
     }
+    if !config.debug.listen.ip().is_loopback() && config.debug.token_file.is_none() {
+        let why = "is no loopback address, which needs a token:";
+        found.push(Conflict { key: "debug.listen", other: "debug.token_file", why });
+    }
     found
 }
 

@@ -56,12 +56,18 @@ pub struct MetricsConfig {
 /// Section `debug`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DebugConfig {
-    /// Where `/v1/...` is served: a loopback address; port 0 is any free port.
+    /// Where `/v1/...` is served; port 0 is any free port.
     pub listen: SocketAddr,
+    /// What holds the token of its readers; none is needed on loopback.
+    pub token_file: Option<String>,
     /// Events kept for a slow reader of `/v1/events`.
     pub buffer: usize,
     /// Readers of `/v1/events` at once.
     pub clients: usize,
+    /// Events kept for readers who come back.
+    pub replay: usize,
+    /// OOM kills and bad exits that are remembered.
+    pub deaths: usize,
 }
 
 /// Which tracepoints system calls are seen at.
@@ -288,7 +294,14 @@ impl Config {
         let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
         Self {
             metrics: MetricsConfig { listen: nowhere, grace: Duration::ZERO },
-            debug: DebugConfig { listen: nowhere, buffer: 0, clients: 0 },
+            debug: DebugConfig {
+                listen: nowhere,
+                token_file: None,
+                buffer: 0,
+                clients: 0,
+                replay: 0,
+                deaths: 0,
+            },
             sensors: SensorsConfig::default(),
             observe: ObserveConfig::default(),
             events: EventsConfig::default(),

@@ -10,7 +10,7 @@ use agent_ebpf::contract::syscalls::Mode;
 use crate::identity::{Wanted, names::kubernetes};
 
 use super::kind::{
-    Address, Choice, Cidrs, Errnos, Form, Given, ModesByNamespace, Namespaces, Number, Ratio, Reach, Size,
+    Address, Choice, Cidrs, Errnos, Form, Given, ModesByNamespace, Namespaces, Number, Ratio, Size,
     SlowCalls, Socket, Span, Switch,
 };
 use super::model::{Compression, Protocol, SyscallsHook};
@@ -22,7 +22,7 @@ pub const OPTIONS: &[OptionSpec] = &[
         key: "metrics.listen",
         default: "0.0.0.0:9481",
         doc: "Where Prometheus finds /metrics.",
-        kind: &Address { reach: Reach::Any, field: |config| &mut config.metrics.listen },
+        kind: &Address { field: |config| &mut config.metrics.listen },
     },
     OptionSpec {
         key: "metrics.grace",
@@ -38,10 +38,22 @@ pub const OPTIONS: &[OptionSpec] = &[
     OptionSpec {
         key: "debug.listen",
         default: "127.0.0.1:9482",
-        doc: "Where the live events and the state of the agent are served under /v1. Only a loopback \
-              address is accepted: whoever reaches it sees what every pod on the node does. `kubectl \
-              port-forward` reaches it.",
-        kind: &Address { reach: Reach::Loopback, field: |config| &mut config.debug.listen },
+        doc: "Where the page, the live events and the state of the agent are served. Whoever reaches it sees what \
+              every pod on the node does, so any address but loopback needs a token (debug.token_file). `kubectl \
+              port-forward` reaches loopback.",
+        kind: &Address { field: |config| &mut config.debug.listen },
+    },
+    OptionSpec {
+        key: "debug.token_file",
+        default: "none",
+        doc: "File with the token that readers of debug.listen have to show, 16 bytes or more: `Authorization: Bearer \
+              TOKEN`, or as the password that a browser asks for. It is read for each request, so that it can be \
+              replaced while the agent runs. Nothing is encrypted on the way.",
+        kind: &Given {
+            nothing: "none",
+            form: Form::AbsolutePath,
+            field: |config| &mut config.debug.token_file,
+        },
     },
     OptionSpec {
         key: "debug.buffer",
@@ -54,6 +66,21 @@ pub const OPTIONS: &[OptionSpec] = &[
         default: "64",
         doc: "Readers of /v1/events at once. One more is turned away.",
         kind: &Number { min: 1, max: 4096, field: |config| &mut config.debug.clients },
+    },
+    OptionSpec {
+        key: "debug.replay",
+        default: "1024",
+        doc: "Events kept for readers of /v1/events who lost their connection and come back, or who ask for a moment \
+              ago. They are kept while somebody reads, and for a minute after the last one has gone; without any, \
+              no event is even looked at. 0 keeps none.",
+        kind: &Number { min: 0, max: 1 << 20, field: |config| &mut config.debug.replay },
+    },
+    OptionSpec {
+        key: "debug.deaths",
+        default: "512",
+        doc: "OOM kills and processes that ended badly that /v1/containers remembers, all containers together; one \
+              container gets a sixteenth at most. They are kept whether anybody reads or not. 0 keeps none.",
+        kind: &Number { min: 0, max: 1 << 16, field: |config| &mut config.debug.deaths },
     },
     OptionSpec {
         key: "sensors.syscalls",

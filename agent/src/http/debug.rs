@@ -1,42 +1,62 @@
-//! The listener for people on the machine itself.
+//! The listener for people: the page, the live events, the state of the agent.
 
 use std::sync::Arc;
 
+use agent_ebpf::contract::event::EventKind;
 use axum::{
     Router,
     extract::{Query, State, rejection::QueryRejection},
-    http::{HeaderValue, StatusCode, header},
+    http::{HeaderMap, StatusCode, header},
     middleware,
     response::{IntoResponse, Response},
     routing::get,
 };
+use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::{
-    Health, Listener, Shutdown,
+    Gate, Health, Insight, Listener, Shutdown,
     events::{self, Reader},
+    gate::guard,
     health::probe,
-    loopback::only_loopback,
-    not_found,
+    not_found, page,
     server::{Limits, serve},
-    text,
+    state::{self, Answer},
 };
-use crate::live::{Filter, Hub, to_line};
+use crate::live::{Hub, Query as Wish, QueryError, Start, schema, to_line};
 
 /// Connections beyond those of live readers: somebody must be left to hear that all places are taken.
 const SPARE_CONNECTIONS: usize = 16;
 
-/// Serves `/v1/events` and `/healthz` until `shutdown`, to loopback names only.
-pub async fn serve_debug(listener: Listener, hub: Arc<Hub>, health: Health, shutdown: Shutdown) {
+/// What the listener shows, and to whom.
+pub struct Debug {
+    pub hub: Arc<Hub>,
+    pub health: Health,
+    pub insight: Arc<dyn Insight>,
+    pub gate: Gate,
+}
+
+/// Serves the page, `/v1/…` and `/healthz` until `shutdown`.
+pub async fn serve_debug(listener: Listener, debug: Debug, shutdown: Shutdown) {
+    let Debug { hub, health, insight, gate } = debug;
     // A reader may be as slow as it likes: it has a bounded queue of its own, and is told what it loses.
     let limits = Limits { connections: hub.max_clients().saturating_add(SPARE_CONNECTIONS), patience: None };
-    let index: Arc<str> = index(&listener.local_url()).into();
+    let url = listener.local_url();
+    let containers = Answer::new({
+        let insight = Arc::clone(&insight);
+        move || insight.containers()
+    });
+    let status = Answer::new(move || insight.status());
     let router = Router::new()
-        .route("/", get(async move || text(StatusCode::OK, &*index)))
+        .route("/", get(async move |headers: HeaderMap| page::response(&headers, &url)))
         .route("/v1/events", get(stream))
+        .route("/v1/filter", get(check))
+        .route("/v1/containers", get(async move || containers.get().await))
+        .route("/v1/status", get(async move || status.get().await))
+        .route("/v1/schema", get(async || answer(StatusCode::OK, &schema())))
         .route("/healthz", get(async |State(site): State<Site>| probe(site.health.alive())))
         .fallback(not_found)
-        .layer(middleware::from_fn(only_loopback))
+        .layer(middleware::from_fn_with_state(gate, guard))
         .with_state(Site { hub, health, shutdown: shutdown.clone() });
     serve(listener, router, limits, shutdown).await;
 }
@@ -48,55 +68,59 @@ struct Site {
     shutdown: Shutdown,
 }
 
-async fn stream(
-    State(site): State<Site>,
-    query: Result<Query<Vec<(String, String)>>, QueryRejection>,
-) -> Response {
-    let Query(query) = match query {
-        Ok(query) => query,
-        Err(rejection) => return error(StatusCode::BAD_REQUEST, &json!({"error": rejection.body_text()})),
-    };
-    let filter = match Filter::parse(query) {
-        Ok(filter) => filter,
-        Err(reason) => {
-            let (message, allowed) = (reason.to_string(), reason.allowed());
-            let body = json!({"error": message, "key": reason.key(), "allowed": allowed});
-            return error(StatusCode::BAD_REQUEST, &body);
+type Pairs = Result<Query<Vec<(String, String)>>, QueryRejection>;
+
+/// What is asked for, or the answer that says what is wrong with it.
+fn wish(query: Pairs) -> Result<Wish, Box<Response>> {
+    let refused = |body| Box::new(answer(StatusCode::BAD_REQUEST, &body));
+    let Query(query) = query.map_err(|rejection| refused(json!({"error": rejection.body_text()})))?;
+    Wish::parse(query, jiff::Timestamp::now()).map_err(|reason| refused(complaint(&reason)))
+}
+
+/// What is wrong with a query, or how it reads, without a stream: a browser isn't told why one is refused.
+async fn check(query: Pairs) -> Response {
+    match wish(query) {
+        Ok(wish) => {
+            let kinds: Vec<_> = wish.filter.kinds().map(EventKind::name).collect();
+            answer(StatusCode::OK, &json!({"filter": wish.filter.to_string(), "kinds": kinds}))
         }
+        Err(complaint) => *complaint,
+    }
+}
+
+async fn stream(State(site): State<Site>, headers: HeaderMap, query: Pairs) -> Response {
+    let wish = match wish(query) {
+        Ok(wish) => wish,
+        Err(complaint) => return *complaint,
     };
-    match site.hub.subscribe(filter) {
-        Ok(subscription) => events::response(Reader::new(subscription, site.shutdown)),
+    // A browser that comes back says where it was; that counts more than where it once began.
+    let last = headers.get("last-event-id").and_then(|id| id.to_str().ok()?.parse().ok());
+    let start = last.map_or(wish.start, Start::After);
+    match site.hub.subscribe_from(wish.filter, start, wish.paths) {
+        Ok(subscription) => {
+            let format = wish.format.unwrap_or_else(|| events::accepted(&headers));
+            events::response(Reader::new(subscription, site.shutdown).in_format(format).limited(wish.limit))
+        }
         Err(reason) => {
-            let refusal = error(StatusCode::SERVICE_UNAVAILABLE, &json!({"error": reason.to_string()}));
+            let refusal = answer(StatusCode::SERVICE_UNAVAILABLE, &json!({"error": reason.to_string()}));
             ([(header::RETRY_AFTER, "10")], refusal).into_response()
         }
     }
 }
 
-fn error(status: StatusCode, body: &Value) -> Response {
-    let json = HeaderValue::from_static("application/json");
-    // A value made of strings is always JSON; were it not, the status alone would say enough.
-    let body = to_line(body).unwrap_or_default();
-    let mut response = (status, body).into_response();
-    response.headers_mut().insert(header::CONTENT_TYPE, json);
-    response
+/// What is wrong with a query, for programs and for people.
+fn complaint(reason: &QueryError) -> Value {
+    let mut body = json!({"error": reason.to_string(), "key": reason.key(), "allowed": reason.allowed()});
+    if let QueryError::Filter { text, error } = reason {
+        body["message"] = error.message.as_str().into();
+        body["suggestion"] = error.suggestion.as_deref().into();
+        body["span"] = json!({"start": error.span.start, "end": error.span.end});
+        body["pointer"] = error.pointer(text).into();
+    }
+    body
 }
 
-fn index(url: &str) -> String {
-    format!(
-        "\
-podwitness: live
-
-/v1/events  what happens, as it happens: one JSON object per line
-            kind, namespace, workload_kind, workload, pod, container, pid choose; commas and
-            repetition mean any of them; tcp stands for all its kinds; syscall=openat,read (or all)
-            has the kernel tell these calls one by one for as long as you read, paths=true with
-            the paths in their arguments
-/healthz    200 while the agent works
-
-curl -N '{url}/v1/events'
-curl -N '{url}/v1/events?kind=tcp.connect,oom&namespace=default'
-curl -N '{url}/v1/events?kind=syscall&syscall=openat&pod=web-0&paths=true'
-"
-    )
+fn answer(status: StatusCode, body: &Value) -> Response {
+    // A value made of strings is always JSON; were it not, the status alone would say enough.
+    state::json(status, to_line(body).unwrap_or_else(|_| Bytes::new()))
 }

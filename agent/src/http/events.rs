@@ -9,7 +9,7 @@ use std::{
 
 use axum::{
     body::Body,
-    http::header,
+    http::{HeaderMap, header},
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
@@ -17,15 +17,20 @@ use hyper::body::Frame;
 use tokio::time::timeout;
 
 use super::{Shutdown, stopped};
-use crate::live::{Notice, Subscription};
+use crate::live::{Format, Line, Notice, Subscription};
 
 /// An idle stream says that it lives, so that neither a proxy in between nor the reader gives it up.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 
 /// The answer that streams until the reader goes or the agent stops.
 pub(super) fn response(reader: Reader) -> Response {
+    let content_type = match reader.format {
+        Format::Ndjson => "application/x-ndjson",
+        Format::Sse => "text/event-stream",
+    };
     let headers = [
-        (header::CONTENT_TYPE.as_str(), "application/x-ndjson"),
+        (header::CONTENT_TYPE.as_str(), content_type),
+        (header::VARY.as_str(), "accept"),
         (header::CACHE_CONTROL.as_str(), "no-store"),
         (header::X_CONTENT_TYPE_OPTIONS.as_str(), "nosniff"),
         // nginx and its kin hold back what they can otherwise.
@@ -35,16 +40,38 @@ pub(super) fn response(reader: Reader) -> Response {
     (headers, Body::new(Chunks { step: Some(step) })).into_response()
 }
 
+/// What the reader's program takes: server-sent events if it names them, as a browser's `EventSource` does.
+pub(super) fn accepted(headers: &HeaderMap) -> Format {
+    let accept = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let names_sse = |range: &str| {
+        let mut parts = range.split(';').map(str::trim);
+        parts.next().is_some_and(|name| name.eq_ignore_ascii_case("text/event-stream"))
+            && !parts.any(|parameter| matches!(parameter, "q=0" | "q=0.0" | "q=0.00" | "q=0.000"))
+    };
+    if accept.flat_map(|value| value.split(',')).any(names_sse) { Format::Sse } else { Format::Ndjson }
+}
+
 /// Makes chunks of whole lines of what a subscription gives.
 pub(super) struct Reader {
     subscription: Subscription,
     shutdown: Shutdown,
     heartbeat: Duration,
+    format: Format,
+    /// Events that are still to come; no end if there is none.
+    left: Option<u64>,
 }
 
 impl Reader {
     pub(super) fn new(subscription: Subscription, shutdown: Shutdown) -> Self {
-        Self { subscription, shutdown, heartbeat: HEARTBEAT }
+        Self { subscription, shutdown, heartbeat: HEARTBEAT, format: Format::Ndjson, left: None }
+    }
+
+    pub(super) fn in_format(self, format: Format) -> Self {
+        Self { format, ..self }
+    }
+
+    pub(super) fn limited(self, limit: Option<u64>) -> Self {
+        Self { left: limit, ..self }
     }
 
     /// The next chunk, and who makes the one after it.
@@ -54,11 +81,25 @@ impl Reader {
             () = stopped(&mut self.shutdown) => return (self.farewell(), None),
             lines = timeout(self.heartbeat, self.subscription.next()) => lines,
         };
-        let chunk = match lines {
-            Ok(lines) => concat(lines),
-            Err(_idle) => Notice::Heartbeat.to_line(jiff::Timestamp::now()),
+        let lines = match lines {
+            Ok(lines) => self.within_limit(lines),
+            Err(_idle) => vec![said_now(Notice::Heartbeat)],
         };
-        (chunk, Some(self))
+        let chunk = self.written(lines);
+        (chunk, (self.left != Some(0)).then_some(self))
+    }
+
+    /// Drops what is beyond the limit.
+    fn within_limit(&mut self, mut lines: Vec<Line>) -> Vec<Line> {
+        let Some(left) = &mut self.left else { return lines };
+        let is_beyond = |line: &Line| {
+            let is_beyond = *left == 0;
+            *left -= u64::from(line.id.is_some() && !is_beyond);
+            is_beyond
+        };
+        let end = lines.iter().position(is_beyond).unwrap_or(lines.len());
+        lines.truncate(end);
+        lines
     }
 
     /// What has come in before the end, bounded by the reader's queue, and the word that it is the end.
@@ -67,16 +108,33 @@ impl Reader {
         while let Some(more) = self.subscription.try_next() {
             lines.extend(more);
         }
-        lines.push(Notice::End.to_line(jiff::Timestamp::now()));
-        concat(lines)
+        let mut lines = self.within_limit(lines);
+        lines.push(said_now(Notice::End));
+        self.written(lines)
+    }
+
+    fn written(&self, mut lines: Vec<Line>) -> Bytes {
+        match self.format {
+            Format::Ndjson if lines.len() == 1 => lines.remove(0).json,
+            Format::Ndjson => lines.into_iter().map(|line| line.json).collect::<Vec<_>>().concat().into(),
+            Format::Sse => lines.iter().fold(Vec::new(), server_sent).into(),
+        }
     }
 }
 
-fn concat(mut lines: Vec<Bytes>) -> Bytes {
-    if lines.len() == 1 {
-        return lines.remove(0);
+fn said_now(notice: Notice) -> Line {
+    Line { id: None, json: notice.to_line(jiff::Timestamp::now()) }
+}
+
+/// The line as an event of its own; a browser says the last id again when it comes back.
+fn server_sent(mut text: Vec<u8>, line: &Line) -> Vec<u8> {
+    if let Some(id) = line.id {
+        text.extend(format!("id: {id}\n").bytes());
     }
-    lines.concat().into()
+    text.extend(b"data: ");
+    text.extend(&*line.json);
+    text.push(b'\n');
+    text
 }
 
 type Step = Pin<Box<dyn Future<Output = (Bytes, Option<Reader>)> + Send>>;
@@ -110,8 +168,13 @@ mod tests {
 
     use tokio::sync::watch;
 
-    use super::Reader;
-    use crate::live::{Filter, Hub};
+    use axum::http::{HeaderMap, HeaderValue, header::ACCEPT};
+
+    use super::{Reader, accepted};
+    use crate::{
+        filter::Filter,
+        live::{Format, Hub, testing::exec},
+    };
 
     #[tokio::test]
     async fn an_idle_stream_says_that_it_lives_and_goes_on() {
@@ -139,5 +202,46 @@ mod tests {
         let lines = std::str::from_utf8(&lines).unwrap();
         assert_eq!(lines.lines().count(), 151);
         assert!(lines.lines().last().unwrap().contains("notice.end") && reader.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_browser_gets_each_line_with_its_id() {
+        let hub = Arc::new(Hub::new(8, 1).remembering(8, 0));
+        let (_stop, shutdown) = watch::channel(false);
+        let reader = Reader::new(hub.subscribe(Filter::default()).unwrap(), shutdown).in_format(Format::Sse);
+        hub.publish(exec(1, "sh"));
+        hub.publish_loss("tcp", 1, 0);
+        let (text, _) = reader.step().await;
+        let text = std::str::from_utf8(&text).unwrap();
+        let events: Vec<_> = text.split_terminator("\n\n").collect();
+        let (id, data) = events[0].split_once('\n').unwrap();
+        let json: serde_json::Value = serde_json::from_str(data.strip_prefix("data: ").unwrap()).unwrap();
+        assert_eq!((id, &json["pid"]), (&*format!("id: {}", json["id"].as_str().unwrap()), &1.into()));
+        assert!(events[1].starts_with("data: {") && events[1].contains("notice.lost") && events.len() == 2);
+    }
+
+    #[tokio::test]
+    async fn a_stream_ends_with_its_last_event() {
+        let hub = Arc::new(Hub::new(8, 1));
+        let (_stop, shutdown) = watch::channel(false);
+        let reader = Reader::new(hub.subscribe(Filter::default()).unwrap(), shutdown).limited(Some(2));
+        (1..=3).for_each(|pid| hub.publish(exec(pid, "sh")));
+        let (lines, reader) = reader.step().await;
+        assert_eq!(std::str::from_utf8(&lines).unwrap().lines().count(), 2);
+        assert!(reader.is_none());
+    }
+
+    #[test]
+    fn server_sent_events_are_for_those_who_name_them() {
+        for (accept, expected) in [
+            ("text/event-stream", Format::Sse),
+            ("application/json, Text/Event-Stream;q=0.5", Format::Sse),
+            ("text/event-stream;q=0", Format::Ndjson),
+            ("*/*", Format::Ndjson),
+            ("application/x-ndjson", Format::Ndjson),
+        ] {
+            let headers = HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static(accept))]);
+            assert_eq!(accepted(&headers), expected, "{accept}");
+        }
     }
 }

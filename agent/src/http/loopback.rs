@@ -3,27 +3,12 @@
 
 use std::net::IpAddr;
 
-use axum::{
-    extract::Request,
-    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header, uri::Authority},
-    middleware::Next,
-    response::Response,
-};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Uri, header, uri::Authority};
 
-use super::text;
-
-/// Lets through what names this machine by a loopback name, and doesn't come from another one's page.
-pub(super) async fn only_loopback(request: Request, next: Next) -> Response {
-    match refusal(request.uri(), request.headers()) {
-        Some(reason) => text(StatusCode::FORBIDDEN, format!("refused: {reason}\n")),
-        None => next.run(request).await,
-    }
-}
-
-fn refusal(uri: &Uri, headers: &HeaderMap) -> Option<&'static str> {
+/// Why a request is refused that doesn't name this machine by a loopback name, or comes from another one's page.
+pub(super) fn refusal(uri: &Uri, headers: &HeaderMap) -> Option<&'static str> {
     const HOST: &str = "the Host header must be localhost, an address in 127.0.0.0/8 or [::1]";
     const ORIGIN: &str = "the request comes from a page that isn't on a loopback address";
-    const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
     let mut hosts = headers.get_all(header::HOST).iter();
     let (host, another) = (hosts.next(), hosts.next());
@@ -38,14 +23,16 @@ fn refusal(uri: &Uri, headers: &HeaderMap) -> Option<&'static str> {
     if headers.get_all(header::ORIGIN).iter().any(is_foreign) {
         return Some(ORIGIN);
     }
-    // Browsers send no Origin with what a page merely embeds, which would take up the places of live readers.
-    if headers.get_all(SEC_FETCH_SITE).iter().any(|site| site == "cross-site") {
-        return Some(ORIGIN);
-    }
-    None
+    is_from_elsewhere(headers).then_some(ORIGIN)
 }
 
-fn without_scheme(origin: &[u8]) -> &[u8] {
+/// Browsers send no Origin with what a page merely embeds, which would take up the places of live readers.
+pub(super) fn is_from_elsewhere(headers: &HeaderMap) -> bool {
+    const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+    headers.get_all(SEC_FETCH_SITE).iter().any(|site| site == "cross-site")
+}
+
+pub(super) fn without_scheme(origin: &[u8]) -> &[u8] {
     let end = origin.windows(3).position(|window| window == b"://").map_or(0, |at| at + 3);
     &origin[end..]
 }

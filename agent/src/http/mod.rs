@@ -1,4 +1,4 @@
-//! The two listeners: metrics for the network, live streams for loopback.
+//! The two listeners: metrics for the network, and for people on loopback, or with a token.
 //!
 //! A listener is bound with [`bind`] before anything is loaded, so that a taken port is found at once, and served
 //! later by [`serve_metrics`] or [`serve_debug`] until `shutdown` turns true (or its sender goes). Both bound
@@ -7,20 +7,25 @@
 mod bind;
 mod debug;
 mod events;
+mod gate;
 mod health;
 mod loopback;
 mod metrics;
 mod negotiation;
+mod page;
 mod patience;
 mod server;
+mod state;
 #[cfg(test)]
 mod tests;
 
 pub use bind::{BindError, Listener, bind};
-pub use debug::serve_debug;
+pub use debug::{Debug, serve_debug};
+pub use gate::{Gate, TokenError};
 pub use health::Health;
 pub use metrics::{Exposition, RenderError, Scrapes, Text, serve_metrics};
 pub use negotiation::Format;
+pub use state::Insight;
 
 use axum::{
     http::{StatusCode, header},

@@ -1,42 +1,82 @@
 //! What readers want of the kernel beyond what it tells anyway: single system calls.
 
-use agent_ebpf::contract::calls::{CallSet, WATCHED};
+use std::sync::Arc;
 
-use crate::{
-    identity::Labels,
-    sensor::calls::{Plan, unite},
+use agent_ebpf::contract::{
+    calls::{CallSet, WATCHED, insert},
+    event::EventKind,
+    syscalls::NUMBERS,
 };
 
+use crate::{
+    filter::{Circumstance, Filter, SYSCALL},
+    identity::Labels,
+    sensor::{
+        calls::{Plan, unite},
+        syscalls::name,
+    },
+};
+
+/// Up to so many calls are looked at one by one for each container; of more, a container gets all or none.
+const FEW: usize = 32;
+
 /// Calls that one reader wants, and of which containers.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Demand {
-    pub calls: CallSet,
+    filter: Filter,
+    /// By number and name.
+    calls: Vec<(u32, String)>,
     /// Whether the paths in their arguments are wanted, too.
-    pub paths: bool,
-    /// For each of [`Labels::NAMES`] the values that will do; any, where there are none.
-    pub labels: [Vec<String>; Labels::NAMES.len()],
+    paths: bool,
 }
 
 impl Demand {
-    fn wants(&self, labels: &Labels) -> bool {
-        std::iter::zip(&self.labels, labels.values())
-            .all(|(wanted, label)| wanted.is_empty() || wanted.iter().any(|value| value == label))
+    /// What the kernel has to watch for the sake of one who reads with this filter.
+    pub fn of(filter: &Filter, paths: bool) -> Option<Self> {
+        let calls: Vec<_> = (0..NUMBERS as u32)
+            .map(|number| (number, name(number)))
+            .filter(|(_, name)| may_want(filter, Some(name), None))
+            .collect();
+        (!calls.is_empty()).then(|| Self { filter: filter.clone(), calls, paths })
     }
 
-    fn is_for_all(&self) -> bool {
-        self.labels.iter().all(Vec::is_empty)
+    /// Calls that are wanted of a container with these labels, whatever they are if there are none.
+    fn calls(&self, labels: Option<&Labels>) -> CallSet {
+        let mut calls = CallSet::default();
+        let are_few = self.calls.len() <= FEW;
+        if are_few || may_want(&self.filter, None, labels) {
+            let wanted = |name: &str| !are_few || may_want(&self.filter, Some(name), labels);
+            self.calls
+                .iter()
+                .filter(|(_, name)| wanted(name))
+                .for_each(|(number, _)| insert(&mut calls, *number));
+        }
+        calls
     }
 }
 
+fn may_want(filter: &Filter, syscall: Option<&str>, labels: Option<&Labels>) -> bool {
+    let named = [(SYSCALL, syscall)];
+    let texts = if syscall.is_some() { &named[..] } else { &[] };
+    filter.may_want(&Circumstance { kind: Some(EventKind::SyscallCall), labels, texts })
+}
+
 /// What the kernel has to watch so that every reader gets what it wants of these containers: at least that, maybe more.
-pub fn plan<L: AsRef<Labels>>(demands: &[Demand], containers: impl IntoIterator<Item = (u64, L)>) -> Plan {
+pub fn plan<L: AsRef<Labels>>(
+    demands: &[Arc<Demand>],
+    containers: impl IntoIterator<Item = (u64, L)>,
+) -> Plan {
     let mut plan = Plan { paths: demands.iter().any(|demand| demand.paths), ..Plan::default() };
-    for demand in demands.iter().filter(|demand| demand.is_for_all()) {
-        unite(&mut plan.everywhere, &demand.calls);
+    let (chosen, for_all): (Vec<_>, Vec<_>) =
+        demands.iter().partition(|demand| demand.filter.looks_at_labels());
+    for demand in for_all {
+        unite(&mut plan.everywhere, &demand.calls(None));
     }
     for (id, labels) in containers {
-        for demand in demands.iter().filter(|demand| !demand.is_for_all() && demand.wants(labels.as_ref())) {
-            unite(plan.containers.entry(id).or_default(), &demand.calls);
+        for calls in chosen.iter().map(|demand| demand.calls(Some(labels.as_ref()))) {
+            if calls != CallSet::default() {
+                unite(plan.containers.entry(id).or_default(), &calls);
+            }
         }
     }
     if plan.containers.len() > WATCHED as usize {
@@ -49,20 +89,18 @@ pub fn plan<L: AsRef<Labels>>(demands: &[Demand], containers: impl IntoIterator<
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeMap, sync::Arc};
+    use std::collections::BTreeMap;
 
     use super::*;
+    use crate::sensor::syscalls::number;
 
-    fn demand(calls: u64, pod: Option<&str>) -> Demand {
-        let mut labels = <[Vec<String>; Labels::NAMES.len()]>::default();
-        let at = Labels::NAMES.iter().position(|name| *name == "pod").unwrap();
-        labels[at].extend(pod.map(str::to_owned));
-        Demand { calls: set(calls), paths: false, labels }
+    fn demand(filter: &str) -> Arc<Demand> {
+        Arc::new(Demand::of(&Filter::parse(filter).unwrap(), false).unwrap())
     }
 
-    fn set(word: u64) -> CallSet {
+    fn set(names: &[&str]) -> CallSet {
         let mut set = CallSet::default();
-        set[0] = word;
+        names.iter().for_each(|name| insert(&mut set, number(name).unwrap()));
         set
     }
 
@@ -74,21 +112,43 @@ mod tests {
     fn a_plan_is_the_sum_of_what_is_wanted() {
         let containers = || [(1, pod("web-0")), (2, pod("web-1")), (3, pod("web-0"))];
         assert!(plan(&[], containers()).is_empty());
-        let found = plan(
-            &[demand(1, Some("web-0")), demand(2, Some("web-1")), demand(4, Some("web-0"))],
-            containers(),
+        let demands = ["syscall=read pod=web-0", "syscall=write pod=web-1", "syscall=close pod=web-0"];
+        let found = plan(&demands.map(demand), containers());
+        let zero = set(&["read", "close"]);
+        assert_eq!(found.containers, BTreeMap::from([(1, zero), (2, set(&["write"])), (3, zero)]));
+        assert_eq!(
+            (found.everywhere, found.any(), found.paths),
+            (set(&[]), set(&["read", "write", "close"]), false)
         );
-        assert_eq!(found.containers, BTreeMap::from([(1, set(5)), (2, set(2)), (3, set(5))]));
-        assert_eq!((found.everywhere, found.any(), found.paths), (set(0), set(7), false));
-        let found = plan(&[demand(1, None), Demand { paths: true, ..demand(2, Some("gone")) }], containers());
-        assert_eq!((found.everywhere, found.containers.len(), found.paths), (set(1), 0, true));
-        assert!(plan(&[demand(2, Some("gone"))], containers()).is_empty(), "nobody has that name yet");
+        let gone = Filter::parse("syscall=write pod=gone").unwrap();
+        let gone = Arc::new(Demand::of(&gone, true).unwrap());
+        let found = plan(&[demand("syscall=read"), Arc::clone(&gone)], containers());
+        assert_eq!((found.everywhere, found.containers.len(), found.paths), (set(&["read"]), 0, true));
+        assert!(plan(&[gone], containers()).is_empty(), "nobody has that name yet");
+    }
+
+    #[test]
+    fn a_tree_tells_which_calls_of_which_containers() {
+        let containers = || [(1, pod("web-0")), (2, pod("web-1"))];
+        let of = |filter: &str| plan(&[demand(filter)], containers()).containers;
+        let both = BTreeMap::from([(1, set(&["read"])), (2, set(&["write"]))]);
+        assert_eq!(of("pod=web-0 syscall=read or pod=web-1 syscall=write"), both);
+        assert_eq!(of("pod=web-0 or syscall=read").len(), 2);
+        assert_eq!(of("not (pod!=web-0 or syscall!=read)"), BTreeMap::from([(1, set(&["read"]))]));
+        assert_eq!(of("pod!=web-0 syscall~'^read$' errno=EIO"), BTreeMap::from([(2, set(&["read"]))]));
+        let all = of("pod=web-1 syscall");
+        assert_eq!((all.len(), all[&2]), (1, [u64::MAX; _]));
+        for filter in
+            ["", "pod=web-0", "kind=syscall", "kind=syscall.call", "syscall!=read", "kind=tcp syscall=read"]
+        {
+            assert!(Demand::of(&Filter::parse(filter).unwrap(), true).is_none(), "{filter}");
+        }
     }
 
     #[test]
     fn more_containers_than_there_is_room_for_are_all() {
         let many = (0..=u64::from(WATCHED)).map(|id| (id, pod("web")));
-        let found = plan(&[demand(1, Some("web"))], many);
-        assert_eq!((found.everywhere, found.containers.len()), (set(1), 0));
+        let found = plan(&[demand("syscall=read pod=web")], many);
+        assert_eq!((found.everywhere, found.containers.len()), (set(&["read"]), 0));
     }
 }

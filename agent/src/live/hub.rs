@@ -1,8 +1,12 @@
 //! The hub: one publisher, few readers.
 
-use std::sync::{
-    Arc, PoisonError, RwLock,
-    atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, RwLock,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -10,13 +14,18 @@ use thiserror::Error;
 use tokio::sync::watch;
 
 use super::{
-    Demand, Filter, Notice,
+    Demand, EventId, Notice, Start,
+    deaths::Deaths,
     queue::{Batch, Entry, Event, Loss, Queue},
+    replay::{Gap, Replay},
 };
-use crate::observation::Observation;
+use crate::{filter::Filter, observation::Observation};
 
 /// Entries that a reader takes at once: enough to share a write, too few to hold a worker for long.
 const BATCH: usize = 64;
+
+/// How long events are kept on after the last reader has gone: it may have lost its connection only.
+const HOLD: Duration = Duration::from_secs(60);
 
 /// Hands observations to live readers. Publishing costs one atomic load while nobody reads, and never waits for
 /// a reader.
@@ -28,6 +37,11 @@ pub struct Hub {
     clients: AtomicUsize,
     /// The same, for those who wait for a change.
     watchers: watch::Sender<usize>,
+    replay: Mutex<Replay>,
+    /// Events are kept: somebody reads, or did a moment ago.
+    is_recording: AtomicBool,
+    deserted: Mutex<Option<Instant>>,
+    deaths: Mutex<Deaths>,
     events_sent: AtomicU64,
     events_lost: AtomicU64,
     clients_refused: AtomicU64,
@@ -37,6 +51,18 @@ pub struct Hub {
 pub struct Subscription {
     hub: Arc<Hub>,
     queue: Arc<Queue>,
+    gap: Option<Gap>,
+    /// From before it subscribed.
+    backlog: VecDeque<Arc<Event>>,
+}
+
+/// A line for a reader.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Line {
+    /// Of an event; a notice has none.
+    pub id: Option<EventId>,
+    /// Newline included.
+    pub json: Bytes,
 }
 
 /// Every place is taken.
@@ -55,29 +81,87 @@ impl Hub {
             readers: RwLock::default(),
             clients: AtomicUsize::new(0),
             watchers: watch::Sender::new(0),
+            replay: Mutex::new(Replay::new(0, jiff::Timestamp::now())),
+            is_recording: AtomicBool::new(false),
+            deserted: Mutex::new(None),
+            deaths: Mutex::default(),
             events_sent: AtomicU64::new(0),
             events_lost: AtomicU64::new(0),
             clients_refused: AtomicU64::new(0),
         }
     }
 
-    /// Whether anybody reads; ask before building an observation for the stream alone.
+    /// Keeps up to `replay` events for readers who come back, and the last `deaths` on this node.
+    #[must_use]
+    pub fn remembering(mut self, replay: usize, deaths: usize) -> Self {
+        self.replay = Mutex::new(Replay::new(replay, jiff::Timestamp::now()));
+        self.deaths = Mutex::new(Deaths::new(deaths));
+        self
+    }
+
+    /// Whether anybody reads.
     pub fn has_watchers(&self) -> bool {
         self.clients.load(Relaxed) > 0
     }
 
+    /// Whether an observation is wanted for the stream: by a reader, or by one who may come back for it. Ask before
+    /// building it.
+    pub fn wants_observations(&self) -> bool {
+        self.has_watchers() || self.is_recording.load(Relaxed) && !self.is_over(Instant::now())
+    }
+
+    /// Nobody has come back; what was kept is dropped.
+    fn is_over(&self, now: Instant) -> bool {
+        let mut deserted = lock(&self.deserted);
+        if !deserted.is_some_and(|since| now.duration_since(since) >= HOLD) {
+            return false;
+        }
+        *deserted = None;
+        self.is_recording.store(false, Relaxed);
+        self.lock_replay().forget();
+        true
+    }
+
     /// Hands an observation to every reader whose filter wants it.
     pub fn publish(&self, observation: Arc<Observation>) {
-        if !self.has_watchers() {
+        if !self.wants_observations() {
             return;
         }
-        let mut event = None;
-        for reader in self.readers.read().unwrap_or_else(PoisonError::into_inner).iter() {
-            if reader.filter.matches(&observation) {
-                let event = event.get_or_insert_with(|| Arc::new(Event::new(Arc::clone(&observation))));
-                self.push(reader, Entry::Event(Arc::clone(event)));
-            }
+        // Who subscribes meanwhile waits until the event is in the queues and in the replay.
+        let readers = self.readers.read().unwrap_or_else(PoisonError::into_inner);
+        let mut replay = self.lock_replay();
+        let event = Arc::new(Event::new(replay.next_id(), observation));
+        replay.keep(&event);
+        drop(replay);
+        for reader in readers.iter().filter(|reader| event.is_wanted_by(&reader.filter)) {
+            self.push(reader, Entry::Event(Arc::clone(&event)));
         }
+    }
+
+    /// Remembers a [death](super::is_death).
+    pub fn remember(&self, observation: Arc<Observation>) {
+        lock(&self.deaths).keep(observation);
+    }
+
+    /// The last deaths, the newest last.
+    pub fn deaths(&self) -> Vec<Arc<Observation>> {
+        lock(&self.deaths).all()
+    }
+
+    /// Deaths that are not remembered any more, to make room for others.
+    pub fn deaths_dropped(&self) -> u64 {
+        lock(&self.deaths).dropped()
+    }
+
+    /// The most deaths that are remembered.
+    pub fn max_deaths(&self) -> usize {
+        lock(&self.deaths).bound()
+    }
+
+    /// Events that are kept for readers who come back: how many there are, and the most.
+    pub fn replay(&self) -> (usize, usize) {
+        let replay = self.lock_replay();
+        (replay.len(), replay.bound())
     }
 
     /// Tells every reader, among the events, how many more events of a sensor have not left the kernel.
@@ -93,15 +177,35 @@ impl Hub {
 
     /// Adds a reader, from now on.
     pub fn subscribe(self: &Arc<Self>, filter: Filter) -> Result<Subscription, TooManyClients> {
+        self.subscribe_from(filter, Start::Now, false)
+    }
+
+    /// Adds a reader, which first gets what is kept from before, and may want the paths in calls that it asks for.
+    pub fn subscribe_from(
+        self: &Arc<Self>,
+        filter: Filter,
+        start: Start,
+        paths: bool,
+    ) -> Result<Subscription, TooManyClients> {
+        let demand = Demand::of(&filter, paths);
         let mut readers = self.readers.write().unwrap_or_else(PoisonError::into_inner);
         if readers.len() >= self.max_clients {
             self.clients_refused.fetch_add(1, Relaxed);
             return Err(TooManyClients { max_clients: self.max_clients });
         }
-        let queue = Arc::new(Queue::new(filter, self.buffer));
+        {
+            let mut deserted = lock(&self.deserted);
+            *deserted = None;
+            if !self.is_recording.swap(true, Relaxed) {
+                self.lock_replay().begin(jiff::Timestamp::now());
+            }
+        }
+        let (kept, gap) = self.lock_replay().from(start);
+        let backlog = kept.into_iter().filter(|event| event.is_wanted_by(&filter)).collect();
+        let queue = Arc::new(Queue::new(filter, demand, self.buffer));
         readers.push(Arc::clone(&queue));
         self.set_clients(readers.len());
-        Ok(Subscription { hub: Arc::clone(self), queue })
+        Ok(Subscription { hub: Arc::clone(self), queue, gap, backlog })
     }
 
     /// The number of readers as it changes: 0 → 1 switches on what only a reader needs, 1 → 0 switches it off.
@@ -110,9 +214,9 @@ impl Hub {
     }
 
     /// What readers want of the kernel besides what it tells anyway.
-    pub fn demands(&self) -> Vec<Demand> {
+    pub fn demands(&self) -> Vec<Arc<Demand>> {
         let readers = self.readers.read().unwrap_or_else(PoisonError::into_inner);
-        readers.iter().filter_map(|reader| reader.filter.demand()).collect()
+        readers.iter().filter_map(|reader| reader.demand.clone()).collect()
     }
 
     /// Readers connected now.
@@ -150,7 +254,14 @@ impl Hub {
     fn unsubscribe(&self, queue: &Arc<Queue>) {
         let mut readers = self.readers.write().unwrap_or_else(PoisonError::into_inner);
         readers.retain(|reader| !Arc::ptr_eq(reader, queue));
+        if readers.is_empty() {
+            *lock(&self.deserted) = Some(Instant::now());
+        }
         self.set_clients(readers.len());
+    }
+
+    fn lock_replay(&self) -> MutexGuard<'_, Replay> {
+        lock(&self.replay)
     }
 
     /// To be called with `readers` locked for writing, so that no older number overtakes a newer one.
@@ -161,8 +272,8 @@ impl Hub {
 }
 
 impl Subscription {
-    /// Waits for something to read; whole lines, newlines included. Cancelling loses nothing.
-    pub async fn next(&mut self) -> Vec<Bytes> {
+    /// Waits for something to read. Cancelling loses nothing.
+    pub async fn next(&mut self) -> Vec<Line> {
         loop {
             if let Some(lines) = self.try_next() {
                 return lines;
@@ -172,26 +283,48 @@ impl Subscription {
     }
 
     /// The same without waiting.
-    pub fn try_next(&mut self) -> Option<Vec<Bytes>> {
+    pub fn try_next(&mut self) -> Option<Vec<Line>> {
+        let lines = match self.earlier() {
+            Some(lines) => lines,
+            None => self.present()?,
+        };
+        let events = lines.iter().filter(|line| line.id.is_some()).count();
+        self.hub.events_sent.fetch_add(events as u64, Relaxed);
+        Some(lines)
+    }
+
+    /// What happened before it subscribed.
+    fn earlier(&mut self) -> Option<Vec<Line>> {
+        let gap = self.gap.take().map(|Gap { missed }| Notice::Gap { missed });
+        let events = self.backlog.drain(..BATCH.min(self.backlog.len()));
+        let events: Vec<_> = events.map(|event| event.line()).collect();
+        let lines: Vec<_> = gap.map(said_now).into_iter().chain(events).collect();
+        (!lines.is_empty()).then_some(lines)
+    }
+
+    fn present(&mut self) -> Option<Vec<Line>> {
         let Batch { lagged, losses, entries } = self.queue.take(BATCH)?;
         let mut lines = Vec::with_capacity(entries.len() + 1);
         if lagged > 0 {
-            lines.push(Notice::Lagged { lost: lagged }.to_line(jiff::Timestamp::now()));
+            lines.push(said_now(Notice::Lagged { lost: lagged }));
         }
         lines.extend(losses.into_iter().flat_map(Loss::lines));
-        let mut events = 0;
         for entry in entries {
             match entry {
-                Entry::Event(event) => {
-                    events += 1;
-                    lines.push(event.line());
-                }
+                Entry::Event(event) => lines.push(event.line()),
                 Entry::Loss(loss) => lines.extend(loss.lines()),
             }
         }
-        self.hub.events_sent.fetch_add(events, Relaxed);
         Some(lines)
     }
+}
+
+fn said_now(notice: Notice) -> Line {
+    Line { id: None, json: notice.to_line(jiff::Timestamp::now()) }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Drop for Subscription {

@@ -1,11 +1,13 @@
-//! JSON that a terminal may show as it is. Names of tasks and paths of executables are chosen by workloads; JSON
-//! escapes what is below U+0020, but not the other characters that command a terminal or deceive its reader.
+//! JSON that a terminal may show as it is. JSON escapes what is below U+0020, but not the other characters that
+//! command a terminal or deceive its reader.
 
 use std::io::{self, Write};
 
 use bytes::Bytes;
 use serde::Serialize;
 use serde_json::ser::{Formatter, Serializer};
+
+use crate::harmless::is_hostile;
 
 /// One line of JSON, newline included.
 pub(crate) fn to_line(value: &impl Serialize) -> serde_json::Result<Bytes> {
@@ -30,22 +32,6 @@ impl Formatter for Harmless {
             rest = &tail[hostile.len_utf8()..];
         }
         writer.write_all(rest.as_bytes())
-    }
-}
-
-/// What moves a cursor, reorders text or can't be seen.
-fn is_hostile(char: char) -> bool {
-    match char {
-        ' '..='~' => false,
-        // DEL and C1: U+009B begins a terminal's command just as ESC [ does.
-        '\u{7f}'..='\u{9f}' => true,
-        // Soft hyphen; Arabic letter mark; Mongolian vowel separator.
-        '\u{ad}' | '\u{61c}' | '\u{180e}' => true,
-        // Zero-width characters; line and paragraph separators; marks, embeddings and isolates of direction.
-        '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' => true,
-        // Byte order mark; interlinear annotations; tags.
-        '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}' => true,
-        _ => false,
     }
 }
 

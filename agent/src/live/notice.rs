@@ -14,6 +14,8 @@ pub enum Notice {
     Throttled { sensor: &'static str, throttled: u64 },
     /// Events that this reader was too slow for.
     Lagged { lost: u64 },
+    /// Events that happened before this reader came back, and that are not kept any more.
+    Gap { missed: Option<u64> },
     /// Nothing has happened for a while; the stream is alive.
     Heartbeat,
     /// The agent stops: nothing more will come.
@@ -40,6 +42,7 @@ impl Notice {
             Self::Lost { .. } => "notice.lost",
             Self::Throttled { .. } => "notice.throttled",
             Self::Lagged { .. } => "notice.lagged",
+            Self::Gap { .. } => "notice.gap",
             Self::Heartbeat => "notice.heartbeat",
             Self::End => "notice.end",
         }
@@ -48,13 +51,14 @@ impl Notice {
     fn sensor(self) -> Option<&'static str> {
         match self {
             Self::Lost { sensor, .. } | Self::Throttled { sensor, .. } => Some(sensor),
-            Self::Lagged { .. } | Self::Heartbeat | Self::End => None,
+            Self::Lagged { .. } | Self::Gap { .. } | Self::Heartbeat | Self::End => None,
         }
     }
 
     fn lost(self) -> Option<u64> {
         match self {
             Self::Lost { lost, .. } | Self::Lagged { lost } => Some(lost),
+            Self::Gap { missed } => missed,
             Self::Throttled { .. } | Self::Heartbeat | Self::End => None,
         }
     }
@@ -62,7 +66,7 @@ impl Notice {
     fn throttled(self) -> Option<u64> {
         match self {
             Self::Throttled { throttled, .. } => Some(throttled),
-            Self::Lost { .. } | Self::Lagged { .. } | Self::Heartbeat | Self::End => None,
+            Self::Lost { .. } | Self::Lagged { .. } | Self::Gap { .. } | Self::Heartbeat | Self::End => None,
         }
     }
 
@@ -77,6 +81,14 @@ impl Notice {
             Self::Lagged { lost } => Some(format!(
                 "{lost} events were dropped because this reader was too slow: read faster or filter more"
             )),
+            Self::Gap { missed: Some(missed) } => Some(format!(
+                "{missed} events of all kinds and containers are not kept any more: a larger debug.replay keeps more"
+            )),
+            Self::Gap { missed: None } => Some(
+                "what happened before is kept in part only, or not at all: the agent was restarted, \
+                      nobody was reading, or debug.replay is too small"
+                    .into(),
+            ),
             Self::Heartbeat => None,
             Self::End => Some("the agent stops".into()),
         }

@@ -9,13 +9,15 @@ use std::{
 use bytes::Bytes;
 use tokio::sync::Notify;
 
-use super::{Filter, Notice, to_line};
-use crate::observation::Observation;
+use super::{Demand, EventId, Line, Notice, to_line};
+use crate::{filter::Filter, observation::Observation};
 
 /// A bounded queue between the thread that publishes and one reader. When it is full, the oldest entry goes:
 /// events are counted, and what a notice of loss said is kept until the reader comes.
 pub(super) struct Queue {
     pub(super) filter: Filter,
+    /// What it wants of the kernel.
+    pub(super) demand: Option<Arc<Demand>>,
     bound: usize,
     state: Mutex<State>,
     filled: Notify,
@@ -39,6 +41,7 @@ pub(super) enum Entry {
 
 /// An observation and its line, made by the first of its readers: not on the thread that publishes, and once.
 pub(super) struct Event {
+    pub(super) id: EventId,
     observation: Arc<Observation>,
     line: OnceLock<Bytes>,
 }
@@ -61,9 +64,9 @@ struct State {
 }
 
 impl Queue {
-    pub(super) fn new(filter: Filter, bound: usize) -> Self {
+    pub(super) fn new(filter: Filter, demand: Option<Demand>, bound: usize) -> Self {
         let state = State { entries: VecDeque::with_capacity(bound), ..State::default() };
-        Self { filter, bound, state: Mutex::new(state), filled: Notify::new() }
+        Self { filter, demand: demand.map(Arc::new), bound, state: Mutex::new(state), filled: Notify::new() }
     }
 
     /// Appends an entry; returns how many events had to go for it.
@@ -132,27 +135,44 @@ impl State {
 }
 
 impl Event {
-    pub(super) fn new(observation: Arc<Observation>) -> Self {
-        Self { observation, line: OnceLock::new() }
+    pub(super) fn new(id: EventId, observation: Arc<Observation>) -> Self {
+        Self { id, observation, line: OnceLock::new() }
     }
 
-    pub(super) fn line(&self) -> Bytes {
-        let line = || {
-            to_line(&*self.observation).unwrap_or_else(|error| {
+    pub(super) fn time(&self) -> jiff::Timestamp {
+        self.observation.time
+    }
+
+    pub(super) fn is_wanted_by(&self, filter: &Filter) -> bool {
+        filter.matches(&self.observation)
+    }
+
+    pub(super) fn line(&self) -> Line {
+        let json = self.line.get_or_init(|| {
+            let json = to_line(&*self.observation).unwrap_or_else(|error| {
                 // Unreachable as long as an observation is made of strings and numbers.
                 tracing::error!(%error, kind = self.observation.kind.name(), "an event can't be said in JSON");
                 Bytes::new()
-            })
-        };
-        self.line.get_or_init(line).clone()
+            });
+            numbered(&json, self.id)
+        });
+        Line { id: Some(self.id), json: json.clone() }
+    }
+}
+
+/// The object with one more field at its end.
+fn numbered(json: &Bytes, id: EventId) -> Bytes {
+    match json.strip_suffix(b"}\n") {
+        Some(open) => [open, format!(",\"id\":\"{id}\"}}\n").as_bytes()].concat().into(),
+        None => json.clone(),
     }
 }
 
 impl Loss {
-    pub(super) fn lines(self) -> impl Iterator<Item = Bytes> {
+    pub(super) fn lines(self) -> impl Iterator<Item = Line> {
         let Self { time, sensor, lost, throttled } = self;
         let lost = (lost > 0).then_some(Notice::Lost { sensor, lost });
         let throttled = (throttled > 0).then_some(Notice::Throttled { sensor, throttled });
-        lost.into_iter().chain(throttled).map(move |notice| notice.to_line(time))
+        lost.into_iter().chain(throttled).map(move |notice| Line { id: None, json: notice.to_line(time) })
     }
 }

@@ -3,7 +3,7 @@
 use std::{
     fs,
     sync::{Arc, Mutex},
-    time::Instant,
+    time::{Instant, SystemTime},
 };
 
 use agent_ebpf::contract::stats::SensorId;
@@ -54,6 +54,9 @@ pub struct Figures {
     /// Bytes of kernel memory in all maps.
     pub kernel_bytes: u64,
     pub opcodes: io_uring::Opcodes,
+    pub started: SystemTime,
+    /// What this machine calls itself.
+    pub node: String,
 }
 
 impl Figures {
@@ -62,6 +65,8 @@ impl Figures {
         vec![
             ("debug.buffer", config.debug.buffer as f64),
             ("debug.clients", config.debug.clients as f64),
+            ("debug.deaths", config.debug.deaths as f64),
+            ("debug.replay", config.debug.replay as f64),
             ("events.burst", config.events.burst as f64),
             ("events.rate", config.events.rate as f64),
             ("limits.containers", config.limits.containers as f64),
@@ -306,6 +311,19 @@ impl Agent {
             "Events for readers of /v1/events: handed over, or lost because the reader was too slow",
             &["outcome"],
             [(["sent"], self.hub.events_sent()), (["lost"], self.hub.lost_to_slow_readers())],
+        );
+        page.own_gauge(
+            "podwitness_live_kept",
+            "What is kept for readers: events for those who come back, and deaths",
+            None,
+            &["what"],
+            [(["events"], self.hub.replay().0 as f64), (["deaths"], self.hub.deaths().len() as f64)],
+        );
+        page.own_counter(
+            "podwitness_live_deaths_dropped",
+            "Deaths that are not remembered any more, to make room for others",
+            &[],
+            [([], self.hub.deaths_dropped())],
         );
         page.own_counter(
             "podwitness_live_clients_refused",

@@ -47,6 +47,11 @@ impl Counters {
         }
     }
 
+    /// All kills.
+    pub fn total(&self) -> u64 {
+        self.kills.values().sum()
+    }
+
     pub fn is_empty(&self) -> bool {
         self.kills.is_empty()
     }

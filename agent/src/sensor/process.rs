@@ -43,6 +43,16 @@ impl Counters {
         *self.exits.entry(reason).or_default() += 1;
     }
 
+    /// Executables started.
+    pub fn started(&self) -> u64 {
+        self.started
+    }
+
+    /// Processes that ended, by reason.
+    pub fn ended(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        self.exits.iter().map(|(reason, exits)| (*reason, *exits))
+    }
+
     pub fn is_empty(&self) -> bool {
         self.started == 0 && self.exits.is_empty()
     }

@@ -63,6 +63,15 @@ pub struct Counters {
     seconds: f64,
 }
 
+/// What one container did, whoever was at the other end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    pub connects: u64,
+    pub failures: u64,
+    pub accepts: u64,
+    pub closes: u64,
+}
+
 impl Counters {
     pub fn record(&mut self, kind: EventKind, event: &TcpEvent, peer: &Arc<Peer>, peers: &Peers) {
         let tally = self.by_peer.tally(peer, peers);
@@ -95,6 +104,18 @@ impl Counters {
     /// Brings a sum back to as many peers as one container may have.
     pub fn fold(&mut self, peers: &Peers) {
         self.by_peer.fold(peers);
+    }
+
+    /// Over all peers.
+    pub fn totals(&self) -> Totals {
+        let mut totals = Totals::default();
+        for (_, tally) in self.by_peer.iter() {
+            totals.connects += tally.connects;
+            totals.failures += tally.failures.values().sum::<u64>();
+            totals.accepts += tally.accepts;
+            totals.closes += tally.closes;
+        }
+        totals
     }
 
     pub fn is_empty(&self) -> bool {

@@ -1,6 +1,7 @@
 //! Installs what is missing, and nothing twice.
 
 mod apt;
+mod browser;
 mod containerd;
 mod linker;
 mod manifest_tools;
@@ -91,6 +92,9 @@ pub(crate) fn run(purpose: Purpose) -> Result<Ready> {
             libraries = found;
             Ok(outcome)
         })?;
+    }
+    if purpose == Purpose::Test {
+        steps.run("a browser for the tests", |live| browser::ensure(&mut apt, live))?;
     }
     if matches!(purpose, Purpose::Test | Purpose::Vm) {
         steps.run("a container runtime for the tests", |live| {

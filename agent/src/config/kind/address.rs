@@ -5,41 +5,22 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use super::{Field, Invalid, Kind, digits};
 use crate::config::model::Config;
 
-/// From where an address may be reached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::config) enum Reach {
-    /// From anywhere.
-    Any,
-    /// From the same network namespace only.
-    Loopback,
-}
-
 /// An IP address and a port.
 pub(in crate::config) struct Address {
-    pub reach: Reach,
     pub field: Field<SocketAddr>,
 }
 
 impl Kind for Address {
     fn set(&self, config: &mut Config, text: &str) -> Result<String, Invalid> {
         let address = parse(text)?;
-        if self.reach == Reach::Loopback && !address.ip().is_loopback() {
-            // Any other address would need a token for its readers, which isn't there yet.
-            return Err(Invalid::new("is not a loopback address"));
-        }
         *(self.field)(config) = address;
         Ok(address.to_string())
     }
 
     fn allowed(&self) -> String {
-        let what = match self.reach {
-            Reach::Any => {
-                "an IP address and port, such as 0.0.0.0:9481 or [::]:9481; \":9481\" is short for \
-                 [::]:9481, all IPv4 and IPv6 addresses"
-            }
-            Reach::Loopback => "a loopback address and port, such as 127.0.0.1:9482 or [::1]:9482",
-        };
-        format!("{what}; port 0 is any free port")
+        "an IP address and port, such as 0.0.0.0:9481 or [::]:9481; \":9481\" is short for [::]:9481, all IPv4 and \
+         IPv6 addresses; port 0 is any free port"
+            .to_owned()
     }
 
     fn placeholder(&self) -> &'static str {

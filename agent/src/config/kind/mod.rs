@@ -13,7 +13,7 @@ mod ratio;
 mod size;
 mod socket;
 
-pub(super) use address::{Address, Reach};
+pub(super) use address::Address;
 pub(super) use calls::{Errnos, SlowCalls};
 pub(super) use cidrs::Cidrs;
 pub(super) use duration::Span;

@@ -10,10 +10,7 @@ fn what_an_option_refuses_is_refused_from_everywhere() {
         ("metrics.grace", "24h1ms", "is above 24h"),
         ("metrics.grace", "300", "has no unit"),
         ("metrics.grace", "-5m", "is not a duration"),
-        ("debug.listen", "0.0.0.0:1", "is not a loopback address"),
-        ("debug.listen", ":1", "is not a loopback address"),
-        ("debug.listen", "[::]:1", "is not a loopback address"),
-        ("debug.listen", "10.0.0.1:1", "is not a loopback address"),
+        ("debug.token_file", "token", "is not an absolute path"),
         ("debug.buffer", "15", "is below 16"),
         ("debug.buffer", "1048577", "is above 1048576"),
         ("debug.clients", "0", "is below 1"),
@@ -170,4 +167,17 @@ fn variables_and_flags_that_are_no_text_are_refused() {
     assert!(errors(Config::load(&flags, [])).contains("from the flag --log-level"));
     let name = OsString::from_vec(b"PODWITNESS_\xff\x1b".to_vec());
     assert!(errors(Config::load(&Flags::default(), [(name, "x".into())])).contains("unknown variable"));
+}
+
+#[test]
+fn whoever_listens_to_others_needs_a_token() {
+    for address in ["0.0.0.0:1", "[::]:1", "10.0.0.1:1"] {
+        let message = errors(load_flag("debug.listen", address));
+        let expected = format!(
+            "debug.listen: {address} is no loopback address, which needs a token: debug.token_file = none (from the default)"
+        );
+        assert!(message.contains(&expected), "{message}");
+    }
+    assert!(load_file("debug: {listen: \"0.0.0.0:1\", token_file: /run/token}").is_ok());
+    assert!(load_flag("debug.listen", "127.0.0.2:1").is_ok());
 }

@@ -4,7 +4,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{
     DEADLINE, Site,
@@ -12,15 +12,30 @@ use super::{
     wait_until,
 };
 use crate::{
-    http::{Health, serve_debug},
+    http::{Debug, Gate, Health, Insight, serve_debug},
     live::{Hub, testing::exec},
 };
 
+struct Nothing;
+
+impl Insight for Nothing {
+    fn containers(&self) -> Value {
+        json!({"containers": []})
+    }
+
+    fn status(&self) -> Value {
+        json!({"sensors": {}})
+    }
+}
+
+fn debug(hub: &Arc<Hub>) -> Debug {
+    let health = Health::waiting_for("nothing");
+    Debug { hub: Arc::clone(hub), health, insight: Arc::new(Nothing), gate: Gate::Loopback }
+}
+
 fn site(buffer: usize, max_clients: usize) -> (Site, Arc<Hub>) {
     let hub = Arc::new(Hub::new(buffer, max_clients));
-    let site = Site::new(|listener, shutdown| {
-        serve_debug(listener, Arc::clone(&hub), Health::waiting_for("nothing"), shutdown)
-    });
+    let site = Site::new(|listener, shutdown| serve_debug(listener, debug(&hub), shutdown));
     (site, hub)
 }
 
@@ -171,4 +186,55 @@ fn a_reader_that_does_not_read_harms_nobody() {
     site.stop();
     assert_eq!(other.next().unwrap()["kind"], "notice.end");
     wait_until("the end of all readers", || hub.clients() == 0);
+}
+
+#[test]
+fn a_browser_comes_back_where_it_was() {
+    let hub = Arc::new(Hub::new(64, 2).remembering(64, 0));
+    let site = Site::new(|listener, shutdown| serve_debug(listener, debug(&hub), shutdown));
+    let mut lines = Lines::open(site.address, "/v1/events");
+    (1..=3).for_each(|pid| hub.publish(exec(pid, "sh")));
+    let first = lines.next().unwrap();
+    let head = format!(
+        "GET /v1/events?limit=2 HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\nLast-Event-ID: {}\r\n",
+        first["id"].as_str().unwrap()
+    );
+    let answer = request(site.address, &head);
+    assert_eq!(answer.header("content-type"), Some("text/event-stream"));
+    let events: Vec<_> = answer.body.lines().filter_map(|line| line.strip_prefix("data: ")).collect();
+    let pids: Vec<_> =
+        events.iter().map(|event| serde_json::from_str::<Value>(event).unwrap()["pid"].clone()).collect();
+    assert_eq!(pids, [2, 3]);
+    site.stop();
+}
+
+#[test]
+fn a_mistake_in_a_filter_is_shown_in_its_place() {
+    let (site, _hub) = site(64, 2);
+    let answer = get(site.address, "/v1/events?filter=pid%3D1%20kind%3Dtcp.conect");
+    assert_eq!(answer.status, 400);
+    let json = answer.json();
+    assert_eq!((&json["key"], &json["suggestion"]), (&"filter".into(), &"tcp.connect".into()));
+    assert_eq!(json["span"], json!({"start": 11, "end": 21}));
+    assert_eq!(json["pointer"], "pid=1 kind=tcp.conect\n           ^^^^^^^^^^");
+    let same = get(site.address, "/v1/filter?filter=pid%3D1%20kind%3Dtcp.conect");
+    assert_eq!((same.status, same.json()), (400, json));
+    let good = get(site.address, "/v1/filter?filter=pid%3D1%20(errno)&kind=tcp.connect");
+    let expected = json!({"filter": "pid=1 and errno and kind=tcp.connect", "kinds": ["tcp.connect"]});
+    assert_eq!((good.status, good.json()), (200, expected));
+    site.stop();
+}
+
+#[test]
+fn the_state_and_the_page_are_there() {
+    let (site, _hub) = site(64, 2);
+    assert_eq!(get(site.address, "/v1/containers").json(), json!({"containers": []}));
+    assert_eq!(get(site.address, "/v1/status").json(), json!({"sensors": {}}));
+    let schema = get(site.address, "/v1/schema").json();
+    assert!(schema["oneOf"].as_array().unwrap().iter().any(|line| line["title"] == "tcp.connect"));
+    let page = request(site.address, "GET / HTTP/1.1\r\nHost: localhost\r\nAccept: text/html,*/*;q=0.8\r\n");
+    assert_eq!(page.header("content-type"), Some("text/html; charset=utf-8"));
+    assert!(page.header("content-security-policy").unwrap().starts_with("default-src 'none'"));
+    assert!(page.body.starts_with("<!doctype html>"));
+    site.stop();
 }

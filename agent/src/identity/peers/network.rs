@@ -48,6 +48,14 @@ impl FromStr for Network {
     }
 }
 
+impl Network {
+    /// Whether the address lies in it; an IPv4-mapped one is the IPv4 address.
+    pub fn contains(self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        address.is_ipv4() == self.base.is_ipv4() && masked(address, self.length) == Some(self.base)
+    }
+}
+
 impl fmt::Display for Network {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.base, self.length)

@@ -65,6 +65,19 @@ impl Counters {
         self.calls.iter().sum()
     }
 
+    /// All calls that failed.
+    pub fn failed(&self) -> u64 {
+        self.errors.values().sum::<u64>() + self.errors_folded
+    }
+
+    /// The calls that were made most, and how often.
+    pub fn most(&self, count: usize) -> Vec<(String, u64)> {
+        let mut numbers: Vec<_> = (0..NUMBERS).filter(|number| self.calls[*number] > 0).collect();
+        numbers.sort_by_key(|number| std::cmp::Reverse(self.calls[*number]));
+        numbers.truncate(count);
+        numbers.into_iter().map(|number| (name(number as u32), self.calls[number])).collect()
+    }
+
     /// Failed calls by the names of call and error. Errors that have no name share one series.
     fn named_errors<'a>(&self, names: &'a [String]) -> Vec<([&'a str; 2], u64)> {
         let mut named: Vec<([&str; 2], u64)> = Vec::with_capacity(self.errors.len());

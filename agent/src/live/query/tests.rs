@@ -2,9 +2,11 @@ use std::sync::Arc;
 
 use agent_ebpf::contract::event::EventKind;
 
-use super::{Filter, FilterError, MAX_VALUES};
+use super::{Format, MAX_VALUES, Query, QueryError};
 use crate::{
+    filter::Filter,
     identity::Labels,
+    live::{Demand, EventId, Start},
     observation::{Call, Cgroup, Detail, Observation, Process},
     sensor::syscalls::number,
 };
@@ -25,8 +27,8 @@ fn observation(kind: EventKind, pid: Option<u32>) -> Observation {
     }
 }
 
-fn filter(query: &[(&str, &str)]) -> Result<Filter, FilterError> {
-    Filter::parse(query.iter().copied())
+fn filter(query: &[(&str, &str)]) -> Result<Filter, QueryError> {
+    Query::parse(query.iter().copied(), jiff::Timestamp::UNIX_EPOCH).map(|query| query.filter)
 }
 
 #[test]
@@ -125,13 +127,15 @@ fn calls_go_to_those_who_name_them() {
 
 #[test]
 fn the_kernel_is_asked_for_calls_that_are_named() {
-    let demand = |query: &[(&str, &str)]| filter(query).unwrap().demand();
+    let wish = |query: &[(&str, &str)]| Query::parse(query.iter().copied(), jiff::Timestamp::UNIX_EPOCH);
+    let demand =
+        |query: &[(&str, &str)]| wish(query).map(|wish| Demand::of(&wish.filter, wish.paths)).unwrap();
     for query in [&[][..], &[("kind", "syscall")], &[("kind", "tcp,syscall.slow"), ("syscall", "read")]] {
-        assert_eq!(demand(query), None, "{query:?}");
+        assert!(demand(query).is_none(), "{query:?}");
     }
-    let wanted = demand(&[("syscall", "read"), ("pod", "web-0"), ("paths", "true")]).unwrap();
-    let bits: u32 = wanted.calls.iter().map(|word| word.count_ones()).sum();
-    assert_eq!((bits, wanted.paths, wanted.labels[3].as_slice()), (1, true, &["web-0".to_owned()][..]));
+    assert!(demand(&[("syscall", "all")]).is_some());
+    assert!(demand(&[("filter", "syscall=read or kind=tcp")]).is_some());
+    assert!(wish(&[("syscall", "read"), ("pod", "web-0"), ("paths", "true")]).unwrap().paths);
     for (query, key) in
         [(("syscall", "opeNat"), "syscall"), (("syscall", ""), "syscall"), (("paths", "yes"), "paths")]
     {
@@ -142,10 +146,24 @@ fn the_kernel_is_asked_for_calls_that_are_named() {
 #[test]
 fn an_error_names_the_key_and_what_is_allowed() {
     let error = filter(&[("kind", "tcp"), ("pods", "x")]).unwrap_err();
-    assert_eq!(error, FilterError::UnknownKey { key: "pods".into() });
+    assert_eq!(error, QueryError::UnknownKey { key: "pods".into() });
     assert_eq!(error.key(), "pods");
-    let keys =
-        ["kind", "syscall", "paths", "pid", "namespace", "workload_kind", "workload", "pod", "container"];
+    let keys = [
+        "filter",
+        "paths",
+        "since",
+        "after",
+        "limit",
+        "format",
+        "kind",
+        "syscall",
+        "pid",
+        "namespace",
+        "workload_kind",
+        "workload",
+        "pod",
+        "container",
+    ];
     assert_eq!(error.allowed(), keys);
 
     let error = filter(&[("kind", "tcp.connect,tcp.open")]).unwrap_err();
@@ -163,7 +181,7 @@ fn values_that_mean_nothing_are_refused() {
     for query in [("pid", ""), ("pid", "x"), ("pid", "-1"), ("pid", "4294967296"), ("pid", "1,,2")] {
         assert_eq!(filter(&[query]).unwrap_err().key(), "pid", "{query:?}");
     }
-    assert_eq!(filter(&[("pod", "a,")]).unwrap_err(), FilterError::EmptyValue { key: "pod" });
+    assert_eq!(filter(&[("pod", "a,")]).unwrap_err(), QueryError::EmptyValue { key: "pod" });
 }
 
 #[test]
@@ -171,9 +189,62 @@ fn a_filter_is_bounded() {
     let list = |count: usize| (0..count).map(|pid| pid.to_string()).collect::<Vec<_>>().join(",");
     assert!(filter(&[("pid", &list(MAX_VALUES))]).is_ok());
     assert!(filter(&[("pod", &list(MAX_VALUES))]).is_ok());
-    let too_many = |key| FilterError::TooManyValues { key };
+    let too_many = |key| QueryError::TooManyValues { key };
     assert_eq!(filter(&[("pid", &list(MAX_VALUES + 1))]).unwrap_err(), too_many("pid"));
     assert_eq!(filter(&[("pod", &list(MAX_VALUES)), ("pod", "x")]).unwrap_err(), too_many("pod"));
     let everything = vec![("kind", "tcp"); 1000];
     assert!(filter(&everything).is_ok(), "kinds are a set");
+}
+
+#[test]
+fn the_language_and_plain_keys_narrow_each_other() {
+    let connect = observation(EventKind::TcpConnect, Some(42));
+    let cases: &[(&[(&str, &str)], bool)] = &[
+        (&[("filter", "")], true),
+        (&[("filter", "namespace=shop kind=tcp")], true),
+        (&[("filter", "namespace=shop"), ("kind", "oom")], false),
+        (&[("filter", "namespace=pay or pid=42"), ("pod", "cart-5d9-x2x")], true),
+    ];
+    for (query, expected) in cases {
+        assert_eq!(filter(query).unwrap().matches(&connect), *expected, "{query:?}");
+    }
+    let error = filter(&[("filter", "namespcae=shop")]).unwrap_err();
+    assert_eq!(error.key(), "filter");
+    assert_eq!(error.to_string(), "there is no field `namespcae`; did you mean `namespace`?");
+    let twice = filter(&[("filter", "pid=1"), ("filter", "pid=2")]).unwrap_err();
+    assert_eq!(twice, QueryError::Repeated { key: "filter" });
+}
+
+#[test]
+fn where_to_begin_and_when_to_end() {
+    let now: jiff::Timestamp = "2026-01-31T12:00:00Z".parse().unwrap();
+    let query = |pairs: &[(&str, &str)]| Query::parse(pairs.iter().copied(), now);
+    let since = |text: &str| Start::Since(text.parse().unwrap());
+    for (value, expected) in [
+        ("2026-01-31T11:59:00Z", since("2026-01-31T11:59:00Z")),
+        ("2026-01-31T12:59:00+01:00", since("2026-01-31T11:59:00Z")),
+        ("30s", since("2026-01-31T11:59:30Z")),
+        ("-30s", since("2026-01-31T11:59:30Z")),
+        ("1m 30s", since("2026-01-31T11:58:30Z")),
+    ] {
+        assert_eq!(query(&[("since", value)]).unwrap().start, expected, "{value}");
+    }
+    let id: EventId = "19f-7".parse().unwrap();
+    assert_eq!(id.to_string(), "19f-7");
+    let all = query(&[("after", "19f-7"), ("limit", "3"), ("format", "sse")]).unwrap();
+    assert_eq!((all.start, all.limit, all.format), (Start::After(id), Some(3), Some(Format::Sse)));
+    for (key, value) in [
+        ("since", "yesterday"),
+        ("since", ""),
+        ("since", "9999999999999h"),
+        ("after", "7"),
+        ("after", "+1-7"),
+        ("limit", "0"),
+        ("limit", "-1"),
+        ("format", "xml"),
+    ] {
+        assert_eq!(query(&[(key, value)]).unwrap_err().key(), key, "{value}");
+    }
+    assert_eq!(query(&[("since", "1s"), ("after", "1-1")]).unwrap_err(), QueryError::TwoStarts);
+    assert_eq!(query(&[("limit", "1"), ("limit", "1")]).unwrap_err(), QueryError::Repeated { key: "limit" });
 }

@@ -1,0 +1,141 @@
+//! What `/v1/containers` and `/v1/status` tell: the same figures as the metrics, for people and for the page.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Instant,
+};
+
+use agent_ebpf::contract::stats::SensorId;
+use serde_json::{Map, Value, json};
+
+use crate::{
+    http::Insight,
+    identity::Labels,
+    kernel::heap_in_use,
+    ledger::{Account, Ledger},
+    metrics::Agent,
+    observation::Observation,
+    reader::lock,
+    sensor::{io_uring, process::OOM_KILLED, syscalls},
+};
+
+/// System calls that are listed for each container.
+const MOST_CALLS: usize = 12;
+
+impl Insight for Agent {
+    fn containers(&self) -> Value {
+        let accounts = accounts(&lock(&self.ledger));
+        let alive: HashMap<Arc<Labels>, bool> =
+            self.registry.list().into_iter().fold(HashMap::new(), |mut alive, listed| {
+                *alive.entry(listed.container.labels()).or_default() |= listed.alive;
+                alive
+            });
+        let mut deaths: BTreeMap<Arc<Labels>, Vec<Arc<Observation>>> = BTreeMap::new();
+        for death in self.hub.deaths() {
+            deaths.entry(Arc::clone(&death.labels)).or_default().push(death);
+        }
+        let nothing = Account::default();
+        let dead =
+            deaths.keys().filter(|labels| !accounts.contains_key(*labels)).map(|labels| (labels, &nothing));
+        let containers: Vec<_> = accounts
+            .iter()
+            .chain(dead)
+            .map(|(labels, account)| {
+                let mut container = json!(**labels);
+                container["alive"] = alive.get(labels).copied().unwrap_or(false).into();
+                container["figures"] = figures(account);
+                container["calls"] = calls(account);
+                container["deaths"] = json!(deaths.get(labels).map_or(&[][..], Vec::as_slice));
+                container
+            })
+            .collect();
+        json!({ "time": jiff::Timestamp::now(), "containers": containers })
+    }
+
+    fn status(&self) -> Value {
+        let sensors: Map<String, Value> = self
+            .figures
+            .sensors
+            .iter()
+            .map(|(sensor, state)| {
+                let outcome = self.kernel.of(*sensor);
+                let told = json!({
+                    "state": state.name(),
+                    "reason": state.reason(),
+                    "hooks": state.hooks(),
+                    "lost": outcome.lost,
+                    "throttled": outcome.throttled,
+                    "untracked": outcome.untracked,
+                });
+                (sensor.name().to_owned(), told)
+            })
+            .collect();
+        let names = self.registry.names();
+        let sources: Map<String, Value> = names
+            .states()
+            .into_iter()
+            .map(|(source, state)| {
+                let told = json!({ "state": state.name(), "failures": names.failures(source) });
+                (source.name().to_owned(), told)
+            })
+            .collect();
+        let identity = self.registry.stats();
+        let delivered: u64 = SensorId::ALL.into_iter().map(|sensor| self.deliveries.delivered(sensor)).sum();
+        let (kept, _) = self.hub.replay();
+        json!({
+            "time": jiff::Timestamp::now(),
+            "version": env!("CARGO_PKG_VERSION"),
+            "started": jiff::Timestamp::try_from(self.figures.started).unwrap_or_default(),
+            "node": self.figures.node,
+            "sensors": sensors,
+            "sources": sources,
+            "cgroups": { "alive": identity.alive, "dead": identity.dead, "pending": identity.pending },
+            "events": { "delivered": delivered, "undecodable": self.deliveries.undecodable() },
+            "live": {
+                "readers": self.hub.clients(),
+                "sent": self.hub.events_sent(),
+                "lost": self.hub.lost_to_slow_readers(),
+                "refused": self.hub.clients_refused(),
+                "kept": kept,
+                "deaths_dropped": self.hub.deaths_dropped(),
+            },
+            "memory": { "kernel_bytes": self.figures.kernel_bytes, "heap_bytes": heap_in_use() },
+            "limits": self.figures.limits.iter().copied().collect::<BTreeMap<_, _>>(),
+        })
+    }
+}
+
+/// All accounts by their labels.
+fn accounts(ledger: &Ledger) -> BTreeMap<Arc<Labels>, Account> {
+    let mut accounts: BTreeMap<_, Account> = BTreeMap::new();
+    for (labels, part) in ledger.shown(Instant::now()) {
+        accounts.entry(labels).or_default().add(&part);
+    }
+    accounts
+}
+
+fn figures(account: &Account) -> Value {
+    let calls = account.syscalls.as_deref();
+    let tcp = account.tcp.totals();
+    let exits: BTreeMap<_, _> = account.process.ended().collect();
+    let oom_killed = exits.get(OOM_KILLED).copied().unwrap_or(0);
+    json!({
+        "syscalls": calls.map_or(0, syscalls::Counters::total),
+        "syscall_errors": calls.map_or(0, syscalls::Counters::failed),
+        "io_uring": account.io_uring.as_deref().map_or(0, io_uring::Counters::total),
+        "tcp_connects": tcp.connects,
+        "tcp_connect_failures": tcp.failures,
+        "tcp_accepts": tcp.accepts,
+        "tcp_closes": tcp.closes,
+        "processes_started": account.process.started(),
+        "process_exits": exits,
+        "oom_kills": account.oom.total().max(oom_killed),
+        "throttled": account.throttled,
+    })
+}
+
+fn calls(account: &Account) -> Value {
+    let most = account.syscalls.as_deref().map(|calls| calls.most(MOST_CALLS)).unwrap_or_default();
+    most.into_iter().map(|(name, count)| (name, Value::from(count))).collect::<Map<_, _>>().into()
+}
