@@ -120,6 +120,7 @@ fn exporter(flags: &[String]) -> Result<Exporter> {
         cluster: None,
         watch: Arc::default(),
         scrapes: Arc::new(Scrapes::default()),
+        otlp: None,
         figures,
     })))
 }
