@@ -22,6 +22,8 @@ use crate::{
 const START: Duration = Duration::from_secs(60);
 /// What SIGTERM may take by specification.
 pub const STOP: Duration = Duration::from_secs(5);
+/// How many sensors there are.
+pub const SENSORS: usize = 7;
 /// Lines of output that are kept for the message of a failure.
 const KEPT_LINES: usize = 300;
 
