@@ -246,7 +246,7 @@ async fn serve(config: &Config, privilege: Privilege, recording: Option<&Path>) 
     let exporter = Arc::new(Exporter::new(Arc::clone(&agent)));
     if let Some(otlp) = &mut otlp {
         let exposition = Arc::clone(&exporter) as Arc<dyn http::Exposition>;
-        otlp.send_metrics(config, exposition, &otlp_stopping).context("cannot send telemetry")?;
+        otlp.send_metrics(config, exposition, &otlp_stopping);
     }
     let (shutdown, stopping) = watch::channel(false);
     let mut servers = JoinSet::new();

@@ -94,6 +94,8 @@ pub struct Running {
     pub figures: Arc<Figures>,
     /// The tasks, which end when they are told that the agent does.
     pub tasks: JoinSet<()>,
+    /// The way that metrics will take.
+    metrics: Option<Delivery>,
 }
 
 /// Starts what sends, if the configuration names a collector.
@@ -104,9 +106,9 @@ pub fn start(
     if !is_wanted(&config.otlp) {
         return Ok(None);
     }
-    // Metrics are started later, but mistakes are to be found now.
     let figures = Arc::new(Figures::default());
-    delivery(config, Signal::Metrics, &figures, stopping)?;
+    // Metrics are sent later, when the right to read somebody's key may have been given up.
+    let metrics = delivery(config, Signal::Metrics, &figures, stopping)?;
     let mut tasks = JoinSet::new();
     let traces = delivery(config, Signal::Traces, &figures, stopping)?;
     let spans = queue(config, Signal::Traces, traces, &figures, &mut tasks);
@@ -121,7 +123,7 @@ pub fn start(
         Arc::clone(&figures.spans),
     );
     let sink = Sink { assembler, spans, logs, telemetry: Telemetry::default() };
-    Ok(Some((sink, Running { figures, tasks })))
+    Ok(Some((sink, Running { figures, tasks, metrics })))
 }
 
 impl Running {
@@ -131,10 +133,8 @@ impl Running {
         config: &Config,
         exposition: Arc<dyn Exposition>,
         stopping: &watch::Receiver<bool>,
-    ) -> Result<(), SettingsError> {
-        let Some(delivery) = delivery(config, Signal::Metrics, &self.figures, stopping)? else {
-            return Ok(());
-        };
+    ) {
+        let Some(delivery) = self.metrics.take() else { return };
         let export = metrics::Export {
             exposition,
             host: host(config),
@@ -144,7 +144,6 @@ impl Running {
             figures: Arc::clone(&self.figures),
         };
         self.tasks.spawn(export.run(delivery, stopping.clone()));
-        Ok(())
     }
 }
 
