@@ -148,6 +148,7 @@ fn io_uring_is_counted_where_its_process_is() {
             let mut workload = Work { rings: 2, nops: 1_000, reads: 10, polled }.prepare(&before);
             make_rings(&mut workload);
             if !after.try_add(workload.pid()) {
+                assert!(kernel::is_vm(), "this kernel moves such processes");
                 // Threads that may not be given other CPUs (kernel/cgroup/cpuset.c), as those of io_uring on old ones.
                 eprintln!("not run: this kernel moves no process that has threads for io_uring");
                 continue;
