@@ -90,8 +90,10 @@ fn exact(threads: &str, mode: &str, options: Options) {
         let slept = truth["slept"].as_f64().unwrap();
         // Of a call that is not sampled, the time before it sleeps is not known.
         let least = if mode == "full" { 1.5 } else { 1.45 };
+        // Where it isn't, late ticks may add what passed since the one before it.
+        let most = if mode == "full" { slept } else { slept * 1.001 };
         assert!(
-            (least..=slept).contains(&sum),
+            (least..=most).contains(&sum),
             "the agent measured {sum} s, the helper {slept} s from outside"
         );
     }

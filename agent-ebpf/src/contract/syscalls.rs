@@ -40,17 +40,26 @@ pub fn gap(ns: u64) -> u64 {
     if random == 0 { SAMPLED } else { random }
 }
 
+/// Nanoseconds that a call has taken, of which only the ticks since its entry were counted, each of `tick_ns`. Ticks can
+/// come late and many at once, as on a virtual machine whose host held up the CPU that counts them; but the call did
+/// not begin before the precise clock was last read on its CPU, `since_read_ns` ago.
+#[inline(always)]
+pub fn by_ticks(passed: u64, tick_ns: u64, since_read_ns: u64) -> u64 {
+    passed.wrapping_mul(tick_ns).min(since_read_ns)
+}
+
 /// What a CPU remembers between the hooks of one task: a cache line that nobody else touches.
 #[repr(C, align(64))]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Cell {
     /// Tick (`jiffies`) at the entry of the call that the running task is inside of; 0 if it is in none that was seen.
     pub entered: u64,
-    /// `CLOCK_MONOTONIC` ns of that entry; 0 where the clock wasn't read.
-    pub since_ns: u64,
+    /// `CLOCK_MONOTONIC` ns when the clock was last read on this CPU: at that entry, where `weight` isn't 0.
+    pub clock_ns: u64,
     /// Number of the call.
     pub number: u64,
-    /// How many calls this one stands for in the histogram, if it is a fast one.
+    /// How many calls this one stands for in the histogram, if it is a fast one; 0 where the clock wasn't read at its
+    /// entry.
     pub weight: u64,
     /// Calls until the next one that reads the clock.
     pub until_sampled: u64,
@@ -219,6 +228,14 @@ mod tests {
             assert_eq!(bucket(bound + 1), i + 1);
         }
         assert_eq!(bucket(u64::MAX), BUCKETS - 1);
+    }
+
+    #[test]
+    fn ticks_that_come_late_make_no_call_slow() {
+        const MS: u64 = 1_000_000;
+        assert_eq!(by_ticks(5, 4 * MS, 30 * MS), 20 * MS);
+        assert_eq!(by_ticks(5, 4 * MS, 3_000), 3_000, "the sampled call before it was 3 us ago");
+        assert_eq!(by_ticks(0, 4 * MS, 3_000), 0);
     }
 
     #[test]

@@ -59,17 +59,19 @@ pub(super) unsafe fn judge(cell: *mut Cell, regs: KernelPtr, index: u32, result:
     // SAFETY: the caller's promise; between two calls, these fields are nobody's.
     unsafe {
         (&raw mut (*cell).number).write_volatile((kind as u64) << 32 | index as u64);
-        (&raw mut (*cell).since_ns).write_volatile(took_ns);
+        (&raw mut (*cell).entered).write_volatile(took_ns);
         (&raw mut (*cell).weight).write_volatile(result as u64);
     }
     // SAFETY: as above.
     let (number, took_ns, result) = unsafe {
         (
             (&raw const (*cell).number).read_volatile(),
-            (&raw const (*cell).since_ns).read_volatile(),
+            (&raw const (*cell).entered).read_volatile(),
             (&raw const (*cell).weight).read_volatile(),
         )
     };
+    // SAFETY: as above; here 0 says that the task is in no call.
+    unsafe { (&raw mut (*cell).entered).write_volatile(0) };
     report(regs, number as u32, result as i64, took_ns, (number >> 32) as u32);
 }
 

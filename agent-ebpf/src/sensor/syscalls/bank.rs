@@ -49,7 +49,7 @@ pub(super) unsafe fn book(
         }
         if is_error(result) || calls::may_be_slow(timing.took_ns()) {
             // Between two calls, this field is nobody's.
-            (*cell).since_ns = timing.took_ns();
+            (*cell).weight = timing.took_ns();
             remarkable(cell, regs, bank, (slot as u64) << 32 | index as u64, result);
         }
     }
@@ -60,7 +60,7 @@ pub(super) unsafe fn book(
 ///
 /// # Safety
 ///
-/// As for [`book`]; `since_ns` of the cell is how long the call took.
+/// As for [`book`]; `weight` of the cell is how long the call took.
 #[inline(never)]
 unsafe fn remarkable(cell: *mut Cell, regs: KernelPtr, bank: *mut Bank, slot_index: u64, result: i64) {
     let (slot, index) = ((slot_index >> 32) as u32, slot_index as u32);
@@ -68,7 +68,7 @@ unsafe fn remarkable(cell: *mut Cell, regs: KernelPtr, bank: *mut Bank, slot_ind
         record_error(bank, slot, index, -result as u32);
     }
     // SAFETY: the caller's promise.
-    unsafe { calls::judge(cell, regs, index, result, (*cell).since_ns) };
+    unsafe { calls::judge(cell, regs, index, result, (*cell).weight) };
 }
 
 #[inline(always)]

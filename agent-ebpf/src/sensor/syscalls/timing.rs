@@ -6,7 +6,7 @@
 
 use agent_ebpf::contract::{
     stats::SensorId,
-    syscalls::{Cell, Mode, SAMPLED, SLOW_TICKS, gap},
+    syscalls::{Cell, Mode, SAMPLED, SLOW_TICKS, by_ticks, gap},
 };
 use aya_ebpf::{
     Global,
@@ -73,17 +73,17 @@ pub(super) unsafe fn begin(cell: *mut Cell, regs: impl Fn() -> KernelPtr, number
         (*cell).entered = ticks();
         // How long a refused connect took is part of its event.
         if mode == FULL || tcp::is_connect(number) {
-            (*cell).since_ns = now_ns();
+            (*cell).clock_ns = now_ns();
             (*cell).weight = 1;
             return;
         }
         let until_sampled = (*cell).until_sampled;
         if until_sampled > 1 {
             (*cell).until_sampled = until_sampled - 1;
-            (*cell).since_ns = 0;
+            (*cell).weight = 0;
         } else {
             let now = now_ns();
-            (*cell).since_ns = now;
+            (*cell).clock_ns = now;
             (*cell).weight = SAMPLED;
             (*cell).until_sampled = gap(now);
         }
@@ -104,26 +104,28 @@ pub(super) unsafe fn end(cell: *mut Cell, regs: impl Fn() -> KernelPtr) -> Timin
         }
         let entered = (*cell).entered;
         if entered == 0 {
-            return end_after_switch();
+            return end_after_switch(cell);
         }
         (*cell).entered = 0;
-        let (number, since_ns) = ((*cell).number, (*cell).since_ns);
+        let (number, weight) = ((*cell).number, (*cell).weight);
         let passed = ticks().wrapping_sub(entered);
-        let (took_ns, weight) = if since_ns != 0 {
-            (now_ns().wrapping_sub(since_ns), if passed < SLOW_TICKS { (*cell).weight } else { 1 })
-        } else if passed >= SLOW_TICKS {
-            (passed * TICK_NS.load(), 1)
-        } else {
-            (0, 0)
-        };
-        Timing::Began { number, took_ns, weight }
+        if passed < SLOW_TICKS && weight == 0 {
+            return Timing::Began { number, took_ns: 0, weight: 0 };
+        }
+        let since_read = now_ns().wrapping_sub((*cell).clock_ns);
+        let took_ns = if weight == 0 { by_ticks(passed, TICK_NS.load(), since_read) } else { since_read };
+        Timing::Began { number, took_ns, weight: if passed < SLOW_TICKS { weight } else { 1 } }
     }
 }
 
 /// The same for a call that another task ran during.
+///
+/// # Safety
+///
+/// As for [`begin`].
 #[inline(always)]
-fn end_after_switch() -> Timing {
-    // SAFETY: the current task; the state is ours.
+unsafe fn end_after_switch(cell: *mut Cell) -> Timing {
+    // SAFETY: the caller's promise; the current task, whose state is ours.
     unsafe {
         let Some(state) = task::state(task::current()) else { return Timing::Missed };
         let since_ns = (*state).since_ns;
@@ -131,8 +133,9 @@ fn end_after_switch() -> Timing {
             return Timing::Missed;
         }
         (*state).since_ns = 0;
-        let took_ns = now_ns().wrapping_sub(since_ns);
-        Timing::Began { number: (*state).number, took_ns, weight: 1 }
+        let now = now_ns();
+        (*cell).clock_ns = now;
+        Timing::Began { number: (*state).number, took_ns: now.wrapping_sub(since_ns), weight: 1 }
     }
 }
 
@@ -158,12 +161,15 @@ pub(super) unsafe fn leave_processor(cell: *mut Cell, prev: KernelPtr) {
             return;
         };
         (*state).number = (*cell).number;
-        (*state).since_ns = if (*cell).since_ns != 0 {
-            (*cell).since_ns
+        let clock_ns = (*cell).clock_ns;
+        (*state).since_ns = if (*cell).weight != 0 {
+            clock_ns
         } else {
             // A tick may have passed right after the entry: only those after it are sure.
             let sure = ticks().wrapping_sub(entered).saturating_sub(1);
-            now_ns().wrapping_sub(sure * TICK_NS.load())
+            let now = now_ns();
+            (*cell).clock_ns = now;
+            now.wrapping_sub(by_ticks(sure, TICK_NS.load(), now.wrapping_sub(clock_ns)))
         };
     }
 }
