@@ -16,6 +16,8 @@ pub struct Api {
     kubeconfig: PathBuf,
     address: SocketAddr,
     running: Option<Running>,
+    /// Paths that somebody watches, as often as they do.
+    watched: Watched,
 }
 
 struct Running {
@@ -23,6 +25,8 @@ struct Running {
     /// None once the server is to end.
     streams: Arc<Mutex<Option<Vec<TcpStream>>>>,
 }
+
+type Watched = Arc<Mutex<Vec<String>>>;
 
 /// Lists by path.
 type Lists = Arc<Vec<(String, String)>>;
@@ -51,7 +55,7 @@ impl Api {
         );
         let kubeconfig = std::env::temp_dir().join(format!("podwitness-test-{}.kubeconfig", unique()));
         fs::write(&kubeconfig, text).expect("a file for the kubeconfig");
-        Self { kubeconfig, address, running: None }
+        Self { kubeconfig, address, running: None, watched: Watched::default() }
     }
 
     /// Begins to answer.
@@ -62,15 +66,15 @@ impl Api {
             Arc::new(objects.iter().map(|(path, item)| ((*path).to_owned(), list(item))).collect());
         let listener = TcpListener::bind(self.address).expect("the port of before");
         let streams = Arc::new(Mutex::new(Some(Vec::new())));
-        let open = Arc::clone(&streams);
+        let (open, watched) = (Arc::clone(&streams), Arc::clone(&self.watched));
         let acceptor = thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let mut open = open.lock().expect("no thread panics");
                 let Some(open) = open.as_mut() else { return };
                 open.extend(stream.try_clone());
-                let lists = Arc::clone(&lists);
+                let (lists, watched) = (Arc::clone(&lists), Arc::clone(&watched));
                 // An agent that is stopped hangs up.
-                thread::spawn(move || drop(answer(stream, &lists)));
+                thread::spawn(move || drop(answer(stream, &lists, &watched)));
             }
         });
         self.running = Some(Running { acceptor, streams });
@@ -88,6 +92,11 @@ impl Api {
         }
     }
 
+    /// Whether somebody watches what lies at this path.
+    pub fn is_watched(&self, path: &str) -> bool {
+        self.watched.lock().expect("no thread panics").iter().any(|watched| watched == path)
+    }
+
     /// The file that leads to the server.
     pub fn kubeconfig(&self) -> &str {
         self.kubeconfig.to_str().expect("a path of our own making")
@@ -102,7 +111,11 @@ impl Drop for Api {
 }
 
 /// Answers one request after the other. A watch says nothing, for as long as the client listens.
-fn answer(mut stream: TcpStream, lists: &[(String, String)]) -> std::io::Result<()> {
+fn answer(
+    mut stream: TcpStream,
+    lists: &[(String, String)],
+    watched: &Mutex<Vec<String>>,
+) -> std::io::Result<()> {
     let mut reader = BufReader::new(stream.try_clone()?);
     loop {
         let mut target = String::new();
@@ -116,11 +129,17 @@ fn answer(mut stream: TcpStream, lists: &[(String, String)]) -> std::io::Result<
                 target = line.split(' ').nth(1).unwrap_or_default().to_owned();
             }
         }
+        let path = target.split('?').next().unwrap_or_default();
         if target.contains("watch=1") {
             stream.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")?;
-            return reader.read(&mut [0]).map(drop);
+            watched.lock().expect("no thread panics").push(path.to_owned());
+            let end = reader.read(&mut [0]).map(drop);
+            let mut watched = watched.lock().expect("no thread panics");
+            if let Some(at) = watched.iter().position(|watched| watched == path) {
+                watched.swap_remove(at);
+            }
+            return end;
         }
-        let path = target.split('?').next().unwrap_or_default();
         let (status, body) = match lists.iter().find(|(known, _)| known == path) {
             Some((_, list)) => ("200 OK", list.as_str()),
             None => ("404 Not Found", "{}"),

@@ -5,7 +5,7 @@ use std::fs;
 use integration_tests::{
     Agent, Cgroup, Metrics, Options, Workload,
     refused::exactly,
-    require_kernel,
+    require_kernel, require_vm,
     wait::{PATIENCE, fewer, wait_until},
 };
 
@@ -205,6 +205,32 @@ fn the_kernels_own_statistics_change_nothing() {
         }
         workload.report();
         agent.wait_count(CALLS, &[("workload", cgroup.path()), ("syscall", "getppid")], 400_000);
+        workload.finish();
+    });
+}
+
+/// A CPU that goes takes no count along, and one that comes is counted on from its first call.
+#[test]
+fn cpus_that_come_and_go() {
+    require_kernel!();
+    require_vm!();
+    let cpu = Switch::new("/sys/devices/system/cpu/cpu1/online");
+    exactly(|| {
+        cpu.set("0");
+        let agent = Agent::start(Options::default());
+        let (cgroup, clock) = (Cgroup::new("hotplug"), Cgroup::new("clock"));
+        let calls = fewer(20_000_000);
+        let arguments = ["syscalls", "--getppid", &calls.to_string(), "--threads", "4"];
+        let mut workload = Workload::prepare(&arguments, &cgroup);
+        workload.go();
+        for state in ["1", "0", "1", "0", "1"] {
+            cpu.set(state);
+            // While the calls are made on what is left.
+            let (visitor, _) = Workload::run(&["spawn", "--count", "10"], &clock);
+            visitor.finish();
+        }
+        workload.report();
+        agent.wait_count(CALLS, &[("workload", cgroup.path()), ("syscall", "getppid")], calls);
         workload.finish();
     });
 }

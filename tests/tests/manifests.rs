@@ -14,10 +14,11 @@ use integration_tests::{agent, kernel, wait::unique};
 /// The versions of Kubernetes whose schemas are asked: the oldest that the chart takes, and recent ones.
 const VERSIONS: [&str; 3] = ["1.27", "1.33", "1.37"];
 /// An overlay, and the values of the chart that say the same.
-const PAIRS: [(&str, Option<&str>); 4] = [
+const PAIRS: [(&str, Option<&str>); 5] = [
     ("base", None),
     ("overlays/k3s", Some("k3s.yaml")),
     ("overlays/no-api", Some("no-api.yaml")),
+    ("overlays/otlp", Some("otlp.yaml")),
     ("overlays/peers", Some("peers.yaml")),
 ];
 

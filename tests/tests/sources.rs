@@ -60,6 +60,14 @@ impl Bench {
         wait_until(PATIENCE, "the work goes on by its name", || self.calls(of) > before);
     }
 
+    /// Waits until everything is watched that the agent asks the API server for, each over a connection of its own.
+    #[track_caller]
+    fn watches(&self) {
+        for path in ["/api/v1/pods", "/api/v1/namespaces"] {
+            wait_until(PATIENCE * 3, &format!("{path} is watched"), || self.api.is_watched(path));
+        }
+    }
+
     /// Open files and threads of the agent.
     fn held(&self) -> (usize, usize) {
         let pid = self.agent.pid();
@@ -115,6 +123,7 @@ fn sources_that_fail_come_back_and_nothing_restarts() {
     wait_until(PATIENCE, "the work goes by its workload", || bench.calls(&by("DaemonSet", "web")) >= counted);
     bench.goes_on(&by("DaemonSet", "web"));
     assert_eq!(bench.calls(&by("Pod", "web-1")), 0, "the old series has ended");
+    bench.watches();
     let held = bench.held();
 
     bench.api.stop();
@@ -125,6 +134,7 @@ fn sources_that_fail_come_back_and_nothing_restarts() {
     bench.containerd.resume();
     bench.become_("connected", "connected");
     bench.goes_on(&by("DaemonSet", "web"));
+    bench.watches();
     wait_until(PATIENCE, "the agent holds what it held before", || {
         let now = bench.held();
         // Threads that render pages end when they have had nothing to do for ten seconds.

@@ -49,6 +49,7 @@ pub(super) fn clear(directory: &Path) {
         }
         std::thread::sleep(Duration::from_millis(10));
     }
+    eprintln!("the cgroup {} is left behind: somebody is still in it", directory.display());
 }
 
 pub(super) fn unmount_below(directory: &Path) {
@@ -57,6 +58,6 @@ pub(super) fn unmount_below(directory: &Path) {
     let inside =
         mounts.lines().rev().filter_map(|line| line.split(' ').nth(1)).filter(|at| at.starts_with(&mark));
     for at in inside {
-        let _ = Command::new("umount").args(["--lazy", at]).status();
+        let _ = Command::new("umount").args(["-l", at]).status();
     }
 }
