@@ -4,7 +4,7 @@ use std::{
     env, fs,
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::TcpStream,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread,
     time::{Duration, Instant},
@@ -73,11 +73,22 @@ impl Agent {
     pub(crate) fn cpu(&self) -> Result<Duration> {
         let mut ns = 0;
         for task in fs::read_dir(format!("/proc/{}/task", self.child.id()))? {
-            // Nanoseconds on a CPU come first; a thread may have ended meanwhile.
-            let text = fs::read_to_string(task?.path().join("schedstat")).unwrap_or_default();
-            ns += text.split(' ').next().and_then(|ns| ns.parse::<u64>().ok()).unwrap_or(0);
+            ns += on_cpu_ns(&task?.path());
         }
         Ok(Duration::from_nanos(ns))
+    }
+
+    /// CPU time of its thread of this name so far.
+    pub(crate) fn cpu_of(&self, thread: &str) -> Result<Duration> {
+        self.task(thread).map(|task| Duration::from_nanos(on_cpu_ns(&task)))
+    }
+
+    /// Holds the whole process while `work` is done.
+    pub(crate) fn held<T>(&self, work: impl FnOnce() -> T) -> T {
+        child::signal(&self.child, libc::SIGSTOP);
+        let done = work();
+        child::signal(&self.child, libc::SIGCONT);
+        done
     }
 
     /// Events of TCP connections that were taken out of the rings so far.
@@ -105,16 +116,27 @@ impl Agent {
 
     /// Times that the thread of this name went to sleep so far.
     pub(crate) fn sleeps(&self, thread: &str) -> Result<u64> {
+        let status = fs::read_to_string(self.task(thread)?.join("status"))?;
+        let count = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+        count.and_then(|count| count.trim().parse().ok()).context("no voluntary_ctxt_switches")
+    }
+
+    /// Where the kernel tells of the thread of this name.
+    fn task(&self, thread: &str) -> Result<PathBuf> {
         for task in fs::read_dir(format!("/proc/{}/task", self.child.id()))? {
-            let status = fs::read_to_string(task?.path().join("status"))?;
-            let field = |key: &str| status.lines().find_map(|line| line.strip_prefix(key).map(str::trim));
-            if field("Name:") == Some(thread) {
-                let count = field("voluntary_ctxt_switches:").and_then(|count| count.parse().ok());
-                return count.context("no voluntary_ctxt_switches");
+            let path = task?.path();
+            if fs::read_to_string(path.join("comm")).unwrap_or_default().trim_end() == thread {
+                return Ok(path);
             }
         }
         bail!("the agent has no thread {thread}")
     }
+}
+
+/// Nanoseconds that a thread was on a CPU, which come first in `schedstat`; 0 if it has ended meanwhile.
+fn on_cpu_ns(task: &Path) -> u64 {
+    let text = fs::read_to_string(task.join("schedstat")).unwrap_or_default();
+    text.split(' ').next().and_then(|ns| ns.parse().ok()).unwrap_or(0)
 }
 
 impl Drop for Agent {

@@ -1,5 +1,5 @@
-//! Empty programs: the floors that nothing attached to these hooks can go below. Nothing of them stands in the agent's
-//! object.
+//! Programs that do nothing, or nothing but what can't be done without: the floors that nothing attached to these hooks
+//! can go below. Nothing of them stands in the agent's object.
 
 use std::{
     ffi::c_long,
@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use podwitness::kernel::Btf;
 
-use crate::smallest_program::{BPF_PROG_TYPE_TRACING, BPF_TRACE_RAW_TP, bpf, load};
+use crate::smallest_program::{BPF_PROG_TYPE_TRACING, BPF_TRACE_RAW_TP, NOTHING, READS_CLOCK, bpf, load};
 
 /// Command of include/uapi/linux/bpf.h.
 const BPF_RAW_TRACEPOINT_OPEN: c_long = 17;
@@ -22,17 +22,27 @@ struct RawTracepointOpen {
     padding: u32,
 }
 
-/// An empty program for one BTF-typed tracepoint, on its hook or not.
-pub(crate) struct Empty {
+/// A program for one BTF-typed tracepoint, on its hook or not.
+pub(crate) struct Floor {
     program: OwnedFd,
     link: Option<OwnedFd>,
     hook: &'static str,
 }
 
-impl Empty {
-    pub(crate) fn load(hook: &'static str, btf: &Btf) -> Result<Self> {
-        let program = load(BPF_PROG_TYPE_TRACING, BPF_TRACE_RAW_TP, btf.tracepoint_id(hook)?)
-            .with_context(|| format!("load an empty program for {hook}"))?;
+impl Floor {
+    /// Does nothing.
+    pub(crate) fn empty(hook: &'static str, btf: &Btf) -> Result<Self> {
+        Self::load(NOTHING, hook, btf)
+    }
+
+    /// Reads the precise clock, once.
+    pub(crate) fn reading_clock(hook: &'static str, btf: &Btf) -> Result<Self> {
+        Self::load(READS_CLOCK, hook, btf)
+    }
+
+    fn load(instructions: &[u64], hook: &'static str, btf: &Btf) -> Result<Self> {
+        let program = load(instructions, BPF_PROG_TYPE_TRACING, BPF_TRACE_RAW_TP, btf.tracepoint_id(hook)?)
+            .with_context(|| format!("load a floor for {hook}"))?;
         Ok(Self { program, link: None, hook })
     }
 
@@ -43,7 +53,7 @@ impl Empty {
             let program = self.program.as_raw_fd().cast_unsigned();
             let attributes = RawTracepointOpen { program, ..RawTracepointOpen::default() };
             let link = bpf(BPF_RAW_TRACEPOINT_OPEN, &attributes);
-            self.link = Some(link.with_context(|| format!("attach an empty program to {}", self.hook))?);
+            self.link = Some(link.with_context(|| format!("attach a floor to {}", self.hook))?);
         }
         Ok(())
     }

@@ -1,36 +1,68 @@
-//! How often the reader of the rings wakes up for a thousand events.
+//! What the reader of the rings takes: wakeups for a thousand events, CPU time for each.
 
-use std::time::{Duration, Instant};
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 
 use crate::{
     Options,
     agent::Agent,
+    half::Half,
     report::{Report, Row, Target},
+    tcp::ALONE,
     worker::{Work, Worker},
 };
 
+/// The agent's thread.
+const READER: &str = "ring-reader";
 const ROUNDS: usize = 10;
 const LENGTH: Duration = Duration::from_millis(500);
 /// Below this rate the timer decides how many wakeups come on an event.
 const RATE: f64 = 10_000.0;
 
+/// Long enough for some ten thousand events, and of which [`RING`] holds all.
+const FILLING: Duration = Duration::from_millis(200);
+const RING: &str = "64MiB";
+/// Until the agent has read what was there when it was let go.
+const READ: Duration = Duration::from_secs(10);
+
 pub(crate) fn run(options: &Options) -> Result<Report> {
     let mut worker = Worker::start(Work::Connections)?;
-    let flags = ["--events-rate", "0"].map(str::to_owned).into_iter().chain(options.flags.iter().cloned());
-    let agent = Agent::start(&options.agent, &flags.collect::<Vec<_>>())?;
+    let flags = ["--events-rate", "0", "--ring-size", RING].map(str::to_owned);
+    let flags: Vec<_> = flags.into_iter().chain(options.flags.iter().cloned()).collect();
+    // Before there is an agent: two that load at once would wait for each other.
+    let half =
+        Half::load(&ALONE.iter().map(|word| (*word).to_owned()).chain(flags.clone()).collect::<Vec<_>>())?;
+    let (mut bare, mut half) = half.context("the agent refuses these flags")?.apart()?;
+    let agent = Agent::start(&options.agent, &flags)?;
     let (mut wakeups, mut rates) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
-        let (begun, events, sleeps) = (Instant::now(), agent.events()?, agent.sleeps("ring-reader")?);
+        let (begun, events, sleeps) = (Instant::now(), agent.events()?, agent.sleeps(READER)?);
         worker.leg(LENGTH)?;
-        let (seconds, sleeps) = (begun.elapsed().as_secs_f64(), agent.sleeps("ring-reader")? - sleeps);
+        let (seconds, sleeps) = (begun.elapsed().as_secs_f64(), agent.sleeps(READER)? - sleeps);
         let events = (agent.events()? - events) as f64;
         if events == 0.0 {
             bail!("the agent has seen no event");
         }
         wakeups.push(sleeps as f64 * 1000.0 / events);
         rates.push(events / seconds);
+    }
+    let (mut floor, mut read) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        half.switch(true)?;
+        worker.leg(FILLING)?;
+        half.switch(false)?;
+        let begun = Instant::now();
+        let events = bare.take();
+        floor.push(begun.elapsed().as_nanos() as f64 / events as f64);
+
+        let (events, cpu) = (settled(&agent)?, agent.cpu_of(READER)?);
+        agent.held(|| worker.leg(FILLING))?;
+        let (events, cpu) = (settled(&agent)? - events, agent.cpu_of(READER)? - cpu);
+        read.push(cpu.as_nanos() as f64 / events as f64);
     }
     let mut notes = Vec::new();
     if rates.iter().any(|rate| *rate < RATE) {
@@ -39,6 +71,29 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
     let rows = vec![
         Row::plain("events per second", &rates),
         Row::bounded("wakeups per 1,000 events", &wakeups, Target { name: "P8", most: 2.0 }),
+        Row::plain("R0: an event taken out of a full ring, ns", &floor),
+        Row::against(
+            "the same, decoded and booked",
+            &read,
+            "R0",
+            &floor,
+            Some(Target { name: "P9", most: 3.0 }),
+        ),
     ];
-    Ok(Report { title: "How often the reader wakes up".into(), unit: "figure", rows, notes })
+    Ok(Report { title: "What the reader of the rings takes".into(), unit: "figure", rows, notes })
+}
+
+/// The events that the agent has taken out once no more come.
+fn settled(agent: &Agent) -> Result<u64> {
+    let begun = Instant::now();
+    let mut before = agent.events()?;
+    while begun.elapsed() < READ {
+        thread::sleep(Duration::from_millis(100));
+        let now = agent.events()?;
+        if now == before {
+            return Ok(now);
+        }
+        before = now;
+    }
+    bail!("the agent still reads events after {READ:?}, although none are made")
 }

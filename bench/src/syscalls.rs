@@ -7,7 +7,7 @@ use podwitness::kernel::Btf;
 
 use crate::{
     Options,
-    bpf::Empty,
+    bpf::Floor,
     half::Half,
     legs::{self, Leg},
     peers::{self, Peer},
@@ -18,6 +18,8 @@ use crate::{
 /// The floors.
 const EXIT: &str = "F1: empty program on sys_exit";
 const BOTH: &str = "F2: empty programs on sys_enter and sys_exit";
+/// Whoever times every call reads the clock on both ends.
+const CLOCKS: &str = "F3: programs on both that read the clock";
 const NOTHING: &str = "agent, nothing wanted";
 
 /// Long enough for a hundred chunks, short enough that the machine doesn't change meanwhile.
@@ -50,8 +52,9 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
     // Before anything is loaded: the worker is to be born without our maps.
     let mut worker = Worker::start(Work::Calls)?;
     let btf = Btf::from_system()?;
-    let mut exit = Empty::load("sys_exit", &btf)?;
-    let mut both = [Empty::load("sys_exit", &btf)?, Empty::load("sys_enter", &btf)?];
+    let mut exit = Floor::empty("sys_exit", &btf)?;
+    let mut both = [Floor::empty("sys_exit", &btf)?, Floor::empty("sys_enter", &btf)?];
+    let mut clocks = [Floor::reading_clock("sys_exit", &btf)?, Floor::reading_clock("sys_enter", &btf)?];
     drop(btf);
     let mut halves = halves(&options.flags)?;
 
@@ -60,6 +63,10 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
         Leg {
             name: BOTH.into(),
             switch: Box::new(|on| both.iter_mut().try_for_each(|half| half.switch(on))),
+        },
+        Leg {
+            name: CLOCKS.into(),
+            switch: Box::new(|on| clocks.iter_mut().try_for_each(|half| half.switch(on))),
         },
         Leg { name: NOTHING.into(), switch: Box::new(|_| Ok(())) },
     ];
@@ -74,6 +81,7 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
         Row::plain("bare getppid", &found.alone.bare),
         Row::plain(EXIT, of(EXIT)),
         Row::against(BOTH, of(BOTH), "F1", of(EXIT), None),
+        Row::against(CLOCKS, of(CLOCKS), "F2", of(BOTH), None),
         // Zero, as far as it can be told from the noise.
         Row::against(NOTHING, of(NOTHING), "F1", of(EXIT), Some(Target { name: "P6", most: 0.1 })),
     ];
@@ -81,6 +89,9 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
         let floor = if mode.floor == EXIT { "F1" } else { "F2" };
         let what = format!("agent, {}", mode.name);
         rows.push(Row::against(what, of(mode.name), floor, of(mode.floor), Some(mode.target)));
+        if mode.name == "full" {
+            rows.push(Row::against("the same", of(mode.name), "F3", of(CLOCKS), None));
+        }
     }
     // The mode that is in force unless somebody asks for another one.
     let usual = halves.iter().map(|(mode, _)| mode.name).find(|name| *name == "default").unwrap_or("full");

@@ -14,7 +14,7 @@ use podwitness::kernel::Btf;
 
 use crate::{
     Options,
-    bpf::Empty,
+    bpf::Floor,
     half::{Half, Ringside},
     legs::{self, Leg},
     peers::{self, Peer},
@@ -28,7 +28,7 @@ const AGENT: &str = "agent, tcp alone";
 const LENGTH: Duration = Duration::from_millis(60);
 const PEER_LENGTH: Duration = Duration::from_millis(300);
 /// Other sensors have other hooks.
-const ALONE: [&str; 8] = [
+pub(crate) const ALONE: [&str; 12] = [
     "--sensors-syscalls",
     "false",
     "--sensors-oom",
@@ -36,6 +36,10 @@ const ALONE: [&str; 8] = [
     "--sensors-process",
     "false",
     "--sensors-cgroup",
+    "false",
+    "--sensors-io-uring",
+    "false",
+    "--sensors-calls",
     "false",
 ];
 
@@ -47,7 +51,7 @@ const PEERS: [(Peer, Option<Target>); 2] = [
 pub(crate) fn run(options: &Options) -> Result<Report> {
     let mut worker = Worker::start(Work::Connections)?;
     let btf = Btf::from_system()?;
-    let mut floor = Empty::load("inet_sock_set_state", &btf)?;
+    let mut floor = Floor::empty("inet_sock_set_state", &btf)?;
     drop(btf);
     // Each container may send so many events a second; here they are to be sent all.
     let flags = ALONE.iter().chain(&["--events-rate", "0"]).map(|word| (*word).to_owned());

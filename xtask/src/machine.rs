@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 
-use crate::smallest_program::{self, BPF_PROG_TYPE_RAW_TRACEPOINT};
+use crate::smallest_program::{self, BPF_PROG_TYPE_RAW_TRACEPOINT, NOTHING};
 use crate::steps::Failure;
 
 const BTF: &str = "/sys/kernel/btf/vmlinux";
@@ -30,7 +30,7 @@ pub(crate) fn can_load(to_get_privilege: &str) -> Result<()> {
             "use a kernel built with CONFIG_DEBUG_INFO_BTF=y, as the distributions' kernels are",
         ));
     }
-    smallest_program::load(BPF_PROG_TYPE_RAW_TRACEPOINT, 0, 0).map(drop).map_err(|error| {
+    smallest_program::load(NOTHING, BPF_PROG_TYPE_RAW_TRACEPOINT, 0, 0).map(drop).map_err(|error| {
         Failure::error(
             format!("this kernel refuses even the smallest eBPF program: {error}"),
             "look for a seccomp profile or a security module that forbids bpf(), \

@@ -15,7 +15,9 @@ pub(crate) const BPF_PROG_TYPE_RAW_TRACEPOINT: u32 = 17;
 pub(crate) const BPF_PROG_TYPE_TRACING: u32 = 26;
 pub(crate) const BPF_TRACE_RAW_TP: u32 = 23;
 /// `r0 = 0; exit`
-const NOTHING: [u64; 2] = [0xb7, 0x95];
+pub(crate) const NOTHING: &[u64] = &[0xb7, 0x95];
+/// `call bpf_ktime_get_ns` (helper 5), then the same.
+pub(crate) const READS_CLOCK: &[u64] = &[5 << 32 | 0x85, 0xb7, 0x95];
 
 /// The part of `union bpf_attr` that loading a program reads; kernels take what follows as zero.
 #[repr(C)]
@@ -43,12 +45,17 @@ struct ProgramLoad {
     attach_btf_id: u32,
 }
 
-/// Loads it; `hook` is the number of the type that names a BTF-typed tracepoint, and 0 for other kinds of programs.
-pub(crate) fn load(program_type: u32, attach_type: u32, hook: u32) -> io::Result<OwnedFd> {
+/// Loads one of those above; `hook` is the number of the type that names a BTF-typed tracepoint, and 0 for other kinds of programs.
+pub(crate) fn load(
+    instructions: &[u64],
+    program_type: u32,
+    attach_type: u32,
+    hook: u32,
+) -> io::Result<OwnedFd> {
     let attributes = ProgramLoad {
         program_type,
-        instruction_count: NOTHING.len() as u32,
-        instructions: NOTHING.as_ptr() as u64,
+        instruction_count: instructions.len() as u32,
+        instructions: instructions.as_ptr() as u64,
         license: c"GPL".as_ptr() as u64,
         name: *b"smallest\0\0\0\0\0\0\0\0",
         attach_type,
