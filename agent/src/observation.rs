@@ -80,6 +80,22 @@ pub struct Tcp {
     pub side: Option<&'static str>,
     /// Inode number of the network namespace, as in `/proc/PID/ns/net`.
     pub netns: u32,
+    /// Of a close.
+    #[serde(flatten)]
+    pub traffic: Option<Traffic>,
+}
+
+/// What went over a connection until it was closed.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Traffic {
+    /// What was sent again counts once.
+    pub sent_bytes: u64,
+    pub received_bytes: u64,
+    /// Segments that were sent once more.
+    pub retransmits: u32,
+    /// Smoothed round-trip time; absent if it was never measured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rtt: Option<f64>,
 }
 
 #[derive(Clone, Debug, Serialize)]

@@ -11,6 +11,9 @@ pub const FAILURES: &str = "podwitness_tcp_connect_failures_total";
 pub const DURATION: &str = "podwitness_tcp_connect_duration_seconds";
 pub const ACCEPTS: &str = "podwitness_tcp_accepts_total";
 pub const CLOSES: &str = "podwitness_tcp_closes_total";
+pub const SENT: &str = "podwitness_tcp_sent_bytes_total";
+pub const RECEIVED: &str = "podwitness_tcp_received_bytes_total";
+pub const RTT: &str = "podwitness_tcp_rtt_seconds_count";
 
 /// An agent, and a network of its own for what it watches.
 pub struct Scene {

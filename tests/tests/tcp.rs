@@ -15,8 +15,8 @@ use integration_tests::{
     refused::exactly,
     require_kernel,
     tcp::{
-        ACCEPTS, CLOSES, CONNECTS, ESTABLISHED, FAILURES, HOST_UNREACHABLE, NET_UNREACHABLE, REFUSED, Scene,
-        TIMED_OUT,
+        ACCEPTS, CLOSES, CONNECTS, ESTABLISHED, FAILURES, HOST_UNREACHABLE, NET_UNREACHABLE, RECEIVED,
+        REFUSED, RTT, SENT, Scene, TIMED_OUT,
     },
     wait::{PATIENCE, wait_until},
 };
@@ -73,6 +73,40 @@ fn connections_over_ipv6_are_counted_on_both_sides() {
 fn connections_over_mapped_addresses_are_counted_on_both_sides() {
     require_kernel!();
     exactly(|| established(&Scene::new(), "127.0.0.1:0", "[::ffff:127.0.0.1]"));
+}
+
+/// What went over a connection is known to the byte when it is closed, at both of its ends.
+#[test]
+fn bytes_of_connections_are_exact() {
+    require_kernel!();
+    const REQUEST: u64 = 1_000_003;
+    const RESPONSE: u64 = 12_345;
+    exactly(|| {
+        let scene = Scene::new();
+        let cgroup = Cgroup::new("exchange");
+        let tail = scene.agent.tail_of(&cgroup);
+        let (netns, request, response) = (scene.netns(), REQUEST.to_string(), RESPONSE.to_string());
+        let arguments = ["exchange", "--count", "20", "--request", &request, "--response", &response];
+        let (workload, _) = Workload::run(&[&arguments[..], &["--netns", &netns]].concat(), &cgroup);
+        let of = [("workload", cgroup.path())];
+        scene.agent.wait_count(CLOSES, &of, 40);
+        let metrics = scene.agent.scrape();
+        for figure in [SENT, RECEIVED] {
+            assert_eq!(metrics.count(figure, &of), 20 * (REQUEST + RESPONSE), "{figure}");
+        }
+        assert_eq!(metrics.count(RTT, &of), 40);
+        workload.finish();
+        for event in tail.wait_of("tcp.close", cgroup.path(), 40) {
+            let is_client = event["side"] == "client";
+            let (sent, received) = if is_client { (REQUEST, RESPONSE) } else { (RESPONSE, REQUEST) };
+            assert_eq!(
+                (&event["sent_bytes"], &event["received_bytes"]),
+                (&sent.into(), &received.into()),
+                "{event}"
+            );
+            assert!(event["rtt"].as_f64().is_some_and(|rtt| rtt > 0.0), "{event}");
+        }
+    });
 }
 
 /// Softirqs that interrupt a transition find the first program busy: the second has to see what they do.

@@ -28,9 +28,26 @@ pub struct TcpEvent {
     pub flags: u32,
     /// Inode number of the socket's network namespace.
     pub netns: u32,
+    /// Of a close; else 0.
+    pub traffic: Traffic,
 }
 
-const _: () = assert!(size_of::<TcpEvent>() == 104);
+/// What went over a connection until it was closed, as its socket has counted it (`struct tcp_sock`,
+/// include/linux/tcp.h).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct Traffic {
+    /// Bytes of data that were sent, each counted once.
+    pub sent_bytes: u64,
+    /// Bytes of data that came in order.
+    pub received_bytes: u64,
+    /// Segments that were sent once more.
+    pub retransmits: u32,
+    /// Smoothed round-trip time, microseconds; 0 if it was never measured.
+    pub rtt_us: u32,
+}
+
+const _: () = assert!(size_of::<TcpEvent>() == 128);
 
 /// The beginning was seen, so `duration_ns` holds.
 pub const DURATION_KNOWN: u32 = 1;

@@ -279,6 +279,7 @@ fn report(kind: EventKind, sk: KernelPtr, socket: Option<*mut Socket>, outcome: 
         (*event).header.comm = socket.map_or([0; 16], |socket| (*socket).comm);
         record::fill_outcome(event, outcome);
         record::fill_addresses(event, sk);
+        record::fill_traffic(event, sk, matches!(kind, EventKind::TcpClose));
     }
     submit(entry, ring);
 }

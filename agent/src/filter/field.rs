@@ -80,6 +80,7 @@ impl Value<'_> {
 }
 
 const TCP: &[EventKind] = &[EventKind::TcpConnect, EventKind::TcpAccept, EventKind::TcpClose];
+const CLOSE: &[EventKind] = &[EventKind::TcpClose];
 const CALL: &[EventKind] = &[EventKind::SyscallSlow, EventKind::SyscallFailed, EventKind::SyscallCall];
 const TCP_OR_CALL: &[EventKind] = &[
     EventKind::TcpConnect,
@@ -108,7 +109,7 @@ const CGROUP: &[EventKind] = &[EventKind::CgroupMkdir, EventKind::CgroupRmdir];
 const ALL: &[EventKind] = &[];
 
 /// Every field, those of all events first.
-pub static FIELDS: [Field; 42] = [
+pub static FIELDS: [Field; 46] = [
     field("kind", Type::Kind, ALL, "what happened", |of| Some(Value::Kind(of.kind))),
     field("namespace", Type::Text, ALL, "Kubernetes namespace", |of| text(&of.labels.namespace)),
     field("workload_kind", Type::Text, ALL, "Deployment, systemd, cgroup, …", |of| {
@@ -172,6 +173,18 @@ pub static FIELDS: [Field; 42] = [
         _ => number(tcp(of)?.remote_port),
     }),
     field("netns", Type::Number, TCP, "network namespace", |of| number(tcp(of)?.netns)),
+    field("sent_bytes", Type::Bytes, CLOSE, "data sent until the close", |of| {
+        bytes(tcp(of)?.traffic?.sent_bytes)
+    }),
+    field("received_bytes", Type::Bytes, CLOSE, "data received until the close", |of| {
+        bytes(tcp(of)?.traffic?.received_bytes)
+    }),
+    field("retransmits", Type::Number, CLOSE, "segments that were sent once more", |of| {
+        number(tcp(of)?.traffic?.retransmits)
+    }),
+    field("rtt", Type::Duration, CLOSE, "smoothed round-trip time", |of| {
+        Some(Value::Seconds(tcp(of)?.traffic?.rtt?))
+    }),
     field("executable", Type::Text, EXEC, "path of the program", |of| match &of.detail {
         Detail::Exec(exec) => text(&exec.executable),
         _ => None,

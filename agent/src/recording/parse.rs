@@ -8,7 +8,7 @@ use thiserror::Error;
 
 use crate::{
     identity::{Container, Labels, peers::Peer},
-    observation::{Argument, Call, Cgroup, Detail, Exec, Exit, Observation, Oom, Process, Tcp},
+    observation::{Argument, Call, Cgroup, Detail, Exec, Exit, Observation, Oom, Process, Tcp, Traffic},
     otlp::Seen,
     sensor::{
         calls, process,
@@ -111,6 +111,15 @@ fn tcp(line: &Value) -> Result<Tcp, Damage> {
         errno,
         side: known(line, "side", &SIDES)?,
         netns: number(line, "netns")?,
+        traffic: match line.get("sent_bytes") {
+            None => None,
+            Some(_) => Some(Traffic {
+                sent_bytes: number(line, "sent_bytes")?,
+                received_bytes: number(line, "received_bytes")?,
+                retransmits: number(line, "retransmits")?,
+                rtt: line["rtt"].as_f64(),
+            }),
+        },
     })
 }
 

@@ -11,7 +11,7 @@ pub use agent_ebpf::contract::tcp::TcpEvent;
 use agent_ebpf::contract::{
     event::EventKind,
     stats::SensorId,
-    tcp::{ABORTED, ACTIVE, DURATION_KNOWN, SIDE_UNKNOWN},
+    tcp::{ABORTED, ACTIVE, DURATION_KNOWN, SIDE_UNKNOWN, Traffic},
 };
 
 use self::by_peer::ByPeer;
@@ -59,17 +59,49 @@ const PEER: [&str; 2] = ["peer_namespace", "peer_workload"];
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Counters {
     by_peer: ByPeer,
+    /// Durations of connects.
+    connecting: Spread,
+    /// Round-trip times of connections that were closed.
+    rtt: Spread,
+}
+
+/// How durations spread over [`BOUNDS`].
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Spread {
     buckets: [u64; BOUNDS.len() + 1],
     seconds: f64,
 }
 
+impl Spread {
+    fn take(&mut self, seconds: f64) {
+        self.buckets[BOUNDS.partition_point(|bound| *bound < seconds)] += 1;
+        self.seconds += seconds;
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.seconds += other.seconds;
+        for (sum, count) in self.buckets.iter_mut().zip(other.buckets) {
+            *sum += count;
+        }
+    }
+
+    fn count(&self) -> u64 {
+        self.buckets.iter().sum()
+    }
+}
+
 /// What one container did, whoever was at the other end.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Totals {
     pub connects: u64,
     pub failures: u64,
     pub accepts: u64,
     pub closes: u64,
+    pub sent_bytes: u64,
+    pub received_bytes: u64,
+    pub retransmits: u64,
+    /// Sum of the round-trip times, in seconds, and of how many connections.
+    pub rtt: (f64, u64),
 }
 
 impl Counters {
@@ -82,23 +114,29 @@ impl Counters {
                     *tally.failures.entry(reason).or_default() += 1;
                 }
                 if let Some(seconds) = duration(event) {
-                    self.buckets[BOUNDS.partition_point(|bound| *bound < seconds)] += 1;
-                    self.seconds += seconds;
+                    self.connecting.take(seconds);
                 }
             }
             EventKind::TcpAccept => tally.accepts += 1,
-            EventKind::TcpClose => tally.closes += 1,
+            EventKind::TcpClose => {
+                let Traffic { sent_bytes, received_bytes, retransmits, .. } = event.traffic;
+                tally.closes += 1;
+                tally.sent_bytes += sent_bytes;
+                tally.received_bytes += received_bytes;
+                tally.retransmits += u64::from(retransmits);
+                if let Some(seconds) = rtt(event) {
+                    self.rtt.take(seconds);
+                }
+            }
             _ => {}
         }
     }
 
     pub fn add(&mut self, other: &Self) {
-        let Self { by_peer, buckets, seconds } = other;
+        let Self { by_peer, connecting, rtt } = other;
         self.by_peer.add(by_peer);
-        self.seconds += seconds;
-        for (sum, count) in self.buckets.iter_mut().zip(buckets) {
-            *sum += count;
-        }
+        self.connecting.add(connecting);
+        self.rtt.add(rtt);
     }
 
     /// Brings a sum back to as many peers as one container may have.
@@ -108,12 +146,15 @@ impl Counters {
 
     /// Over all peers.
     pub fn totals(&self) -> Totals {
-        let mut totals = Totals::default();
+        let mut totals = Totals { rtt: (self.rtt.seconds, self.rtt.count()), ..Totals::default() };
         for (_, tally) in self.by_peer.iter() {
             totals.connects += tally.connects;
             totals.failures += tally.failures.values().sum::<u64>();
             totals.accepts += tally.accepts;
             totals.closes += tally.closes;
+            totals.sent_bytes += tally.sent_bytes;
+            totals.received_bytes += tally.received_bytes;
+            totals.retransmits += tally.retransmits;
         }
         totals
     }
@@ -155,12 +196,38 @@ pub fn expose(page: &mut Page, rows: &[(Base, &Counters)]) {
         "Established connections that were closed, on either side",
         &PEER,
     );
+    let mut sent = Filling::counter(
+        "podwitness_tcp_sent_bytes",
+        "Bytes of data sent over connections, counted when they are closed; what is sent again is left out",
+        &PEER,
+    );
+    let mut received = Filling::counter(
+        "podwitness_tcp_received_bytes",
+        "Bytes of data received over connections, counted when they are closed",
+        &PEER,
+    );
+    let mut retransmits = Filling::counter(
+        "podwitness_tcp_retransmits",
+        "Segments sent once more, counted when their connection is closed",
+        &PEER,
+    );
+    let mut rtts = Filling::histogram(
+        "podwitness_tcp_rtt",
+        "Smoothed round-trip time of a connection when it is closed",
+        &[],
+        &BOUNDS,
+    );
     for (base, counters) in rows {
         for (peer, tally) in counters.by_peer.iter() {
             let peer = [&*peer.namespace, &*peer.workload];
-            for (family, count) in
-                [(&mut connects, tally.connects), (&mut accepts, tally.accepts), (&mut closes, tally.closes)]
-            {
+            for (family, count) in [
+                (&mut connects, tally.connects),
+                (&mut accepts, tally.accepts),
+                (&mut closes, tally.closes),
+                (&mut sent, tally.sent_bytes),
+                (&mut received, tally.received_bytes),
+                (&mut retransmits, tally.retransmits),
+            ] {
                 if count > 0 {
                     family.count(*base, peer, count);
                 }
@@ -170,10 +237,14 @@ pub fn expose(page: &mut Page, rows: &[(Base, &Counters)]) {
             }
         }
         if counters.connects() > 0 {
-            durations.observe(*base, [], counters.seconds, &counters.buckets);
+            durations.observe(*base, [], counters.connecting.seconds, &counters.connecting.buckets);
+        }
+        if counters.rtt.count() > 0 {
+            rtts.observe(*base, [], counters.rtt.seconds, &counters.rtt.buckets);
         }
     }
-    [connects, failures, durations, accepts, closes].into_iter().for_each(|family| page.add(family));
+    let families = [connects, failures, durations, accepts, closes, sent, received, retransmits, rtts];
+    families.into_iter().for_each(|family| page.add(family));
 }
 
 /// The address of the other end.
@@ -193,6 +264,12 @@ pub(super) fn detail(kind: EventKind, event: &TcpEvent, peer: Option<Arc<Peer>>)
         errno: if event.errno == 0 { None } else { errno_name(event.errno.into()) },
         side: side(event.flags),
         netns: event.netns,
+        traffic: (kind == EventKind::TcpClose).then(|| observation::Traffic {
+            sent_bytes: event.traffic.sent_bytes,
+            received_bytes: event.traffic.received_bytes,
+            retransmits: event.traffic.retransmits,
+            rtt: rtt(event),
+        }),
     }
 }
 
@@ -207,6 +284,12 @@ fn side(flags: u32) -> Option<&'static str> {
 /// Seconds, if the beginning was seen.
 fn duration(event: &TcpEvent) -> Option<f64> {
     (event.flags & DURATION_KNOWN != 0).then_some(event.duration_ns as f64 / 1e9)
+}
+
+/// Seconds, if it was measured.
+fn rtt(event: &TcpEvent) -> Option<f64> {
+    let Traffic { rtt_us, .. } = event.traffic;
+    (rtt_us != 0).then(|| f64::from(rtt_us) / 1e6)
 }
 
 /// Why the attempt failed, if it did.
@@ -274,8 +357,8 @@ mod tests {
             let event = event(0, flags);
             counters.record(EventKind::TcpConnect, &event, &peers.of(remote(&event)), &peers);
         }
-        assert_eq!((counters.connects(), counters.buckets.iter().sum::<u64>()), (2, 1));
+        assert_eq!((counters.connects(), counters.connecting.count()), (2, 1));
         // 1.5 s lies beyond the bound of 1 s and not beyond that of 5 s.
-        assert_eq!(counters.buckets[BOUNDS.iter().position(|bound| *bound == 5.0).unwrap()], 1);
+        assert_eq!(counters.connecting.buckets[BOUNDS.iter().position(|bound| *bound == 5.0).unwrap()], 1);
     }
 }

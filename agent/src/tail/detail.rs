@@ -53,6 +53,16 @@ fn tcp(event: &Value, arrow: &str) -> String {
     if let Some(seconds) = event["duration"].as_f64() {
         parts.push(duration(seconds));
     }
+    if let Some(sent) = event["sent_bytes"].as_u64() {
+        let received = event["received_bytes"].as_u64().unwrap_or(0);
+        parts.push(format!("sent {}, received {}", bytes(sent), bytes(received)));
+    }
+    if let Some(count) = event["retransmits"].as_u64().filter(|count| *count > 0) {
+        parts.push(format!("{count} retransmits"));
+    }
+    if let Some(seconds) = event["rtt"].as_f64() {
+        parts.push(format!("rtt {}", duration(seconds)));
+    }
     parts.join(" ")
 }
 

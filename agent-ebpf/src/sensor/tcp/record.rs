@@ -1,7 +1,7 @@
 //! Filling a record in place.
 
-use agent_ebpf::contract::tcp::{DURATION_KNOWN, TcpEvent};
-use aya_ebpf::helpers::generated::bpf_probe_read_user;
+use agent_ebpf::contract::tcp::{DURATION_KNOWN, TcpEvent, Traffic};
+use aya_ebpf::helpers::generated::{bpf_probe_read_user, bpf_skc_to_tcp_sock};
 
 use crate::kernel::{
     load::{KernelPtr, copied, copy_to, field},
@@ -10,6 +10,10 @@ use crate::kernel::{
 
 pub(super) const AF_INET: u16 = 2;
 pub(super) const AF_INET6: u16 = 10;
+/// Bit of `skc_flags`: the other end has sent its last byte (`SOCK_DONE`, include/net/sock.h).
+const SOCK_DONE: u32 = 1;
+/// The kernel keeps eight times the round-trip time (net/ipv4/tcp_input.c, `tcp_rtt_estimator`).
+const SRTT_SHIFT: u32 = 3;
 
 #[derive(Clone, Copy)]
 pub(super) struct Outcome {
@@ -59,6 +63,36 @@ pub(super) unsafe fn fill_addresses(event: *mut TcpEvent, sk: KernelPtr) {
     }
 }
 
+/// What the socket has counted, if it is closed; else nothing.
+///
+/// # Safety
+///
+/// As for [`fill_addresses`].
+#[inline(always)]
+pub(super) unsafe fn fill_traffic(event: *mut TcpEvent, sk: KernelPtr, is_closed: bool) {
+    let mut traffic = Traffic { sent_bytes: 0, received_bytes: 0, retransmits: 0, rtt_us: 0 };
+    if is_closed {
+        // SAFETY: the caller's promise; the helper gives the same socket as what it is, or null.
+        let socket = unsafe { bpf_skc_to_tcp_sock(sk.cast_mut().cast()) } as KernelPtr;
+        if !socket.is_null() {
+            // SAFETY: typed, as the helper's result is.
+            unsafe {
+                // What was sent again is counted again.
+                let sent: u64 = field(socket, &offset::TCP_BYTES_SENT);
+                traffic.sent_bytes = sent.wrapping_sub(field(socket, &offset::TCP_BYTES_RETRANS));
+                // The end takes a place among the bytes.
+                let end = field::<u64>(sk, &offset::SOCK_FLAGS) >> SOCK_DONE & 1;
+                let received: u64 = field(socket, &offset::TCP_BYTES_RECEIVED);
+                traffic.received_bytes = received.wrapping_sub(end);
+                traffic.retransmits = field(socket, &offset::TCP_TOTAL_RETRANS);
+                traffic.rtt_us = field::<u32>(socket, &offset::TCP_SRTT) >> SRTT_SHIFT;
+            }
+        }
+    }
+    // SAFETY: the caller's promise.
+    unsafe { (*event).traffic = traffic };
+}
+
 /// Nothing local yet, and the address that connect(2) was given: `sockaddr_in` or `sockaddr_in6`, in user memory.
 ///
 /// # Safety
@@ -85,6 +119,7 @@ pub(super) unsafe fn fill_target(event: *mut TcpEvent, sk: KernelPtr, address: u
         }
         (*event).family = copied(sk, &offset::SOCK_FAMILY);
         (*event).netns = netns(sk);
+        (*event).traffic = Traffic { sent_bytes: 0, received_bytes: 0, retransmits: 0, rtt_us: 0 };
         write_v4((&raw mut (*event).local).cast(), 0);
         (*event).local_port = 0;
         (*event).remote_port = u16::from_be(given.port);

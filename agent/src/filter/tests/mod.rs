@@ -96,5 +96,6 @@ fn tcp(errno: Option<&'static str>) -> Tcp {
         errno,
         side: Some("client"),
         netns: 7,
+        traffic: None,
     }
 }

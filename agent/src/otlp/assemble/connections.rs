@@ -108,6 +108,12 @@ impl Assembler {
         if *attempt_ns > 0 {
             attributes = attributes.seconds("podwitness.connect.duration", *attempt_ns);
         }
+        attributes = attributes.some(tcp.traffic, |all, traffic| {
+            all.number("podwitness.connection.sent_bytes", traffic.sent_bytes)
+                .number("podwitness.connection.received_bytes", traffic.received_bytes)
+                .number("podwitness.connection.retransmits", traffic.retransmits)
+                .some(traffic.rtt, |all, rtt| all.seconds("podwitness.connection.rtt", (rtt * 1e9) as u64))
+        });
         let error = tcp.reason.map(|reason| {
             let kind = tcp.errno.unwrap_or(reason);
             (kind.to_owned(), format!("connect failed: {}", reason.replace('_', " ")))

@@ -102,6 +102,7 @@ impl Scene {
             errno: reason.map(|_| "ECONNREFUSED"),
             side: Some("client"),
             netns: 1,
+            traffic: None,
         };
         self.see(kind, at_ns, pid, Detail::Tcp(tcp));
     }

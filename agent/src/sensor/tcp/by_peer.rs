@@ -12,14 +12,21 @@ pub(super) struct Tally {
     pub failures: BTreeMap<&'static str, u64>,
     pub accepts: u64,
     pub closes: u64,
+    /// Of those that were closed.
+    pub sent_bytes: u64,
+    pub received_bytes: u64,
+    pub retransmits: u64,
 }
 
 impl Tally {
     fn add(&mut self, other: &Self) {
-        let Self { connects, failures, accepts, closes } = other;
+        let Self { connects, failures, accepts, closes, sent_bytes, received_bytes, retransmits } = other;
         self.connects += connects;
         self.accepts += accepts;
         self.closes += closes;
+        self.sent_bytes += sent_bytes;
+        self.received_bytes += received_bytes;
+        self.retransmits += retransmits;
         for (reason, count) in failures {
             *self.failures.entry(reason).or_default() += count;
         }

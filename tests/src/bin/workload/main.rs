@@ -42,6 +42,7 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
         "hold" => tcp::hold(&arguments)?,
         "listen" => tcp::listen(&arguments)?,
         "loopback" => tcp::loopback(&arguments)?,
+        "exchange" => tcp::exchange(&arguments)?,
         "spawn" => process::spawn(&arguments)?,
         "visit" => process::visit(&arguments)?,
         "calls" => single::run(&arguments)?,

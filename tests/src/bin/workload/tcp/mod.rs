@@ -2,8 +2,8 @@
 
 use std::{
     fs::File,
-    io,
-    net::{SocketAddr, TcpListener, TcpStream},
+    io::{self, Read as _, Write as _},
+    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
     os::fd::AsRawFd,
     path::PathBuf,
     thread,
@@ -81,6 +81,38 @@ fn loopback_part(count: u64) -> Result<()> {
         drop(client);
         drop(server);
     }
+    Ok(())
+}
+
+/// `--count N --request B --response B`: N connections over loopback, both ends here. Over each the client sends a
+/// request of so many bytes and its end, the server then a response.
+pub(crate) fn exchange(arguments: &Arguments) -> Result<()> {
+    enter_netns(arguments)?;
+    let count: u64 = arguments.required("count")?;
+    let request = vec![1; arguments.required("request")?];
+    let response = vec![2; arguments.required("response")?];
+    ready()?;
+    let listener = listener(SocketAddr::from(([127, 0, 0, 1], 0)))?;
+    let address = listener.local_addr()?;
+    let expected = request.len();
+    let server = thread::spawn(move || -> Result<()> {
+        for _ in 0..count {
+            let (mut stream, _) = listener.accept()?;
+            let mut heard = Vec::new();
+            stream.read_to_end(&mut heard)?;
+            ensure!(heard.len() == expected, "the server heard {} bytes", heard.len());
+            stream.write_all(&response)?;
+        }
+        Ok(())
+    });
+    for _ in 0..count {
+        let mut stream = TcpStream::connect(address)?;
+        stream.write_all(&request)?;
+        stream.shutdown(Shutdown::Write)?;
+        stream.read_to_end(&mut Vec::new())?;
+    }
+    server.join().map_err(|_| anyhow!("the server panicked"))??;
+    report(&json!({ "exchanged": count }));
     Ok(())
 }
 
