@@ -1,13 +1,17 @@
 //! The command line. Its options are those of the configuration table, which also gives them their help.
 
+mod complete;
+mod place;
+
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::builder::{EnumValueParser, PossibleValue};
 use clap::{Arg, ArgAction, ArgMatches, ValueEnum, value_parser};
 
 use crate::config::text::wrap;
 use crate::config::{Flags, OPTIONS, OptionSpec};
+use crate::remote::Place;
 use crate::tail::{self, Colour, Output};
 
 /// Where help text ends; clap indents it by ten.
@@ -15,6 +19,10 @@ const WIDTH: usize = 88;
 const CONFIG: &str = "config";
 const MARKDOWN: &str = "markdown";
 const RECORDING: &str = "recording";
+/// By this name kubectl finds it as a plugin, ...
+const PLUGIN: &str = "kubectl-podwitness";
+/// ... and by this one what completes the plugin's command lines.
+const COMPLETER: &str = "kubectl_complete-podwitness";
 
 /// What the user asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,12 +42,14 @@ pub enum Command {
     Config,
     /// Print the reference of all options, as Markdown: for `docs/configuration.md`.
     Markdown,
-    /// Say what works on this node and what doesn't; as JSON, if that is wanted.
-    Doctor { json: bool },
+    /// Say what works on this node and what doesn't, or how an agent elsewhere is; as JSON, if that is wanted.
+    Doctor { json: bool, place: Place },
     /// Show live events.
     Tail(tail::Options),
     /// Print what a shell needs to complete command lines.
     Completions(clap_complete::Shell),
+    /// Print how a command line may go on, as kubectl asks for its plugins.
+    Candidates(Vec<String>),
     /// Observe this node and write what is observed into a file.
     Record(PathBuf),
     /// Print the telemetry that comes of such a file.
@@ -53,12 +63,21 @@ pub enum Command {
 /// A mistake in the command line, but also `--help` and `--version`: `exit()` of the error prints each where
 /// it belongs and ends with the right code.
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Invocation, clap::Error> {
-    let matches = command().try_get_matches_from(args)?;
+    let args: Vec<OsString> = args.into_iter().collect();
+    let program = args.first().and_then(|path| Path::new(path).file_name()?.to_str()).unwrap_or_default();
+    if program == COMPLETER {
+        let words = args.iter().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
+        return Ok(Invocation { command: Command::Candidates(words), flags: Flags::default() });
+    }
+    let is_plugin = program == PLUGIN;
+    let name = if is_plugin { "kubectl podwitness" } else { "podwitness" };
+    let matches = command(name).try_get_matches_from(args)?;
     let command = match matches.subcommand() {
         Some((CONFIG, matches)) if matches.get_flag(MARKDOWN) => Command::Markdown,
         Some((CONFIG, _)) => Command::Config,
         Some(("doctor", matches)) => {
-            Command::Doctor { json: matches.get_one("output") == Some(&Report::Json) }
+            let json = matches.get_one("output") == Some(&Report::Json);
+            Command::Doctor { json, place: place::read(matches) }
         }
         Some(("tail", matches)) => Command::Tail(tail_options(matches)),
         Some(("completions", matches)) => match matches.get_one("shell") {
@@ -85,8 +104,10 @@ fn flags(matches: &ArgMatches) -> Flags {
     }
 }
 
-fn command() -> clap::Command {
+/// `name` is what people type for the program.
+fn command(name: &str) -> clap::Command {
     clap::Command::new("podwitness")
+        .bin_name(name)
         .version(env!("CARGO_PKG_VERSION"))
         .about("An eBPF observability agent for Kubernetes nodes")
         .after_help("Each option is also a key of the YAML file and an environment variable: see --help.")
@@ -113,17 +134,14 @@ fn command() -> clap::Command {
                 .arg(recording_arg()),
         )
         .subcommand(
-            clap::Command::new("doctor").about("Say what works on this node and what doesn't").arg(
-                Arg::new("output")
-                    .short('o')
-                    .long("output")
-                    .value_name("FORMAT")
-                    .value_parser(EnumValueParser::<Report>::new())
-                    .default_value("text")
-                    .help("How to say it"),
+            place::add(
+                clap::Command::new("doctor")
+                    .about("Say what works on this node and what doesn't; of an agent elsewhere, what it says of itself")
+                    .arg(report_arg()),
+                &[],
             ),
         )
-        .subcommand(tail_command())
+        .subcommand(tail_command(name))
         .subcommand(
             clap::Command::new("completions").about("Print a script that completes command lines").arg(
                 Arg::new("shell")
@@ -134,28 +152,19 @@ fn command() -> clap::Command {
         )
 }
 
-fn tail_command() -> clap::Command {
-    clap::Command::new("tail")
+fn tail_command(name: &str) -> clap::Command {
+    let command = clap::Command::new("tail")
         .about("Show what happens on a node, as it happens")
-        .after_help(
-            "Examples:\n  podwitness tail namespace=shop kind=tcp\n  podwitness tail 'errno or duration>100ms' -o \
-             wide\n  podwitness tail --since 30s kind=oom\n\ndocs/filter.md has all fields and operators.",
-        )
+        .after_help(format!(
+            "Examples:\n  {name} tail namespace=shop kind=tcp\n  {name} tail 'errno or duration>100ms' -o wide\n  {name} \
+             tail --since 30s kind=oom\n  {name} tail --pod shop/web-0 kind=process\n\ndocs/filter.md has all fields and \
+             operators.",
+        ))
         .arg(
             Arg::new("filter")
                 .num_args(0..)
                 .value_name("FILTER")
                 .help("Which events, in the filter language; several words are one filter"),
-        )
-        .arg(Arg::new("addr").long("addr").value_name("HOST:PORT").help(
-            "The agent's debug listener; without it the local one's, as its configuration says",
-        ))
-        .arg(
-            Arg::new("token-file")
-                .long("token-file")
-                .value_name("PATH")
-                .value_parser(value_parser!(PathBuf))
-                .help("File with the token that the agent wants [default: debug.token_file]"),
         )
         .arg(
             Arg::new("output")
@@ -192,7 +201,8 @@ fn tail_command() -> clap::Command {
                 .long("paths")
                 .action(ArgAction::SetTrue)
                 .help("Show the paths that system calls are given; the filter names the calls, as in syscall=openat"),
-        )
+        );
+    place::add(command, &[])
 }
 
 fn tail_options(matches: &ArgMatches) -> tail::Options {
@@ -200,8 +210,7 @@ fn tail_options(matches: &ArgMatches) -> tail::Options {
         matches.get_many::<String>("filter").into_iter().flatten().map(String::as_str).collect();
     tail::Options {
         filter: words.join(" "),
-        address: matches.get_one("addr").cloned(),
-        token_file: matches.get_one("token-file").cloned(),
+        place: place::read(matches),
         output: matches.get_one("output").copied().unwrap_or_default(),
         colour: matches.get_one("color").copied().unwrap_or_default(),
         since: matches.get_one("since").cloned(),
@@ -210,9 +219,24 @@ fn tail_options(matches: &ArgMatches) -> tail::Options {
     }
 }
 
+fn report_arg() -> Arg {
+    Arg::new("output")
+        .short('o')
+        .long("output")
+        .value_name("FORMAT")
+        .value_parser(EnumValueParser::<Report>::new())
+        .default_value("text")
+        .help("How to say it")
+}
+
 /// Writes the script for a shell.
 pub fn complete(shell: clap_complete::Shell, out: &mut dyn std::io::Write) {
-    clap_complete::generate(shell, &mut command(), "podwitness", out);
+    clap_complete::generate(shell, &mut command("podwitness"), "podwitness", out);
+}
+
+/// How the words of a plugin's command line may go on, as kubectl wants to be told.
+pub fn candidates(words: &[String]) -> String {
+    complete::candidates(command("kubectl podwitness"), words)
 }
 
 /// How `doctor` says it.
@@ -301,6 +325,7 @@ fn option_arg(option: &'static OptionSpec) -> Arg {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::remote::Which;
 
     fn parse_words(line: &str) -> Result<Invocation, clap::Error> {
         parse(std::iter::once("podwitness").chain(line.split_whitespace()).map(OsString::from))
@@ -308,7 +333,25 @@ mod tests {
 
     #[test]
     fn clap_finds_no_fault_with_the_table() {
-        command().debug_assert();
+        command("podwitness").debug_assert();
+    }
+
+    #[test]
+    fn a_plugin_is_called_as_kubectl_calls_it() {
+        for (path, usage) in [
+            ("/usr/local/bin/kubectl-podwitness", "Usage: kubectl podwitness tail "),
+            ("podwitness", "Usage: podwitness tail "),
+            ("/usr/bin/anything", "Usage: podwitness tail "),
+        ] {
+            let help = parse([path, "tail", "--help"].map(OsString::from)).unwrap_err().to_string();
+            assert!(help.contains(usage), "{help}");
+            let examples = usage.trim_start_matches("Usage: ");
+            assert!(help.contains(&format!("  {examples}--since 30s")), "{help}");
+            let mistake = parse([path, "tial"].map(OsString::from)).unwrap_err().to_string();
+            assert!(mistake.contains(examples.trim_end_matches("tail ")), "{mistake}");
+        }
+        let words = parse(["/bin/kubectl_complete-podwitness", "ta"].map(OsString::from)).unwrap();
+        assert_eq!(words.command, Command::Candidates(vec!["ta".into()]));
     }
 
     #[test]
@@ -318,16 +361,26 @@ mod tests {
             ("agent", Command::Agent),
             ("config", Command::Config),
             ("config --markdown", Command::Markdown),
-            ("doctor", Command::Doctor { json: false }),
-            ("doctor -o json", Command::Doctor { json: true }),
+            ("doctor", Command::Doctor { json: false, place: Place::default() }),
+            ("doctor -o json", Command::Doctor { json: true, place: Place::default() }),
+            (
+                "doctor --node n1",
+                Command::Doctor {
+                    json: false,
+                    place: Place { which: Which::Node("n1".into()), ..Place::default() },
+                },
+            ),
             ("completions fish", Command::Completions(clap_complete::Shell::Fish)),
             ("tail", Command::Tail(tail::Options::default())),
             (
                 "tail kind=tcp errno --addr node1:9482 -o wide --color never --since 30s --limit 3 --paths --token-file /t",
                 Command::Tail(tail::Options {
                     filter: "kind=tcp errno".into(),
-                    address: Some("node1:9482".into()),
-                    token_file: Some("/t".into()),
+                    place: Place {
+                        which: Which::Address("node1:9482".into()),
+                        token_file: Some("/t".into()),
+                        ..Place::default()
+                    },
                     output: Output::Wide,
                     colour: Colour::Never,
                     since: Some("30s".into()),

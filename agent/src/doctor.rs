@@ -1,5 +1,7 @@
 //! `podwitness doctor`: what works on this machine, and what would make the rest work.
 
+mod running;
+
 use std::{
     fmt,
     io::{self, Write as _},
@@ -11,6 +13,7 @@ use std::{
 use anyhow::{Result, bail};
 use serde_json::json;
 
+pub use self::running::ask;
 use crate::{
     app,
     config::{Config, SocketChoice},

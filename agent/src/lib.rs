@@ -28,6 +28,7 @@ pub mod otlp;
 pub mod outlets;
 pub mod reader;
 pub mod recording;
+pub mod remote;
 mod room;
 pub mod sensor;
 mod state;

@@ -12,7 +12,9 @@ use podwitness::{
     app,
     cli::{self, Command},
     config::{self, Config},
-    doctor, recording, tail,
+    doctor, recording,
+    remote::Which,
+    tail,
 };
 
 /// Mistakes in the command line or the configuration.
@@ -27,13 +29,14 @@ fn main() -> ExitCode {
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(USAGE));
         }
     };
-    match invocation.command {
+    match &invocation.command {
         Command::Markdown => return print(&config::markdown()),
         Command::Completions(shell) => {
             let mut script = Vec::new();
-            cli::complete(shell, &mut script);
+            cli::complete(*shell, &mut script);
             return print(&String::from_utf8_lossy(&script));
         }
+        Command::Candidates(words) => return print(&cli::candidates(words)),
         _ => {}
     }
     let (config, effective) = match Config::load(&invocation.flags, env::vars_os()) {
@@ -45,11 +48,14 @@ fn main() -> ExitCode {
     };
     let outcome = match invocation.command {
         Command::Config => return print(&effective.to_string()),
-        Command::Doctor { json } => doctor::run(&config, json),
+        Command::Doctor { json, place } if place.which != Which::Local => doctor::ask(&place, &config, json),
+        Command::Doctor { json, .. } => doctor::run(&config, json),
         Command::Tail(options) => tail::run(&options, &config),
         Command::Record(path) => app::run(&config, &effective, Some(&path)),
         Command::Replay(path) => recording::run(&path, &config, io::stdout().lock()).map_err(Into::into),
-        Command::Agent | Command::Markdown | Command::Completions(_) => app::run(&config, &effective, None),
+        Command::Agent | Command::Markdown | Command::Completions(_) | Command::Candidates(_) => {
+            app::run(&config, &effective, None)
+        }
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

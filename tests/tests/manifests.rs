@@ -223,6 +223,9 @@ fn every_switch_of_the_chart_renders() {
         "podLabels.a=b",
         "podAnnotations.c=d",
         "fullnameOverride=watcher",
+        "viewers.enabled=true",
+        "viewers.subjects[0].kind=Group,viewers.subjects[0].name=developers",
+        "viewers.subjects[0].apiGroup=rbac.authorization.k8s.io",
     ];
     let arguments: Vec<_> = all.iter().flat_map(|value| ["--set", value]).collect();
     let rendered = tools.rewritten(&tools.template(&arguments));
@@ -232,6 +235,9 @@ fn every_switch_of_the_chart_renders() {
         "kind: PodMonitor",
         "kind: ServiceMonitor",
         "name: watcher-peers",
+        "name: watcher-viewer",
+        "- pods/portforward",
+        "name: developers",
         "- SYS_RESOURCE",
         "@sha256:0123",
         "mountPath: /run/containerd",
@@ -271,6 +277,7 @@ fn the_schema_refuses_what_is_no_value() {
         ("hostNetwork=true", "hostNetwork"),
         ("securityContext.seccompProfile.type=Localhost", "localhostProfile"),
         ("metrics.podMonitor.interval=soon", "interval"),
+        ("viewers.subjects[0].kind=Robot", "subjects"),
     ] {
         let output = tools.helm(&["template", "podwitness", &chart, "--set", mistake]);
         let said = String::from_utf8_lossy(&output.stderr).into_owned();

@@ -1,6 +1,6 @@
 //! `cargo xtask dist`: what a release consists of, in `target/dist`, with checksums.
 
-use std::{env, fmt::Write as _, fs, path::PathBuf, process::Command};
+use std::{env, fmt::Write as _, fs, os::unix::fs::symlink, path::PathBuf, process::Command};
 
 use anyhow::{Context as _, Result};
 
@@ -14,6 +14,9 @@ use crate::{
 /// What lies beside the agent in its archive.
 const BESIDE: [&str; 5] =
     ["LICENSE", "CHANGELOG.md", "docs/deploy.md", "deploy/seccomp.json", "deploy/systemd/podwitness.service"];
+
+/// By these names in PATH, kubectl finds the agent's binary as a plugin, and what completes the plugin's command lines.
+const PLUGIN: [&str; 2] = ["kubectl-podwitness", "kubectl_complete-podwitness"];
 
 /// Makes all of it, of an agent that is there already or is built now.
 pub(crate) fn run(agent: Option<String>) -> Result<()> {
@@ -36,6 +39,11 @@ pub(crate) fn run(agent: Option<String>) -> Result<()> {
     let tree = target_directory().join("image").join(&name);
     fs::create_dir_all(&tree)?;
     fs::copy(&agent, tree.join("podwitness")).context("cannot copy the agent")?;
+    for link in PLUGIN {
+        let link = tree.join(link);
+        let _ = fs::remove_file(&link);
+        symlink("podwitness", &link).with_context(|| format!("cannot make the link {}", link.display()))?;
+    }
     for file in BESIDE {
         let from = workspace().join(file);
         fs::copy(&from, tree.join(from.file_name().context("a file without a name")?))?;

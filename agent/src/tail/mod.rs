@@ -1,31 +1,24 @@
 //! `podwitness tail`: the live events of an agent, a line each, for people in front of a terminal.
 
-mod client;
 mod columns;
 mod detail;
+mod follow;
 mod style;
 #[cfg(test)]
 mod tests;
 
-use std::{
-    io::{self, IsTerminal as _, Write},
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    path::PathBuf,
-};
+use std::io::{self, IsTerminal as _, Write};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 use serde_json::Value;
 
 pub use self::style::Colour;
-use self::{
-    client::{Lines, Target},
-    columns::Columns,
-    style::Style,
-};
+use self::{columns::Columns, follow::Reading, style::Style};
 use crate::{
     config::Config,
     filter::Filter,
     harmless::{Harmless, is_hostile},
+    remote::{Place, Remote},
 };
 
 /// What the user asks for.
@@ -33,9 +26,8 @@ use crate::{
 pub struct Options {
     /// In the filter language.
     pub filter: String,
-    /// Where the agent is; the local one without.
-    pub address: Option<String>,
-    pub token_file: Option<PathBuf>,
+    /// Which agent.
+    pub place: Place,
     pub output: Output,
     pub colour: Colour,
     pub since: Option<String>,
@@ -71,36 +63,11 @@ pub fn run(options: &Options, config: &Config) -> Result<()> {
 }
 
 async fn follow(options: &Options, config: &Config) -> Result<()> {
-    let address = options.address.clone().unwrap_or_else(|| local(config.debug.listen).to_string());
-    let token_file =
-        options.token_file.clone().or_else(|| config.debug.token_file.clone().map(PathBuf::from));
-    let target = Target::new(&address, token_file.as_deref())?;
-    let mut query = vec![("filter", options.filter.clone()), ("format", "ndjson".to_owned())];
-    query.extend(options.since.clone().map(|since| ("since", since)));
-    query.extend(options.limit.map(|limit| ("limit", limit.to_string())));
-    query.extend(options.paths.then(|| ("paths", "true".to_owned())));
-    let mut lines = Lines::open(&target, &query).await?;
-
-    let stdout = io::stdout();
-    let style = Style::new(options.colour, stdout.is_terminal());
-    let mut printer =
-        Printer { columns: Columns::new(options.output == Output::Wide), style, output: options.output };
-    let (mut events, mut has_ended) = (0, false);
-    while let Some(batch) = lines.next().await? {
-        let mut out = stdout.lock();
-        for line in batch {
-            let event: Value =
-                serde_json::from_str(&line).context("the agent said something that is no JSON")?;
-            has_ended |= event["kind"] == "notice.end";
-            events += u64::from(event["id"].is_string());
-            printer.print(&line, &event, &mut out)?;
-        }
-        out.flush()?;
-    }
-    if !has_ended && options.limit.is_none_or(|limit| events < limit) {
-        bail!("the connection to {address} ended: is the agent still running?");
-    }
-    Ok(())
+    let remote = Remote::new(&options.place, config).await?;
+    let style = Style::new(options.colour, io::stdout().is_terminal());
+    let columns = Columns::new(options.output == Output::Wide);
+    let printer = Printer { columns, style, output: options.output };
+    Reading::new(options, &remote, printer).run().await
 }
 
 /// Writes lines as they were asked for.
@@ -139,17 +106,6 @@ fn harmless_json(line: &str) -> String {
         }
     }
     text
-}
-
-/// An address that a client on this machine can use.
-fn local(mut listen: SocketAddr) -> SocketAddr {
-    if listen.ip().is_unspecified() {
-        listen.set_ip(match listen.ip() {
-            IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
-            IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
-        });
-    }
-    listen
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {

@@ -67,18 +67,23 @@ impl Access {
             #[cfg(test)]
             Self::Plain(server) => Config::new(uri(server)?),
         };
-        if let Some(proxy) = &config.proxy_url {
-            return Err(AccessError::Proxy(proxy.host().unwrap_or_default().to_owned()));
-        }
-        // A kubeconfig may name a program that gets the credentials.
-        let made = tokio::task::spawn_blocking(move || connect(&config)).await;
-        let made = made.map_err(|error| kube::Error::Service(error.into())).flatten();
-        Ok(made.map_err(Box::new)?)
+        connect(config).await
     }
 }
 
+/// Connects only with the first request.
+pub(crate) async fn connect(config: Config) -> Result<Client, AccessError> {
+    if let Some(proxy) = &config.proxy_url {
+        return Err(AccessError::Proxy(proxy.host().unwrap_or_default().to_owned()));
+    }
+    // A kubeconfig may name a program that gets the credentials.
+    let made = tokio::task::spawn_blocking(move || stack(&config)).await;
+    let made = made.map_err(|error| kube::Error::Service(error.into())).flatten();
+    Ok(made.map_err(Box::new)?)
+}
+
 /// kube's own stack would also log every failed request as an error, and try it again by itself.
-fn connect(config: &Config) -> Result<Client, kube::Error> {
+fn stack(config: &Config) -> Result<Client, kube::Error> {
     let mut http = HttpConnector::new();
     http.enforce_http(false);
     http.set_connect_timeout(Some(CONNECT_TIMEOUT));

@@ -32,6 +32,7 @@ use std::{
 
 use tokio::sync::Notify;
 
+pub(crate) use self::access::connect;
 pub use self::error::{AccessError, ApiError, Rule};
 use self::{
     access::Access,
