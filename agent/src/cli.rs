@@ -11,14 +11,17 @@ use clap::{Arg, ArgAction, ArgMatches, ValueEnum, value_parser};
 
 use crate::config::text::wrap;
 use crate::config::{Flags, OPTIONS, OptionSpec};
-use crate::remote::Place;
+use crate::remote::{Place, Which};
 use crate::tail::{self, Colour, Output};
+use crate::why;
 
 /// Where help text ends; clap indents it by ten.
 const WIDTH: usize = 88;
 const CONFIG: &str = "config";
 const MARKDOWN: &str = "markdown";
 const RECORDING: &str = "recording";
+/// Whose deaths.
+const OF: &str = "of";
 /// By this name kubectl finds it as a plugin, ...
 const PLUGIN: &str = "kubectl-podwitness";
 /// ... and by this one what completes the plugin's command lines.
@@ -46,6 +49,8 @@ pub enum Command {
     Doctor { json: bool, place: Place },
     /// Show live events.
     Tail(tail::Options),
+    /// Tell how the containers of a pod died.
+    Why(why::Options),
     /// Print what a shell needs to complete command lines.
     Completions(clap_complete::Shell),
     /// Print how a command line may go on, as kubectl asks for its plugins.
@@ -80,6 +85,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Invocation, cla
             Command::Doctor { json, place: place::read(matches) }
         }
         Some(("tail", matches)) => Command::Tail(tail_options(matches)),
+        Some(("why", matches)) => Command::Why(why_options(matches, is_plugin)),
         Some(("completions", matches)) => match matches.get_one("shell") {
             Some(shell) => Command::Completions(*shell),
             None => Command::Agent,
@@ -142,6 +148,7 @@ fn command(name: &str) -> clap::Command {
             ),
         )
         .subcommand(tail_command(name))
+        .subcommand(why_command(name))
         .subcommand(
             clap::Command::new("completions").about("Print a script that completes command lines").arg(
                 Arg::new("shell")
@@ -217,6 +224,33 @@ fn tail_options(matches: &ArgMatches) -> tail::Options {
         limit: matches.get_one("limit").copied(),
         paths: matches.get_flag("paths"),
     }
+}
+
+fn why_command(name: &str) -> clap::Command {
+    let command = clap::Command::new("why")
+        .about("Tell how the containers of a pod died, and what happened right before")
+        .after_help(format!(
+            "Examples:\n  {name} why shop/web-0\n  {name} why --pod shop/web-0\n\nWithout one of --addr, --pod and --node \
+             the local agent is asked; as a plugin of kubectl, the one that watches the pod.",
+        ))
+        .arg(Arg::new(OF).value_name("POD").help("Whose deaths, as NAME or NAMESPACE/NAME, if --pod doesn't say it"))
+        .arg(report_arg());
+    place::add(command, &[OF])
+}
+
+/// kubectl's users name a pod and mean the one in the cluster.
+fn why_options(matches: &ArgMatches, is_plugin: bool) -> why::Options {
+    let mut place = place::read(matches);
+    let named = matches.get_one::<String>(OF).map(|pod| place::pod(pod, place::namespace(matches)));
+    let pod = match &named {
+        Some(Which::Pod { namespace: Some(namespace), name }) => Some(format!("{namespace}/{name}")),
+        Some(Which::Pod { namespace: None, name }) => Some(name.clone()),
+        _ => None,
+    };
+    if let Some(named) = named.filter(|_| is_plugin && place.which == Which::Local) {
+        place.which = named;
+    }
+    why::Options { pod, place, json: matches.get_one("output") == Some(&Report::Json) }
 }
 
 fn report_arg() -> Arg {
@@ -325,7 +359,6 @@ fn option_arg(option: &'static OptionSpec) -> Arg {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::remote::Which;
 
     fn parse_words(line: &str) -> Result<Invocation, clap::Error> {
         parse(std::iter::once("podwitness").chain(line.split_whitespace()).map(OsString::from))
@@ -350,6 +383,18 @@ mod tests {
             let mistake = parse([path, "tial"].map(OsString::from)).unwrap_err().to_string();
             assert!(mistake.contains(examples.trim_end_matches("tail ")), "{mistake}");
         }
+        for (line, namespace) in
+            [("web-0", None), ("web-0 -n shop", Some("shop")), ("shop/web-0 -n x", Some("shop"))]
+        {
+            let words = ["/bin/kubectl-podwitness", "why"].into_iter().chain(line.split(' '));
+            let why = parse(words.map(OsString::from)).unwrap().command;
+            let Command::Why(options) = why else { panic!("{why:?}") };
+            let namespace = namespace.map(str::to_owned);
+            assert_eq!(options.place.which, Which::Pod { namespace, name: "web-0".into() });
+        }
+        let why = parse_words("why web-0 -n shop").unwrap().command;
+        let Command::Why(options) = why else { panic!("{why:?}") };
+        assert_eq!((options.pod.as_deref(), options.place.which), (Some("shop/web-0"), Which::Local));
         let words = parse(["/bin/kubectl_complete-podwitness", "ta"].map(OsString::from)).unwrap();
         assert_eq!(words.command, Command::Candidates(vec!["ta".into()]));
     }
@@ -386,6 +431,14 @@ mod tests {
                     since: Some("30s".into()),
                     limit: Some(3),
                     paths: true,
+                }),
+            ),
+            (
+                "why shop/web-0 -o json",
+                Command::Why(why::Options {
+                    pod: Some("shop/web-0".into()),
+                    json: true,
+                    ..why::Options::default()
                 }),
             ),
             ("record a.jsonl", Command::Record("a.jsonl".into())),

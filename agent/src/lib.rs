@@ -34,3 +34,4 @@ pub mod sensor;
 mod state;
 pub mod tail;
 pub mod watch;
+pub mod why;

@@ -14,7 +14,7 @@ use podwitness::{
     config::{self, Config},
     doctor, recording,
     remote::Which,
-    tail,
+    tail, why,
 };
 
 /// Mistakes in the command line or the configuration.
@@ -51,6 +51,7 @@ fn main() -> ExitCode {
         Command::Doctor { json, place } if place.which != Which::Local => doctor::ask(&place, &config, json),
         Command::Doctor { json, .. } => doctor::run(&config, json),
         Command::Tail(options) => tail::run(&options, &config),
+        Command::Why(options) => why::run(&options, &config),
         Command::Record(path) => app::run(&config, &effective, Some(&path)),
         Command::Replay(path) => recording::run(&path, &config, io::stdout().lock()).map_err(Into::into),
         Command::Agent | Command::Markdown | Command::Completions(_) | Command::Candidates(_) => {

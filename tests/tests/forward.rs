@@ -10,10 +10,12 @@ use std::{
 };
 
 use integration_tests::{
-    Agent, Cgroup, Cluster, Options, Workload,
+    Agent, Cgroup, Cluster, NetNs, Options, Workload,
     agent::{self, command},
     cluster::{agent_pod, pod},
-    http, require_kernel,
+    http,
+    netns::CLOSED_V4,
+    require_kernel,
     wait::{PATIENCE, unique, wait_until},
 };
 use serde_json::{Value, json};
@@ -228,6 +230,66 @@ fn a_node_is_enough_and_the_context_has_a_namespace() {
         assert!(reader.child.wait().unwrap().success(), "{}", reader.said());
         reader.wait_events(2);
     }
+}
+
+/// Who died, of what, and what had failed before, asked afterwards and from elsewhere.
+#[test]
+fn why_a_pod_died() {
+    require_kernel!();
+    let cluster = Cluster::new(&[NODE]);
+    let (mine, cgroup) = container("shop", "web-0");
+    cluster.put(mine);
+    let agent = agent_in(&cluster, "podwitness-aaaaa");
+    let why = |more: &[&str]| {
+        let output =
+            agent::run(&[&["why", "--kubeconfig", cluster.kubeconfig(), "--pod", "web-0"], more].concat());
+        String::from_utf8([output.stdout, output.stderr].concat()).unwrap()
+    };
+    let unknown = why(&[]);
+    assert!(unknown.contains("knows no pod web-0 in the namespace shop"), "{unknown}");
+
+    cgroup.limit_memory(48);
+    // What failed is kept while somebody reads.
+    let reader = agent.tail("?pod=web-0");
+    let netns = NetNs::new();
+    let namespace = netns.path().display().to_string();
+    let refused = ["connect", "--addr", CLOSED_V4, "--count", "2", "--netns", &namespace];
+    Workload::run(&refused, &cgroup).0.finish();
+    Workload::run(&["spawn", "--count", "1", "--exit", "3"], &cgroup).0.finish();
+    let mut hog = Workload::prepare(&["hog", "--mib", "96"], &cgroup);
+    hog.go();
+    assert!(hog.report_or_end().is_none(), "it is killed");
+    hog.wait();
+    reader.wait("the end of the victim", |tail| {
+        let is_end = |event: &Value| event["reason"] == "oom_killed" && event["pid"] == hog.pid();
+        tail.events(is_end).pop()
+    });
+    drop(reader);
+
+    // An answer of the agent is given again for half a second.
+    wait_until(PATIENCE, "both deaths are told", || why(&[]).contains("killed for want of memory"));
+    let text = why(&[]);
+    for words in [
+        "shop/web-0: 2 deaths",
+        "ended with exit code 3",
+        "killed for want of memory: the container's limit was reached",
+        "it asked for more by itself; it had lived for",
+        "tcp.connect → 127.0.0.1:9",
+        "ECONNREFUSED",
+    ] {
+        assert!(text.contains(words), "no {words:?} in: {text}");
+    }
+    let report: Value = serde_json::from_str(&why(&["-o", "json"])).unwrap();
+    let deaths = report["deaths"].as_array().unwrap();
+    assert_eq!((&report["pod"], deaths.len()), (&"shop/web-0".into(), 2), "{report:#}");
+    assert_eq!(
+        (&deaths[0]["exit"]["exit_code"], &deaths[0]["before"][0]["errno"]),
+        (&3.into(), &"ECONNREFUSED".into())
+    );
+    assert_eq!(
+        (&deaths[1]["oom"]["pid"], &deaths[1]["exit"]["reason"]),
+        (&hog.pid().into(), &"oom_killed".into())
+    );
 }
 
 /// The doctor asks the agent, and a plugin is called as kubectl calls it.

@@ -20,7 +20,7 @@ const SHOWN: [&str; 12] = [
     "netns",
 ];
 
-pub(super) fn detail(event: &Value, is_wide: bool) -> String {
+pub(crate) fn detail(event: &Value, is_wide: bool) -> String {
     let told = match event["kind"].as_str().unwrap_or_default() {
         "tcp.connect" | "tcp.close" => tcp(event, "→"),
         "tcp.accept" => tcp(event, "←"),
@@ -145,7 +145,7 @@ fn text(event: &Value, name: &str) -> String {
     Harmless(event[name].as_str().unwrap_or_default()).to_string()
 }
 
-fn duration(seconds: f64) -> String {
+pub(crate) fn duration(seconds: f64) -> String {
     match seconds {
         _ if seconds < 1e-3 => format!("{:.0}µs", seconds * 1e6),
         _ if seconds < 1.0 => format!("{:.1}ms", seconds * 1e3),
@@ -155,7 +155,7 @@ fn duration(seconds: f64) -> String {
     }
 }
 
-fn bytes(bytes: u64) -> String {
+pub(crate) fn bytes(bytes: u64) -> String {
     const UNITS: [(&str, u64); 3] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
     match UNITS.into_iter().find(|(_, factor)| bytes >= *factor) {
         Some((unit, factor)) => format!("{:.1}{unit}", bytes as f64 / factor as f64),

@@ -12,6 +12,7 @@ use std::io::{self, IsTerminal as _, Write};
 use anyhow::{Result, bail};
 use serde_json::Value;
 
+pub(crate) use self::detail::{bytes, detail, duration};
 pub use self::style::Colour;
 use self::{columns::Columns, follow::Reading, style::Style};
 use crate::{

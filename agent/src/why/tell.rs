@@ -1,0 +1,196 @@
+//! Deaths in plain lines.
+
+use std::io::{self, Write};
+
+use jiff::{Timestamp, Unit};
+use serde_json::{Value, json};
+
+use super::BEFORE;
+use crate::{
+    filter::signal_name,
+    harmless::Harmless,
+    tail::{bytes, detail, duration},
+};
+
+/// What is told of the time before a death; of the deaths themselves, when there are many.
+const EVIDENCE: usize = 5;
+const DEATHS: usize = 10;
+/// A victim of the OOM killer ends soon after it was chosen, unless it hangs in the kernel.
+const DYING: Unit = Unit::Minute;
+/// A shell and its kin say by this much more that a signal has ended what they ran.
+const BY_SIGNAL: u64 = 128;
+
+/// One process that ended badly.
+#[derive(Clone, Debug)]
+pub(super) struct Death {
+    pub(super) time: Timestamp,
+    container: String,
+    /// The end of the process; missing while a victim of the OOM killer has not ended yet.
+    exit: Option<Value>,
+    kill: Option<Value>,
+    before: Vec<Value>,
+}
+
+pub(super) fn time_of(event: &Value) -> Option<Timestamp> {
+    event["time"].as_str()?.parse().ok()
+}
+
+/// The deaths in these containers, the oldest first. A kill and the end that comes of it are one.
+pub(super) fn deaths(containers: &[&Value]) -> Vec<Death> {
+    let mut found: Vec<Death> = Vec::new();
+    for container in containers {
+        let name = container["container"].as_str().unwrap_or_default();
+        for event in container["deaths"].as_array().into_iter().flatten() {
+            let Some(time) = time_of(event) else { continue };
+            let is_kill = event["kind"] == "oom.kill";
+            let of_it = |death: &&mut Death| {
+                let kill = death.kill.as_ref().filter(|_| death.exit.is_none() && death.container == name);
+                let is_soon =
+                    (time - death.time).total(DYING).is_ok_and(|minutes| (0.0..1.0).contains(&minutes));
+                is_soon && kill.is_some_and(|kill| kill["pid"] == event["pid"])
+            };
+            match found.iter_mut().rev().find(of_it) {
+                Some(death) if !is_kill => death.exit = Some(event.clone()),
+                _ => {
+                    let (kill, exit) =
+                        if is_kill { (Some(event.clone()), None) } else { (None, Some(event.clone())) };
+                    found.push(Death { time, container: name.to_owned(), exit, kill, before: Vec::new() });
+                }
+            }
+        }
+    }
+    found.sort_by_key(|death| death.time);
+    found
+}
+
+impl Death {
+    fn event(&self) -> &Value {
+        static NOTHING: Value = Value::Null;
+        self.kill.as_ref().or(self.exit.as_ref()).unwrap_or(&NOTHING)
+    }
+
+    /// What failed in its container shortly before: the last of it.
+    pub(super) fn take_evidence(&mut self, events: &[Value]) {
+        let is_before = |event: &&Value| {
+            let is_here = event["container"].as_str().unwrap_or_default() == self.container;
+            let from = self.time.checked_sub(BEFORE).unwrap_or(self.time);
+            is_here && time_of(event).is_some_and(|time| from <= time && time <= self.time)
+        };
+        let mut last: Vec<_> = events.iter().rev().filter(is_before).take(EVIDENCE).cloned().collect();
+        last.reverse();
+        self.before = last;
+    }
+
+    pub(super) fn json(&self) -> Value {
+        json!({
+            "time": self.time, "container": self.container, "what": self.what(), "exit": self.exit,
+            "oom": self.kill, "before": self.before,
+        })
+    }
+
+    /// How it went, in words.
+    fn what(&self) -> String {
+        if let Some(kill) = &self.kill {
+            return format!(
+                "killed for want of memory: {}",
+                shortage(kill["scope"].as_str().unwrap_or_default())
+            );
+        }
+        let exit = self.event();
+        let lived = exit["duration"].as_f64().map(|seconds| format!(" after {}", duration(seconds)));
+        let lived = lived.unwrap_or_default();
+        if exit["reason"] == "oom_killed" {
+            return format!("killed for want of memory{lived}");
+        }
+        let named = |number: u64| i32::try_from(number).ok().and_then(signal_name);
+        match (exit["signal"].as_u64(), exit["exit_code"].as_u64()) {
+            (Some(signal), _) => {
+                let name = named(signal).map(|name| format!("{name}, ")).unwrap_or_default();
+                let core = if exit["core_dumped"] == true { ", core dumped" } else { "" };
+                format!("ended by a signal ({name}number {signal}){core}{lived}")
+            }
+            (None, Some(code)) => {
+                let signal = code.checked_sub(BY_SIGNAL).and_then(named);
+                let hint = signal.map(|name| format!(" (as of {name})")).unwrap_or_default();
+                format!("ended with exit code {code}{hint}{lived}")
+            }
+            (None, None) => format!("ended{lived}"),
+        }
+    }
+
+    /// The figures of a kill.
+    fn figures(&self) -> Option<String> {
+        let kill = self.kill.as_ref()?;
+        let size = |name: &str| bytes(kill[name].as_u64().unwrap_or(0));
+        let mut parts = vec![
+            format!(
+                "it held {} of its own, {} of files and {} of shared memory",
+                size("anon_rss_bytes"),
+                size("file_rss_bytes"),
+                size("shmem_rss_bytes")
+            ),
+            match kill["trigger_pid"] == kill["pid"] {
+                true => "it asked for more by itself".to_owned(),
+                false => format!("more was asked for by {}", task(kill, "trigger_comm", "trigger_pid")),
+            },
+        ];
+        let lived = self.exit.as_ref().and_then(|exit| exit["duration"].as_f64());
+        parts.extend(lived.map(|seconds| format!("it had lived for {}", duration(seconds))));
+        Some(parts.join("; "))
+    }
+}
+
+fn shortage(scope: &str) -> &'static str {
+    match scope {
+        "container" => "the container's limit was reached",
+        "pod" => "the pod's limit was reached",
+        "ancestor" => "a limit above the pod was reached",
+        "node" => "the whole node was short of it",
+        _ => "whose limit was reached is not known",
+    }
+}
+
+fn task(event: &Value, comm: &str, pid: &str) -> String {
+    format!("{}[{}]", Harmless(event[comm].as_str().unwrap_or("?")), event[pid].as_u64().unwrap_or(0))
+}
+
+pub(super) fn write(
+    out: &mut impl Write,
+    whose: &str,
+    deaths: &[Death],
+    since: Option<Timestamp>,
+) -> io::Result<()> {
+    let whose = Harmless(whose);
+    let since = since.map(|time| format!(" since {time:.0}, when the agent started")).unwrap_or_default();
+    match deaths.len() {
+        0 => return writeln!(out, "{whose}: no death{since}"),
+        1 => writeln!(out, "{whose}: one death{since}")?,
+        many => writeln!(out, "{whose}: {many} deaths that are remembered{since}")?,
+    }
+    let left_out = deaths.len().saturating_sub(DEATHS);
+    if left_out > 0 {
+        writeln!(out, "({left_out} earlier ones left out; -o json has all)")?;
+    }
+    for death in &deaths[left_out..] {
+        let container = if death.container.is_empty() { "-" } else { &death.container };
+        writeln!(
+            out,
+            "\n{:.3}  {}  {}  {}",
+            death.time,
+            Harmless(container),
+            task(death.event(), "comm", "pid"),
+            death.what()
+        )?;
+        if let Some(figures) = death.figures() {
+            writeln!(out, "    {figures}")?;
+        }
+        for event in &death.before {
+            let time = time_of(event).unwrap_or_default();
+            let ago = death.time.duration_since(time).as_secs_f64();
+            let kind = Harmless(event["kind"].as_str().unwrap_or_default()).to_string();
+            let who = task(event, "comm", "pid");
+            writeln!(out, "    {} before: {who} {kind} {}", duration(ago), detail(event, false))?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,104 @@
+use serde_json::{Value, json};
+
+use super::tell::{Death, deaths, write};
+
+fn container(name: &str, deaths: &Value) -> Value {
+    json!({"namespace": "shop", "pod": "web-0", "container": name, "deaths": deaths})
+}
+
+fn kill() -> Value {
+    json!({
+        "time": "2026-01-02T03:04:05.5Z", "kind": "oom.kill", "pid": 7, "comm": "hog", "scope": "container",
+        "trigger_pid": 8, "trigger_comm": "other", "anon_rss_bytes": 67_108_864, "file_rss_bytes": 4096,
+        "shmem_rss_bytes": 0,
+    })
+}
+
+fn end(time: &str, pid: u64, more: &Value) -> Value {
+    let mut end = json!({"time": time, "kind": "process.exit", "pid": pid, "comm": "hog", "duration": 2.5});
+    end.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    end
+}
+
+fn told(deaths: &[Death]) -> String {
+    let mut out = Vec::new();
+    write(&mut out, "shop/web-0", deaths, "2026-01-01T00:00:00Z".parse().ok()).unwrap();
+    String::from_utf8(out).unwrap()
+}
+
+#[test]
+fn a_kill_and_its_end_are_one_death() {
+    let killed = json!({"reason": "oom_killed", "signal": 9});
+    let app = container("app", &json!([kill(), end("2026-01-02T03:04:05.6Z", 7, &killed)]));
+    let found = deaths(&[&app]);
+    assert_eq!(
+        told(&found),
+        "shop/web-0: one death since 2026-01-01T00:00:00Z, when the agent started\n\n\
+         2026-01-02T03:04:05.500Z  app  hog[7]  killed for want of memory: the container's limit was reached\n    \
+         it held 64.0MiB of its own, 4.0KiB of files and 0B of shared memory; more was asked for by other[8]; it had \
+         lived for 2.5s\n"
+    );
+    // Another process, or the same number an hour later, is another death.
+    let others =
+        json!(
+            [kill(), end("2026-01-02T03:04:05.6Z", 9, &killed), end("2026-01-02T04:04:05.6Z", 7, &killed),]
+        );
+    assert_eq!(deaths(&[&container("app", &others)]).len(), 3);
+    // As is one in a neighbour that happens to be told first.
+    let neighbour = container("side", &json!([end("2026-01-02T03:04:05.6Z", 7, &killed)]));
+    assert_eq!(deaths(&[&neighbour, &container("app", &json!([kill()]))]).len(), 2);
+}
+
+#[test]
+fn codes_and_signals_have_names() {
+    let of = |more: Value| {
+        let app = container("app", &json!([end("2026-01-02T03:04:05Z", 7, &more)]));
+        deaths(&[&app])[0].json()["what"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(of(json!({"reason": "error", "exit_code": 3})), "ended with exit code 3 after 2.5s");
+    assert_eq!(
+        of(json!({"reason": "error", "exit_code": 137})),
+        "ended with exit code 137 (as of SIGKILL) after 2.5s"
+    );
+    assert_eq!(
+        of(json!({"reason": "signal", "signal": 11, "core_dumped": true})),
+        "ended by a signal (SIGSEGV, number 11), core dumped after 2.5s"
+    );
+    assert_eq!(of(json!({"reason": "signal", "signal": 40})), "ended by a signal (number 40) after 2.5s");
+    assert_eq!(of(json!({"reason": "oom_killed", "signal": 9})), "killed for want of memory after 2.5s");
+}
+
+#[test]
+fn what_failed_shortly_before_is_told_with_it() {
+    let app = container("app", &json!([end("2026-01-02T03:04:05Z", 7, &json!({"exit_code": 1}))]));
+    let mut found = deaths(&[&app]);
+    let event = |time: &str, container: &str| {
+        json!({
+            "time": time, "kind": "tcp.connect", "container": container, "pid": 7, "comm": "a\u{1b}b", "id": "1-1",
+            "remote_address": "10.0.0.9", "remote_port": 443, "reason": "refused", "errno": "ECONNREFUSED",
+        })
+    };
+    let mut events = vec![
+        event("2026-01-02T03:03:00Z", "app"),
+        event("2026-01-02T03:04:04Z", "side"),
+        event("2026-01-02T03:04:06Z", "app"),
+    ];
+    events.extend((0..8).map(|second| event(&format!("2026-01-02T03:04:04.{second}Z"), "app")));
+    found[0].take_evidence(&events);
+    let text = told(&found);
+    let before: Vec<_> = text.lines().filter(|line| line.contains(" before: ")).collect();
+    assert_eq!(before.len(), 5, "{text}");
+    assert_eq!(before[4], "    300.0ms before: a\\u{1b}b[7] tcp.connect → 10.0.0.9:443 refused ECONNREFUSED");
+    assert_eq!(found[0].json()["before"].as_array().unwrap().len(), 5);
+}
+
+#[test]
+fn many_deaths_are_not_all_told() {
+    let many: Vec<_> = (0..23)
+        .map(|pid| end(&format!("2026-01-02T03:04:{pid:02}Z"), pid, &json!({"exit_code": 1})))
+        .collect();
+    let text = told(&deaths(&[&container("app", &json!(many))]));
+    assert!(text.contains("23 deaths") && text.contains("(13 earlier ones left out"), "{text}");
+    assert_eq!(text.lines().filter(|line| line.contains("exit code 1")).count(), 10);
+    assert_eq!(told(&[]), "shop/web-0: no death since 2026-01-01T00:00:00Z, when the agent started\n");
+}
