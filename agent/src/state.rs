@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     http::Insight,
-    identity::Labels,
+    identity::{Container, Labels, Listed, MemoryController},
     kernel::heap_in_use,
     ledger::{Account, Ledger},
     metrics::Agent,
@@ -20,17 +20,33 @@ use crate::{
     sensor::{io_uring, process::OOM_KILLED, syscalls},
 };
 
-/// System calls that are listed for each container.
-const MOST_CALLS: usize = 12;
+/// System calls that are listed for each container: all that most programs ever make, so that one which is busy only
+/// lately is among them.
+const MOST_CALLS: usize = 64;
+
+/// The cgroups that go by the same labels.
+#[derive(Default)]
+struct Cgroups {
+    alive: Vec<Arc<Container>>,
+    /// Those that are still remembered.
+    dead: usize,
+}
 
 impl Insight for Agent {
     fn containers(&self) -> Value {
         let accounts = accounts(&lock(&self.ledger));
-        let alive: HashMap<Arc<Labels>, bool> =
-            self.registry.list().into_iter().fold(HashMap::new(), |mut alive, listed| {
-                *alive.entry(listed.container.labels()).or_default() |= listed.alive;
-                alive
-            });
+        // Rates are differences: this is the time of the figures.
+        let time = jiff::Timestamp::now();
+        let mut cgroups: HashMap<Arc<Labels>, Cgroups> = HashMap::new();
+        for Listed { container, alive } in self.registry.list() {
+            let cgroups = cgroups.entry(container.labels()).or_default();
+            if alive {
+                cgroups.alive.push(container);
+            } else {
+                cgroups.dead += 1;
+            }
+        }
+        let mut memory = MemoryController::find(self.registry.tree());
         let mut deaths: BTreeMap<Arc<Labels>, Vec<Arc<Observation>>> = BTreeMap::new();
         for death in self.hub.deaths() {
             deaths.entry(Arc::clone(&death.labels)).or_default().push(death);
@@ -43,14 +59,23 @@ impl Insight for Agent {
             .chain(dead)
             .map(|(labels, account)| {
                 let mut container = json!(**labels);
-                container["alive"] = alive.get(labels).copied().unwrap_or(false).into();
+                let none = Cgroups::default();
+                let cgroups = cgroups.get(labels).unwrap_or(&none);
+                container["alive"] = (!cgroups.alive.is_empty()).into();
+                container["cgroups"] = json!({ "alive": cgroups.alive.len(), "dead": cgroups.dead });
+                let memory = memory.as_mut().and_then(|memory| {
+                    memory.of(cgroups.alive.iter().map(|container| container.path.as_path()))
+                });
+                if let Some(memory) = memory {
+                    container["memory"] = json!(memory);
+                }
                 container["figures"] = figures(account);
                 container["calls"] = calls(account);
                 container["deaths"] = json!(deaths.get(labels).map_or(&[][..], Vec::as_slice));
                 container
             })
             .collect();
-        json!({ "time": jiff::Timestamp::now(), "containers": containers })
+        json!({ "time": time, "containers": containers })
     }
 
     fn status(&self) -> Value {

@@ -6,6 +6,7 @@
 
 mod cgroup_path;
 mod labels;
+mod memory;
 pub mod names;
 pub mod peers;
 mod registry;
@@ -16,6 +17,7 @@ mod tree;
 
 pub use cgroup_path::{Engine, LimitScope, Placement, PodContainer};
 pub use labels::Labels;
+pub use memory::{Memory, MemoryController};
 pub use registry::{Bounds, Container, Listed, Registry, Renamed, Resolution, ScanReport, Stats};
 pub use selection::Selection;
 #[cfg(any(test, feature = "fuzzing"))]

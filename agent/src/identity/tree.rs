@@ -182,8 +182,12 @@ impl Tree {
 
     /// The id of the cgroup at `path`, if there is one.
     pub fn id_at(&self, path: &Path) -> Option<u64> {
-        let below = path.strip_prefix(&self.root).ok()?;
-        fs::symlink_metadata(self.directory.join(below)).ok().map(|meta| meta.ino())
+        fs::symlink_metadata(self.directory_of(path)?).ok().map(|meta| meta.ino())
+    }
+
+    /// Where the cgroup at `path` has its files, if it is in the part that is mounted.
+    pub fn directory_of(&self, path: &Path) -> Option<PathBuf> {
+        Some(self.directory.join(path.strip_prefix(&self.root).ok()?))
     }
 
     fn visit(
