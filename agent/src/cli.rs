@@ -1,7 +1,9 @@
 //! The command line. Its options are those of the configuration table, which also gives them their help.
 
 mod complete;
+mod output;
 mod place;
+mod top;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -12,7 +14,7 @@ use clap::{Arg, ArgAction, ArgMatches, ValueEnum, value_parser};
 use crate::config::text::wrap;
 use crate::config::{Flags, OPTIONS, OptionSpec};
 use crate::remote::{Place, Which};
-use crate::tail::{self, Colour, Output};
+use crate::tail::{self, Colour};
 use crate::why;
 
 /// Where help text ends; clap indents it by ten.
@@ -51,6 +53,8 @@ pub enum Command {
     Tail(tail::Options),
     /// Tell how the containers of a pod died.
     Why(why::Options),
+    /// Show what containers do.
+    Top(crate::top::Options),
     /// Print what a shell needs to complete command lines.
     Completions(clap_complete::Shell),
     /// Print how a command line may go on, as kubectl asks for its plugins.
@@ -86,6 +90,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Invocation, cla
         }
         Some(("tail", matches)) => Command::Tail(tail_options(matches)),
         Some(("why", matches)) => Command::Why(why_options(matches, is_plugin)),
+        Some(("top", matches)) => Command::Top(top::options(matches)),
         Some(("completions", matches)) => match matches.get_one("shell") {
             Some(shell) => Command::Completions(*shell),
             None => Command::Agent,
@@ -148,6 +153,7 @@ fn command(name: &str) -> clap::Command {
             ),
         )
         .subcommand(tail_command(name))
+        .subcommand(top::command(name))
         .subcommand(why_command(name))
         .subcommand(
             clap::Command::new("completions").about("Print a script that completes command lines").arg(
@@ -178,7 +184,7 @@ fn tail_command(name: &str) -> clap::Command {
                 .short('o')
                 .long("output")
                 .value_name("FORMAT")
-                .value_parser(EnumValueParser::<Output>::new())
+                .value_parser(output::OutputParser)
                 .default_value("text")
                 .help("What a line looks like"),
         )
@@ -218,7 +224,7 @@ fn tail_options(matches: &ArgMatches) -> tail::Options {
     tail::Options {
         filter: words.join(" "),
         place: place::read(matches),
-        output: matches.get_one("output").copied().unwrap_or_default(),
+        output: matches.get_one("output").cloned().unwrap_or_default(),
         colour: matches.get_one("color").copied().unwrap_or_default(),
         since: matches.get_one("since").cloned(),
         limit: matches.get_one("limit").copied(),
@@ -293,22 +299,6 @@ impl ValueEnum for Report {
     }
 }
 
-impl ValueEnum for Output {
-    fn value_variants<'a>() -> &'a [Self] {
-        &[Self::Text, Self::Wide, Self::Json]
-    }
-
-    fn to_possible_value(&self) -> Option<PossibleValue> {
-        Some(match self {
-            Self::Text => PossibleValue::new("text").help("columns that fit a terminal"),
-            Self::Wide => PossibleValue::new("wide").help("nothing cut short, nothing left out"),
-            Self::Json => {
-                PossibleValue::new("json").help("a JSON object on each line, as the agent sends it")
-            }
-        })
-    }
-}
-
 impl ValueEnum for Colour {
     fn value_variants<'a>() -> &'a [Self] {
         &[Self::Auto, Self::Always, Self::Never]
@@ -359,6 +349,7 @@ fn option_arg(option: &'static OptionSpec) -> Arg {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tail::{Output, Template};
 
     fn parse_words(line: &str) -> Result<Invocation, clap::Error> {
         parse(std::iter::once("podwitness").chain(line.split_whitespace()).map(OsString::from))
@@ -441,11 +432,43 @@ mod tests {
                     ..why::Options::default()
                 }),
             ),
+            ("top", Command::Top(crate::top::Options::default())),
+            (
+                "top namespace=shop not pod --addr node1:9482 --interval 500ms --sort headroom --once",
+                Command::Top(crate::top::Options {
+                    filter: "namespace=shop not pod".into(),
+                    place: Place { which: Which::Address("node1:9482".into()), ..Place::default() },
+                    interval: std::time::Duration::from_millis(500),
+                    sort: "headroom".into(),
+                    once: true,
+                    ..crate::top::Options::default()
+                }),
+            ),
             ("record a.jsonl", Command::Record("a.jsonl".into())),
             ("replay a.jsonl", Command::Replay("a.jsonl".into())),
         ] {
             assert_eq!(parse_words(line).unwrap(), Invocation { command, flags: Flags::default() });
         }
+    }
+
+    #[test]
+    fn templates_are_read_with_the_command_line() {
+        let Command::Tail(options) = parse_words("tail -o jsonpath={.kind}:{.pod}").unwrap().command else {
+            panic!("no tail");
+        };
+        assert_eq!(options.output, Output::Jsonpath(Template::parse("{.kind}:{.pod}").unwrap()));
+        for (line, said) in [
+            ("tail -o jsonpath={.kind}{range}", "ranges are not supported"),
+            ("tail -o jsonpath={.kind}{range}", "        ^^^^^\n"),
+            ("tail -o jsonpath", "a template is missing"),
+            ("tail -o yaml", "possible values: text, wide, json, jsonpath="),
+            ("top --interval 100ms", "every 500ms"),
+            ("top --sort nothing", "headroom"),
+        ] {
+            let error = parse_words(line).unwrap_err();
+            assert!(error.exit_code() == 2 && error.to_string().contains(said), "{line}: {error}");
+        }
+        assert!(parse_words("tail --help").unwrap_err().to_string().contains("jsonpath='{.kind} {.pod}'"));
     }
 
     #[test]

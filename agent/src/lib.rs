@@ -33,5 +33,6 @@ mod room;
 pub mod sensor;
 mod state;
 pub mod tail;
+pub mod top;
 pub mod watch;
 pub mod why;

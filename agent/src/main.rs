@@ -14,7 +14,7 @@ use podwitness::{
     config::{self, Config},
     doctor, recording,
     remote::Which,
-    tail, why,
+    tail, top, why,
 };
 
 /// Mistakes in the command line or the configuration.
@@ -52,6 +52,7 @@ fn main() -> ExitCode {
         Command::Doctor { json, .. } => doctor::run(&config, json),
         Command::Tail(options) => tail::run(&options, &config),
         Command::Why(options) => why::run(&options, &config),
+        Command::Top(options) => top::run(&options, &config),
         Command::Record(path) => app::run(&config, &effective, Some(&path)),
         Command::Replay(path) => recording::run(&path, &config, io::stdout().lock()).map_err(Into::into),
         Command::Agent | Command::Markdown | Command::Completions(_) | Command::Candidates(_) => {

@@ -58,6 +58,12 @@ fn a_container_is_told_with_its_figures_and_deaths() {
     assert_eq!(figures["oom_kills"], 1, "{told:#}");
     assert!(figures["syscall_errors"].as_u64().unwrap() >= 56 + 7, "{told:#}");
     assert_eq!((&told["alive"], &told["workload_kind"]), (&true.into(), &"cgroup".into()));
+    assert_eq!((&told["cgroups"]["alive"], &told["cgroups"]["dead"]), (&1.into(), &0.into()));
+    let memory = |name: &str| told["memory"][name].as_u64().unwrap_or_else(|| panic!("{name}: {told:#}"));
+    assert_eq!(memory("limit_bytes"), 32 << 20);
+    assert!(memory("usage_bytes") > 0 && memory("working_set_bytes") <= memory("usage_bytes"), "{told:#}");
+    // An ancestor may have less left.
+    assert!(memory("headroom_bytes") <= (32 << 20) - memory("working_set_bytes"), "{told:#}");
     let [kill, exit] = [0, 1].map(|at| &told["deaths"][at]);
     assert_eq!(
         (&kill["kind"], &kill["pid"], &kill["scope"]),
@@ -181,14 +187,15 @@ fn tail_shows_events_in_lines() {
         agent::command(&arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
     };
     let (text, lines) = (tail("text"), tail("json"));
-    wait_until(PATIENCE, "both read", || {
-        agent.scrape().series("podwitness_live_clients", &[]).iter().any(|series| series.value == 2.0)
+    let filled = tail("jsonpath={.kind} {.errno}: {.workload}{\"\\n\"}");
+    wait_until(PATIENCE, "all read", || {
+        agent.scrape().series("podwitness_live_clients", &[]).iter().any(|series| series.value == 3.0)
     });
     let netns = NetNs::new();
     let namespace = netns.path().display().to_string();
     let (refused, _) =
         Workload::run(&["connect", "--addr", CLOSED_V4, "--count", "5", "--netns", &namespace], &cgroup);
-    let [text, lines] = [text, lines].map(|child| {
+    let [text, lines, filled] = [text, lines, filled].map(|child| {
         let output = child.wait_with_output().unwrap();
         assert!(output.status.success(), "{output:?}");
         String::from_utf8(output.stdout).unwrap()
@@ -203,6 +210,7 @@ fn tail_shows_events_in_lines() {
         let event: Value = serde_json::from_str(line).unwrap();
         assert_eq!(event["errno"], "ECONNREFUSED", "{event}");
     }
+    assert_eq!(filled, format!("tcp.connect ECONNREFUSED: {}\n", cgroup.path()).repeat(3));
 
     let mistake = agent::run(&["tail", "kind=tcp.conect"]);
     let said = String::from_utf8_lossy(&mistake.stderr);

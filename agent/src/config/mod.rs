@@ -39,3 +39,10 @@ pub use model::{
 };
 pub use options::OPTIONS;
 pub use spec::OptionSpec;
+
+use std::time::Duration;
+
+/// Reads a duration in the notation that options have, for flags which are no options.
+pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
+    kind::parse_duration(text).map_err(|kind::Invalid(why)| why)
+}

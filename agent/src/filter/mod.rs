@@ -61,7 +61,26 @@ impl Default for Filter {
 impl Filter {
     /// Reads a filter; empty text wants everything.
     pub fn parse(text: &str) -> Result<Self, ParseError> {
-        parse::parse(text).map(Self)
+        parse::parse(text, &[]).map(Self)
+    }
+
+    /// Reads a filter of containers: no field but their labels.
+    pub fn of_containers(text: &str) -> Result<Self, ParseError> {
+        parse::parse(text, &Labels::NAMES).map(Self)
+    }
+
+    /// Wants all events of one container, but for single system calls.
+    pub fn container(labels: &Labels) -> Self {
+        let tests = Labels::NAMES
+            .into_iter()
+            .zip(labels.values())
+            .filter_map(|(name, value)| Self::any_of(Field::by_name(name)?, [value]).ok());
+        tests.fold(Self::default(), Self::and)
+    }
+
+    /// Whether events of this container could be wanted.
+    pub fn may_want_container(&self, labels: &Labels) -> bool {
+        self.may_want(&Circumstance { labels: Some(labels), ..Circumstance::default() })
     }
 
     /// Whether the event is wanted.

@@ -15,12 +15,13 @@ const OR: u8 = 1;
 const AND: u8 = 2;
 const NOT: u8 = 3;
 
-pub(super) fn parse(text: &str) -> Result<Expression, ParseError> {
+/// `among` are the names of the fields that may be compared; empty for all.
+pub(super) fn parse(text: &str, among: &'static [&'static str]) -> Result<Expression, ParseError> {
     if text.len() > MAX_LENGTH {
         let message = format!("a filter has at most {MAX_LENGTH} bytes; this one has {}", text.len());
         return Err(ParseError::new(0..text.len(), message));
     }
-    let mut parser = Parser { tokens: tokens(text)?, at: 0, end: text.len(), depth: 0, tests: 0 };
+    let mut parser = Parser { tokens: tokens(text)?, at: 0, end: text.len(), depth: 0, tests: 0, among };
     if parser.tokens.is_empty() {
         return Ok(Expression::All(Vec::new()));
     }
@@ -41,6 +42,7 @@ struct Parser {
     end: usize,
     depth: usize,
     tests: usize,
+    among: &'static [&'static str],
 }
 
 impl Parser {
@@ -143,6 +145,10 @@ impl Parser {
         let Some(field) = Field::by_name(name) else {
             return Err(self.unknown_field(name, span));
         };
+        if !self.may_compare(field) {
+            let message = format!("`{name}` is told of events: there are {} here", self.among.join(", "));
+            return Err(ParseError::new(span, message));
+        }
         let operator_span = self.span();
         let (operator, is_negated) = match self.peek() {
             Some(Token::Equal) => (Operator::Equal, false),
@@ -230,6 +236,10 @@ impl Parser {
         operand.map_err(|invalid| ParseError::new(span, invalid.message).suggesting(invalid.suggestion))
     }
 
+    fn may_compare(&self, field: &Field) -> bool {
+        self.among.is_empty() || self.among.contains(&field.name)
+    }
+
     fn unknown_field(&self, name: &str, span: Range<usize>) -> ParseError {
         let error = ParseError::new(span, format!("there is no field `{name}`"));
         // `namespace shop`: the word before is a field that asks for nothing but its presence.
@@ -239,10 +249,13 @@ impl Parser {
         {
             return error.suggesting(Some(format!("{field}={name}")));
         }
-        if let Some(kind) = super::kind_names().find(|kind| *kind == name) {
+        if self.among.is_empty()
+            && let Some(kind) = super::kind_names().find(|kind| *kind == name)
+        {
             return error.suggesting(Some(format!("kind={kind}")));
         }
-        error.suggesting(nearest(name, FIELDS.iter().map(|field| field.name)))
+        let fields = FIELDS.iter().filter(|field| self.may_compare(field));
+        error.suggesting(nearest(name, fields.map(|field| field.name)))
     }
 }
 

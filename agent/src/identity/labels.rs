@@ -1,9 +1,10 @@
 //! The base labels that every workload series and every event carries.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Whom something belongs to. Fields that don't apply are empty.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, Serialize)]
+#[serde(default)]
 pub struct Labels {
     /// Kubernetes namespace.
     pub namespace: String,

@@ -33,10 +33,7 @@ impl Columns {
         }
         self.kind = self.kind.max(kind.width());
         self.place = self.place.max(place.width());
-        let process = match event["pid"].as_u64() {
-            Some(pid) => format!("{}[{pid}]", Harmless(text("comm"))),
-            None => "-".to_owned(),
-        };
+        let process = process(event);
         let is_bad = is_bad(event);
         let told = detail(event, self.is_wide);
         format!(
@@ -50,15 +47,23 @@ impl Columns {
     }
 }
 
+/// The task, with its number.
+pub(crate) fn process(event: &Value) -> String {
+    match event["pid"].as_u64() {
+        Some(pid) => format!("{}[{pid}]", Harmless(event["comm"].as_str().unwrap_or_default())),
+        None => "-".to_owned(),
+    }
+}
+
 /// Whether something went wrong.
-fn is_bad(event: &Value) -> bool {
+pub(crate) fn is_bad(event: &Value) -> bool {
     event["kind"] == "oom.kill"
         || event["errno"].is_string()
         || event["reason"].as_str().is_some_and(|reason| reason != "completed")
 }
 
 /// `12:34:56.789`; the whole of it where there is room.
-fn time(text: &str, is_wide: bool) -> String {
+pub(crate) fn time(text: &str, is_wide: bool) -> String {
     match text.parse::<jiff::Timestamp>() {
         Ok(time) if is_wide => format!("{time:.6}"),
         Ok(time) => format!("{:.3}", time.to_zoned(jiff::tz::TimeZone::UTC).datetime().time()),
@@ -78,7 +83,7 @@ fn place(event: &Value) -> String {
 }
 
 /// Without its middle, which tells least.
-fn shortened(text: &str, width: usize) -> String {
+pub(crate) fn shortened(text: &str, width: usize) -> String {
     if text.width() <= width {
         return text.to_owned();
     }
@@ -88,6 +93,6 @@ fn shortened(text: &str, width: usize) -> String {
     format!("{}…{}", cut(&chars[..head.min(chars.len())]), cut(&chars[chars.len().saturating_sub(tail)..]))
 }
 
-fn padded(text: &str, width: usize) -> String {
+pub(crate) fn padded(text: &str, width: usize) -> String {
     format!("{text}{}", " ".repeat(width.saturating_sub(text.width())))
 }

@@ -3,6 +3,7 @@
 mod columns;
 mod detail;
 mod follow;
+mod jsonpath;
 mod style;
 #[cfg(test)]
 mod tests;
@@ -12,9 +13,12 @@ use std::io::{self, IsTerminal as _, Write};
 use anyhow::{Result, bail};
 use serde_json::Value;
 
-pub(crate) use self::detail::{bytes, detail, duration};
-pub use self::style::Colour;
 use self::{columns::Columns, follow::Reading, style::Style};
+pub(crate) use self::{
+    columns::{is_bad, padded, process, shortened, time},
+    detail::{bytes, detail, duration},
+};
+pub use self::{jsonpath::Template, style::Colour};
 use crate::{
     config::Config,
     filter::Filter,
@@ -38,7 +42,7 @@ pub struct Options {
 }
 
 /// What a line looks like.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Output {
     /// Columns that fit a terminal.
     #[default]
@@ -47,6 +51,8 @@ pub enum Output {
     Wide,
     /// As the agent sends it.
     Json,
+    /// What a template makes of it.
+    Jsonpath(Template),
 }
 
 /// Prints events until the agent ends, or as many as were asked for.
@@ -67,7 +73,7 @@ async fn follow(options: &Options, config: &Config) -> Result<()> {
     let remote = Remote::new(&options.place, config).await?;
     let style = Style::new(options.colour, io::stdout().is_terminal());
     let columns = Columns::new(options.output == Output::Wide);
-    let printer = Printer { columns, style, output: options.output };
+    let printer = Printer { columns, style, output: options.output.clone() };
     Reading::new(options, &remote, printer).run().await
 }
 
@@ -82,15 +88,17 @@ impl Printer {
     /// `line` is the event as it came.
     fn print(&mut self, line: &str, event: &Value, out: &mut impl Write) -> io::Result<()> {
         let kind = event["kind"].as_str().unwrap_or_default();
-        if self.output == Output::Json {
-            return writeln!(out, "{}", harmless_json(line));
-        }
-        match kind {
-            "notice.heartbeat" => Ok(()),
-            _ if kind.starts_with("notice.") => {
-                let message = event["message"].as_str().unwrap_or(kind);
-                writeln!(out, "{}", self.style.notice(&format!("-- {}", Harmless(message))))
+        let notice = || format!("-- {}", Harmless(event["message"].as_str().unwrap_or(kind)));
+        match &self.output {
+            Output::Json => writeln!(out, "{}", harmless_json(line)),
+            _ if kind == "notice.heartbeat" => Ok(()),
+            // Whoever reads what a template makes expects that and nothing else.
+            Output::Jsonpath(_) if kind.starts_with("notice.") => writeln!(io::stderr(), "{}", notice()),
+            Output::Jsonpath(template) => {
+                let filled = template.filled(event);
+                writeln!(out, "{}", filled.strip_suffix('\n').unwrap_or(&filled))
             }
+            _ if kind.starts_with("notice.") => writeln!(out, "{}", self.style.notice(&notice())),
             _ => writeln!(out, "{}", self.columns.row(event, &self.style)),
         }
     }

@@ -88,6 +88,16 @@ fn notices_stand_between_the_events() {
     assert_eq!(printed(&heartbeat, Output::Text, Colour::Never), "");
 }
 
+#[test]
+fn a_template_makes_a_line_of_each_event() {
+    for template in ["{.kind} {.pod}:{.remote_port}", "{.kind} {.pod}:{.remote_port}{\"\\n\"}"] {
+        let output = Output::Jsonpath(Template::parse(template).unwrap());
+        assert_eq!(printed(&connect(), output.clone(), Colour::Always), "tcp.connect cart-5d9-x2x:443\n");
+        let notice = json!({"time": "2026-01-02T03:04:05Z", "kind": "notice.end"});
+        assert_eq!(printed(&notice, output, Colour::Always), "");
+    }
+}
+
 /// A million strings of a workload's choice: none gets through to the terminal.
 #[test]
 fn no_workload_commands_a_terminal() {
@@ -127,6 +137,8 @@ fn no_workload_commands_a_terminal() {
         "日",
         "\0",
     ];
+    let template = Template::parse("{.comm} {.arguments} {.pod}{.cgroup}").unwrap();
+    let outputs = [Output::Text, Output::Wide, Output::Json, Output::Jsonpath(template)];
     let mut random = Random::new(0x9484);
     for round in 0..STRINGS / FIELDS.len() {
         let mut event = json!({"time": "2026-01-02T03:04:05Z", "id": "1-1", "pid": 1});
@@ -143,13 +155,13 @@ fn no_workload_commands_a_terminal() {
             event["arguments"][&text] = text.as_str().into();
             event[field] = text.into();
         }
-        let output = [Output::Text, Output::Wide, Output::Json][round % 3];
-        let line = printed(&event, output, Colour::Never);
+        let output = &outputs[round % outputs.len()];
+        let line = printed(&event, output.clone(), Colour::Never);
         let line = line.strip_suffix('\n').unwrap();
         assert!(!line.chars().any(is_hostile), "{line:?}");
         if round % 100 == 0 {
             // Colours are the only sequences.
-            let coloured = printed(&event, output, Colour::Always);
+            let coloured = printed(&event, output.clone(), Colour::Always);
             let mut rest = coloured.clone();
             for code in ["0", "2", "31", "32", "33", "36", "1;31"] {
                 rest = rest.replace(&format!("\u{1b}[{code}m"), "");

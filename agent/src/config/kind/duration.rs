@@ -31,7 +31,7 @@ impl Kind for Span {
     }
 }
 
-pub(super) fn parse(text: &str) -> Result<Duration, Invalid> {
+pub(in crate::config) fn parse(text: &str) -> Result<Duration, Invalid> {
     if digits(text).is_some() {
         return Err(Invalid::new("has no unit (ms, s, m or h)"));
     }

@@ -16,7 +16,7 @@ mod socket;
 pub(super) use address::Address;
 pub(super) use calls::{Errnos, SlowCalls};
 pub(super) use cidrs::Cidrs;
-pub(super) use duration::Span;
+pub(super) use duration::{Span, parse as parse_duration};
 pub(super) use given::{Form, Given};
 pub(super) use modes::ModesByNamespace;
 pub(super) use names::Namespaces;

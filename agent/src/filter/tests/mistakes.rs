@@ -100,3 +100,20 @@ fn filters_are_bounded() {
     assert!(Filter::parse(&" ".repeat(MAX_LENGTH)).is_ok());
     assert!(Filter::parse(&" ".repeat(MAX_LENGTH + 1)).is_err());
 }
+
+#[test]
+fn containers_have_no_fields_but_their_labels() {
+    for (text, place, answer) in [
+        (
+            "namespace=shop pid=1",
+            "pid",
+            "`pid` is told of events: there are namespace, workload_kind, workload, pod, container here",
+        ),
+        ("namspace=x", "namspace", "there is no field `namspace`; did you mean `namespace`?"),
+        ("tcp", "tcp", "there is no field `tcp`"),
+        ("pod~(", "(", "a value is expected, not `(`"),
+    ] {
+        let error = Filter::of_containers(text).unwrap_err();
+        assert_eq!((&text[error.span.clone()], &*error.to_string()), (place, answer));
+    }
+}

@@ -1,8 +1,10 @@
 //! What can be decided before all of an event is known.
 
+use std::sync::Arc;
+
 use agent_ebpf::contract::event::EventKind;
 
-use super::{events, random::filters};
+use super::{event, events, random::filters};
 use crate::{
     filter::{Circumstance, Filter},
     identity::Labels,
@@ -33,7 +35,7 @@ fn kinds_follow_from_fields_too() {
 
 #[test]
 fn single_calls_are_for_those_who_name_them() {
-    let call = super::event(EventKind::SyscallCall);
+    let call = event(EventKind::SyscallCall);
     for (text, expected) in [
         ("", false),
         ("kind=syscall", false),
@@ -105,4 +107,27 @@ fn nothing_wanted_is_withheld() {
         }
     }
     assert!(withheld > 1000, "it decides something: {withheld}");
+}
+
+#[test]
+fn containers_are_chosen_by_their_labels() {
+    let labels = event(EventKind::TcpConnect).labels;
+    for (text, wanted) in [
+        ("", true),
+        ("namespace=shop not pod~\"^web\"", true),
+        ("namespace=pay or container in (app, db)", true),
+        ("not workload", false),
+        ("namespace!=shop", false),
+    ] {
+        assert_eq!(Filter::of_containers(text).unwrap().may_want_container(&labels), wanted, "{text}");
+    }
+    let odd = Labels { workload: "a \"b\\ and (c".into(), ..Labels::default() };
+    let mut other = event(EventKind::ProcessExec);
+    for labels in [&*labels, &odd] {
+        let filter = Filter::parse(&Filter::container(labels).to_string()).unwrap();
+        other.labels = Arc::new(labels.clone());
+        assert!(filter.may_want_container(labels) && filter.matches(&other), "{filter}");
+        other.labels = Arc::new(Labels { pod: "another".into(), ..labels.clone() });
+        assert!(!filter.matches(&other), "{filter}");
+    }
 }
