@@ -223,6 +223,8 @@ async fn serve(config: &Config, privilege: Privilege, recording: Option<&Path>) 
         sensors,
         programs,
         limits: Figures::limits(config, figures_slots),
+        series_limit: config.metrics.series_limit,
+        detail: config.metrics.detail,
         kernel_bytes,
         opcodes,
         started: SystemTime::now(),

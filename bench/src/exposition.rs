@@ -104,6 +104,8 @@ fn exporter(flags: &[String]) -> Result<Exporter> {
         sensors: SensorId::ALL.map(|sensor| (sensor, State::Disabled)).to_vec(),
         programs: Programs::new(running.attached().copied().collect()),
         limits: Figures::limits(&config, figures_slots),
+        series_limit: config.metrics.series_limit,
+        detail: config.metrics.detail,
         kernel_bytes: 0,
         opcodes,
         started: SystemTime::now(),

@@ -14,6 +14,7 @@ use tracing::Level;
 use super::options::OPTIONS;
 use crate::{
     identity::{Wanted, names::kubernetes, peers::Network},
+    metrics::Detail,
     sensor::calls::SlowCall,
 };
 
@@ -51,6 +52,10 @@ pub struct MetricsConfig {
     pub listen: SocketAddr,
     /// How long series of a container that is gone are still exported.
     pub grace: Duration,
+    /// Series of containers at most; 0 is no limit.
+    pub series_limit: usize,
+    /// What series are told apart by, besides the workload.
+    pub detail: Detail,
 }
 
 /// Section `debug`.
@@ -293,7 +298,12 @@ impl Config {
     pub(super) fn blank() -> Self {
         let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
         Self {
-            metrics: MetricsConfig { listen: nowhere, grace: Duration::ZERO },
+            metrics: MetricsConfig {
+                listen: nowhere,
+                grace: Duration::ZERO,
+                series_limit: 0,
+                detail: Detail::ALL,
+            },
             debug: DebugConfig {
                 listen: nowhere,
                 token_file: None,

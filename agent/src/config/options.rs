@@ -10,7 +10,7 @@ use agent_ebpf::contract::syscalls::Mode;
 use crate::identity::{Wanted, names::kubernetes};
 
 use super::kind::{
-    Address, Choice, Cidrs, Errnos, Form, Given, ModesByNamespace, Namespaces, Number, Ratio, Size,
+    Address, Choice, Cidrs, Details, Errnos, Form, Given, ModesByNamespace, Namespaces, Number, Ratio, Size,
     SlowCalls, Socket, Span, Switch,
 };
 use super::model::{Compression, Protocol, SyscallsHook};
@@ -34,6 +34,22 @@ pub const OPTIONS: &[OptionSpec] = &[
             max: Duration::from_secs(86400),
             field: |config| &mut config.metrics.grace,
         },
+    },
+    OptionSpec {
+        key: "metrics.series_limit",
+        default: "20000",
+        doc: "Series of containers on /metrics, all containers together; the agent's own come on top. Before it is \
+              reached, what is new loses detail: first errnos, then peers, system calls, containers and workloads are \
+              counted together as `other`. Sums stay exact, and what is shown already stays. 0 is no limit.",
+        kind: &Number { min: 0, max: 100_000_000, field: |config| &mut config.metrics.series_limit },
+    },
+    OptionSpec {
+        key: "metrics.detail",
+        default: "all",
+        doc: "What the series of a workload are told apart by. What is left out is summed up before anything is \
+              shown: `errno`; `peer`, the other end of connections; `syscall`, which is also the class of calls and \
+              the opcode of io_uring; `container`, which is also the pod.",
+        kind: &Details { field: |config| &mut config.metrics.detail },
     },
     OptionSpec {
         key: "debug.listen",

@@ -25,6 +25,11 @@ impl Labels {
         [namespace, workload_kind, workload, pod, container]
     }
 
+    /// Without what tells the parts of a workload apart.
+    pub fn of_workload(&self) -> Self {
+        Self { pod: String::new(), container: String::new(), ..self.clone() }
+    }
+
     /// What can't be attributed to anybody.
     pub fn unknown() -> Self {
         Self { workload_kind: "unknown".into(), ..Self::default() }

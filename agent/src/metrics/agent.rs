@@ -8,7 +8,11 @@ use std::{
 
 use agent_ebpf::contract::stats::SensorId;
 
-use super::{Base, KernelStats, Page, Programs, Unit, labels::Bases};
+use super::{
+    Base, Detail, KernelStats, Page, Programs, Unit,
+    budget::{self, Budget, Fold},
+    labels::Bases,
+};
 use crate::{
     config::Config,
     http::Scrapes,
@@ -51,6 +55,10 @@ pub struct Figures {
     pub programs: Programs,
     /// Bounds by name.
     pub limits: Vec<(&'static str, f64)>,
+    /// Series of containers on a page; 0 is no limit.
+    pub series_limit: usize,
+    /// What series are told apart by.
+    pub detail: Detail,
     /// Bytes of kernel memory in all maps.
     pub kernel_bytes: u64,
     pub opcodes: io_uring::Opcodes,
@@ -76,6 +84,7 @@ impl Figures {
             ("limits.peers_per_container", config.limits.peers_per_container as f64),
             ("limits.slots", slots.into()),
             ("limits.sockets", config.limits.sockets.into()),
+            ("metrics.series_limit", config.metrics.series_limit as f64),
             ("otlp.batch", config.otlp.batch as f64),
             ("otlp.queue", config.otlp.queue as f64),
             ("otlp.sample_rate", config.otlp.sample_rate as f64),
@@ -88,8 +97,8 @@ impl Figures {
 
 impl Agent {
     /// The figures of this moment.
-    pub(super) fn page(&self, bases: &mut Bases) -> Page {
-        let mut page = self.accounts(bases);
+    pub(super) fn page(&self, bases: &mut Bases, budget: &mut Budget) -> Page {
+        let (mut page, budgeted) = budget.fit(self.accounts(bases));
         self.expose_sensors(&mut page);
         self.figures.programs.expose(&mut page, &self.kernel);
         self.expose_kernel(&mut page);
@@ -98,7 +107,7 @@ impl Agent {
         self.expose_live(&mut page);
         super::otlp::expose(&mut page, self.otlp.as_deref());
         expose_process(&mut page);
-        expose_page(&mut page, bases);
+        expose_page(&mut page, bases, budgeted);
         page
     }
 
@@ -106,7 +115,7 @@ impl Agent {
     fn accounts(&self, bases: &mut Bases) -> Page {
         let ledger = lock(&self.ledger);
         let rows = rows(bases, ledger.shown(Instant::now()));
-        let mut page = Page::new(bases.texts());
+        let mut page = Page::new(bases.texts(), self.figures.detail);
         // Sorted out at one go: thousands of accounts are more than a cache holds.
         let mut shown = Accounts::default();
         for (base, account) in &rows {
@@ -392,13 +401,28 @@ fn rows<'a>(bases: &mut Bases, shown: Vec<(Arc<Labels>, Part<'a>)>) -> Vec<(Base
 }
 
 /// What the page itself takes.
-fn expose_page(page: &mut Page, bases: &Bases) {
+fn expose_page(page: &mut Page, bases: &Bases, budgeted: budget::Figures) {
     page.own_gauge(
         "podwitness_exposition_memory",
         "Memory that is kept from one scrape to the next for the text of labels",
         Some(Unit::Bytes),
         &[],
         [([], bases.bytes() as f64)],
+    );
+    page.own_gauge(
+        "podwitness_container_series",
+        "Series of containers on this page, of which there are at most metrics.series_limit",
+        None,
+        &[],
+        [([], budgeted.series as f64)],
+    );
+    let folded = Fold::ALL.into_iter().zip(budgeted.folded);
+    page.own_gauge(
+        "podwitness_series_folded",
+        "Series that metrics.series_limit had no room for, by what was folded so that others count for them",
+        None,
+        &["detail"],
+        folded.map(|(fold, series)| ([fold.name()], series as f64)),
     );
     let series = page.series() + 1;
     page.own_gauge("podwitness_exposition_series", "Series on this page", None, &[], [([], series as f64)]);

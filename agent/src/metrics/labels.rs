@@ -5,7 +5,10 @@
 
 use std::{collections::HashMap, hash::BuildHasherDefault, sync::Arc};
 
-use super::page::{Base, Mixer};
+use super::{
+    Detail,
+    page::{Base, Mixer},
+};
 use crate::identity::Labels;
 
 /// Entries that may be kept for nothing, besides a quarter of those that are needed.
@@ -36,6 +39,21 @@ impl Texts {
         &self.text[begin..self.ends[number]]
     }
 
+    /// One more piece; its number.
+    pub(super) fn push(&mut self, piece: &str) -> u32 {
+        self.begin().push_str(piece);
+        self.end()
+    }
+
+    /// Pieces so far.
+    pub(super) fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &str> {
+        (0..self.ends.len() as u32).map(|number| self.piece(number))
+    }
+
     fn bytes(&self) -> usize {
         self.text.capacity() + self.ends.capacity() * size_of::<usize>()
     }
@@ -50,9 +68,13 @@ pub(super) struct Bases {
     by_address: HashMap<usize, u32, BuildHasherDefault<Mixer>>,
     texts: Arc<Texts>,
     scrape: u64,
+    detail: Detail,
 }
 
 struct Entry {
+    /// By whose address it is known.
+    origin: Arc<Labels>,
+    /// As they are shown.
     labels: Arc<Labels>,
     /// None until it was placed.
     base: Option<Base>,
@@ -61,6 +83,10 @@ struct Entry {
 }
 
 impl Bases {
+    pub(super) fn new(detail: Detail) -> Self {
+        Self { detail, ..Self::default() }
+    }
+
     /// Gives all of these their places. Equal labels share one.
     pub(super) fn place<'a>(&mut self, shown: impl Iterator<Item = &'a Arc<Labels>>) -> Vec<Base> {
         self.forget();
@@ -89,7 +115,8 @@ impl Bases {
         let next = self.entries.len();
         let entry = *self.by_address.entry(Arc::as_ptr(labels).addr()).or_insert(next as u32) as usize;
         if entry == next {
-            self.entries.push(Entry { labels: Arc::clone(labels), base: None, seen: 0 });
+            let shown = self.detail.shown(labels);
+            self.entries.push(Entry { origin: Arc::clone(labels), labels: shown, base: None, seen: 0 });
         }
         self.entries[entry].seen = self.scrape;
         entry
@@ -104,7 +131,7 @@ impl Bases {
         }
         self.entries.retain(is_needed);
         self.entries.shrink_to_fit();
-        let address = |entry: &Entry| Arc::as_ptr(&entry.labels).addr();
+        let address = |entry: &Entry| Arc::as_ptr(&entry.origin).addr();
         self.by_address = self.entries.iter().map(address).zip(0..).collect();
         self.arrange();
     }
@@ -137,6 +164,13 @@ impl Bases {
         texts.ends.shrink_to_fit();
         self.texts = Arc::new(texts);
     }
+}
+
+/// As they stand on the page.
+pub(super) fn text(labels: &Labels) -> String {
+    let mut text = String::new();
+    render(&mut text, labels);
+    text
 }
 
 fn render(text: &mut String, labels: &Labels) {

@@ -4,6 +4,8 @@
 //! while it is sent.
 
 mod agent;
+mod budget;
+mod detail;
 mod kernel_stats;
 mod labels;
 mod names;
@@ -16,32 +18,44 @@ mod tests;
 mod text;
 
 pub use agent::{Agent, Figures};
+pub use detail::Detail;
 pub use kernel_stats::{KernelStats, Outcome};
 pub use page::{Base, Filling, Page, Unit};
 pub use programs::Programs;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use self::{labels::Bases, text::Lines};
+use self::{budget::Budget, labels::Bases, text::Lines};
 use crate::http::{Exposition, Format, RenderError, Text};
 
 /// Makes pages from one source of figures.
 pub struct Exporter {
     agent: Arc<Agent>,
-    bases: Mutex<Bases>,
+    memory: Mutex<Memory>,
+}
+
+/// What is kept from one page to the next.
+struct Memory {
+    bases: Bases,
+    budget: Budget,
 }
 
 impl Exporter {
     pub fn new(agent: Arc<Agent>) -> Self {
-        Self { agent, bases: Mutex::default() }
+        let bases = Bases::new(agent.figures.detail);
+        let memory = Memory { bases, budget: Budget::new(agent.figures.series_limit) };
+        Self { agent, memory: Mutex::new(memory) }
     }
 }
 
 impl Exposition for Exporter {
     fn render(&self, format: Format) -> Result<Text, RenderError> {
         let page = {
-            let mut bases = self.bases.lock().unwrap_or_else(PoisonError::into_inner);
-            self.agent.page(&mut bases)
+            let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+            let Memory { bases, budget } = &mut *memory;
+            let page = Arc::new(self.agent.page(bases, budget));
+            budget.remember(&page);
+            page
         };
         Ok(Box::new(Lines::new(page, format)))
     }

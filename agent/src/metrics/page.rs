@@ -2,13 +2,14 @@
 //! piece, by [`Lines`](super::text::Lines).
 
 use std::{
+    borrow::Cow,
     collections::HashMap,
     hash::{BuildHasherDefault, Hasher},
     marker::PhantomData,
     sync::Arc,
 };
 
-use super::labels::Texts;
+use super::{Detail, labels::Texts};
 
 /// What a figure is measured in. Goes into the family's name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +26,7 @@ pub struct Base(pub(super) u32);
 pub struct Page {
     pub(super) families: Vec<Family>,
     pub(super) bases: Arc<Texts>,
+    detail: Detail,
 }
 
 /// A family and its figures. Those of containers begin with the base labels.
@@ -34,7 +36,8 @@ pub(super) struct Family {
     pub(super) unit: Option<Unit>,
     pub(super) kind: Kind,
     pub(super) is_based: bool,
-    pub(super) names: &'static [&'static str],
+    /// Of the labels besides the base ones.
+    pub(super) names: Cow<'static, [&'static str]>,
     pub(super) samples: Vec<Sample>,
     /// Of each histogram: the bits of its sum, then its buckets.
     pub(super) counts: Vec<u64>,
@@ -98,13 +101,14 @@ impl<'r> Filling<'r> {
 
 impl Page {
     /// `bases` has the text of each [`Base`].
-    pub(super) fn new(bases: Arc<Texts>) -> Self {
-        Self { families: Vec::new(), bases }
+    pub(super) fn new(bases: Arc<Texts>, detail: Detail) -> Self {
+        Self { families: Vec::new(), bases, detail }
     }
 
     /// One more family, which is complete.
     pub fn add(&mut self, Filling(mut family, _): Filling<'_>) {
         family.known = Known::default();
+        self.detail.apply(&mut family);
         self.families.push(family);
     }
 
@@ -163,12 +167,7 @@ impl Page {
 
     /// Series so far.
     pub(super) fn series(&self) -> usize {
-        let of = |family: &Family| {
-            // Each bucket, sum and count.
-            let each = if let Kind::Histogram(bounds) = &family.kind { bounds.len() + 3 } else { 1 };
-            family.samples.len() * each
-        };
-        self.families.iter().map(of).sum()
+        self.families.iter().map(|family| family.samples.len() * family.cost()).sum()
     }
 }
 
@@ -182,7 +181,25 @@ impl Family {
         names: &'static [&'static str],
     ) -> Self {
         let (samples, counts, own, known) = Default::default();
-        Self { name, help, unit, kind, is_based, names, samples, counts, own, known }
+        Self { name, help, unit, kind, is_based, names: names.into(), samples, counts, own, known }
+    }
+
+    /// Series that one sample makes: of a histogram each bucket, sum and count.
+    pub(super) fn cost(&self) -> usize {
+        if let Kind::Histogram(bounds) = &self.kind { bounds.len() + 3 } else { 1 }
+    }
+
+    /// Figures of one sample.
+    pub(super) fn width(&self) -> usize {
+        if let Kind::Histogram(bounds) = &self.kind { bounds.len() + 2 } else { 1 }
+    }
+
+    /// A count, or the bits of the sum and the counts of a histogram.
+    pub(super) fn amounts<'s>(&'s self, sample: &'s Sample) -> &'s [u64] {
+        match &self.kind {
+            Kind::Histogram(_) => &self.counts[sample.value as usize..][..self.width()],
+            _ => std::slice::from_ref(&sample.value),
+        }
     }
 
     /// Each comes once: nothing is to be known again.

@@ -9,7 +9,7 @@ use prometheus_client::{
     registry::{Registry, Unit as TheirUnit},
 };
 
-use super::{Filling, Page, Unit, labels::Bases, text::Lines};
+use super::{Detail, Filling, Page, Unit, labels::Bases, text::Lines};
 use crate::{http::Format, identity::Labels};
 
 const BOUNDS: [f64; 4] = [0.000_05, 0.001, 1.0, 60.0];
@@ -42,7 +42,7 @@ fn ours(format: Format) -> String {
     let mut bases = Bases::default();
     let mut places = bases.place(shown.iter());
     places.sort();
-    let mut page = Page::new(bases.texts());
+    let mut page = Page::new(bases.texts(), Detail::ALL);
     let rows = || places.iter().copied().enumerate();
     page.counter("plain", "Without labels of its own", &[], rows().map(|(at, base)| (base, [], figure(at))));
     let errors = ["ENOENT", "", "a\"b"];
@@ -65,7 +65,7 @@ fn ours(format: Format) -> String {
     page.own_gauge("memory", "Bytes", Some(Unit::Bytes), &[], [([], 12_345_678.0)]);
     page.own_gauge("state", "No unit", None, &["is"], [(["on"], 1.0), (["off"], 0.0)]);
     let series = page.series();
-    let chunks: Vec<_> = Lines::new(page, format).collect();
+    let chunks: Vec<_> = Lines::new(Arc::new(page), format).collect();
     assert!(chunks.len() > 3 && chunks.iter().all(|chunk| chunk.len() <= 64 * 1024), "chunks");
     let text = String::from_utf8(chunks.concat()).unwrap();
     assert_eq!(text.lines().filter(|line| !line.starts_with('#')).count(), series);

@@ -1,6 +1,8 @@
 //! The page as text: OpenMetrics, or Prometheus' older format, in chunks that are written when they are wanted. Whoever
 //! reads slowly holds the figures meanwhile, not the text, which has twenty times their size.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use super::page::{Family, Kind, Page, Unit};
@@ -13,7 +15,7 @@ const MARGIN: usize = 16 * 1024;
 
 /// Writes a page.
 pub(super) struct Lines {
-    page: Page,
+    page: Arc<Page>,
     format: Format,
     family: usize,
     sample: usize,
@@ -25,7 +27,7 @@ pub(super) struct Lines {
 }
 
 impl Lines {
-    pub(super) fn new(page: Page, format: Format) -> Self {
+    pub(super) fn new(page: Arc<Page>, format: Format) -> Self {
         Self { page, format, family: 0, sample: 0, heads: Vec::new(), labels: String::new(), is_done: false }
     }
 

@@ -5,6 +5,7 @@
 mod address;
 mod calls;
 mod cidrs;
+mod details;
 mod duration;
 mod given;
 mod modes;
@@ -16,6 +17,7 @@ mod socket;
 pub(super) use address::Address;
 pub(super) use calls::{Errnos, SlowCalls};
 pub(super) use cidrs::Cidrs;
+pub(super) use details::Details;
 pub(super) use duration::{Span, parse as parse_duration};
 pub(super) use given::{Form, Given};
 pub(super) use modes::ModesByNamespace;

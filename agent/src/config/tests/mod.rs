@@ -14,9 +14,11 @@ use super::{Config, ConfigErrors, Effective, EffectiveValue, Flags, OPTIONS, Opt
 type Loaded = Result<(Config, Effective), ConfigErrors>;
 
 /// For every option three values other than the default, in their usual notation (booleans have only two).
-const SAMPLES: [(&str, [&str; 3]); 69] = [
+const SAMPLES: [(&str, [&str; 3]); 71] = [
     ("metrics.listen", ["[::]:9481", "127.0.0.1:0", "10.0.0.1:80"]),
     ("metrics.grace", ["0s", "1h30m", "24h"]),
+    ("metrics.series_limit", ["0", "1000", "100000000"]),
+    ("metrics.detail", ["none", "container,syscall", "errno"]),
     ("debug.listen", ["[::1]:9482", "127.0.0.2:1", "127.0.0.1:0"]),
     ("debug.token_file", ["/run/token", "/t", "/a b/c"]),
     ("debug.buffer", ["16", "17", "1048576"]),

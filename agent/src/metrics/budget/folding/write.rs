@@ -1,0 +1,129 @@
+//! The page as it is shown.
+
+use std::{collections::HashMap, sync::Arc};
+
+use super::{Folding, Key, Quick, Round, Shelf};
+use crate::metrics::{
+    budget::Figures,
+    labels::Texts,
+    page::{Family, Page, Sample},
+};
+
+/// Sums of series, all of the same width.
+struct Sums {
+    width: usize,
+    at: HashMap<Key, usize, Quick>,
+    values: Vec<u64>,
+}
+
+impl Sums {
+    fn add(&mut self, key: Key, amounts: &[u64]) {
+        let at = *self.at.entry(key).or_insert(self.values.len());
+        if at == self.values.len() {
+            self.values.extend_from_slice(amounts);
+        } else {
+            add(&mut self.values[at..][..self.width], amounts);
+        }
+    }
+}
+
+/// Adds what begins with the bits of a float if it is a histogram's.
+fn add(sums: &mut [u64], amounts: &[u64]) {
+    if sums.len() > 1 {
+        sums[0] = (f64::from_bits(sums[0]) + f64::from_bits(amounts[0])).to_bits();
+        sums[1..].iter_mut().zip(&amounts[1..]).for_each(|(sum, amount)| *sum += amount);
+    } else {
+        sums[0] += amounts[0];
+    }
+}
+
+/// What has come since. What has gone back has begun anew.
+fn since(amounts: &[u64], taken: &[u64]) -> Vec<u64> {
+    let mut more: Vec<_> =
+        amounts.iter().zip(taken).map(|(amount, taken)| amount.saturating_sub(*taken)).collect();
+    if amounts.len() > 1 {
+        more[0] = (f64::from_bits(amounts[0]) - f64::from_bits(taken[0])).max(0.0).to_bits();
+    }
+    more
+}
+
+impl Round {
+    pub(super) fn write(self) -> (Folding, Page, Figures) {
+        let Self { mut page, mut next, bases, owns, .. } = self;
+        let mut figures = Figures::default();
+        // By our number, the page's.
+        let mut places: Vec<Option<u32>> = vec![None; next.bases.texts.len()];
+        for (place, base) in (0..).zip(&bases) {
+            if let Some(base) = base {
+                places[*base as usize] = Some(place);
+            }
+        }
+        let mut texts: Option<Texts> = None;
+        for ((family, shelf), owns) in page.families.iter_mut().zip(&mut next.shelves).zip(&owns) {
+            let sums = sums(family, shelf, &bases, owns);
+            let mut own_places: Vec<Option<u32>> = vec![None; shelf.owns.texts.len()];
+            for (place, own) in (0..).zip(owns) {
+                own_places[*own as usize] = Some(place);
+            }
+            let mut rows: Vec<(u32, u32, usize)> = Vec::with_capacity(sums.at.len());
+            for (key, at) in sums.at {
+                let base = places[key.base as usize].get_or_insert_with(|| {
+                    let texts = texts.get_or_insert_with(|| Texts::clone(&page.bases));
+                    texts.push(next.bases.text(key.base))
+                });
+                let own = own_places[key.own as usize]
+                    .get_or_insert_with(|| family.own.push(shelf.owns.text(key.own)));
+                rows.push((*base, *own, at));
+            }
+            rows.sort_unstable();
+            family.samples.clear();
+            family.counts.clear();
+            for (base, own, at) in rows {
+                let values = &sums.values[at..][..sums.width];
+                let value = if sums.width > 1 {
+                    family.counts.extend_from_slice(values);
+                    (family.counts.len() - sums.width) as u64
+                } else {
+                    values[0]
+                };
+                family.samples.push(Sample { base, own, value });
+            }
+            figures.series += family.samples.len() * shelf.cost;
+            for route in shelf.routes.values() {
+                figures.folded[route.fold as usize] += shelf.cost;
+            }
+        }
+        if let Some(texts) = texts {
+            page.bases = Arc::new(texts);
+        }
+        (next, page, figures)
+    }
+}
+
+/// What each series shows.
+fn sums(family: &Family, shelf: &mut Shelf, bases: &[Option<u32>], owns: &[u32]) -> Sums {
+    let mut sums = Sums { width: family.width(), at: HashMap::default(), values: Vec::new() };
+    for sample in &family.samples {
+        let amounts = family.amounts(sample);
+        let Some(base) = bases[sample.base as usize] else { continue };
+        let key = Key { base, own: owns[sample.own as usize] };
+        match shelf.routes.get(&key) {
+            None => sums.add(key, amounts),
+            Some(route) if route.to.base == base => sums.add(route.to, amounts),
+            Some(route) => {
+                let zeros = || vec![0; amounts.len()].into_boxed_slice();
+                let taken = shelf.taken.entry(key).or_insert_with(zeros);
+                let given = shelf.given.entry(route.to).or_default();
+                if given.is_empty() {
+                    *given = zeros();
+                }
+                add(given, &since(amounts, taken));
+                taken.copy_from_slice(amounts);
+            }
+        }
+    }
+    for (key, given) in &shelf.given {
+        sums.add(*key, given);
+    }
+    sums
+}

@@ -1,0 +1,316 @@
+//! Whole pages, one after the other.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use super::{Budget, Figures, Fold};
+use crate::{
+    identity::Labels,
+    metrics::{Detail, Filling, Page, labels::Bases, page::Family},
+};
+
+/// A container's counts: of calls, errors, connects to peers, classes of calls, and without detail.
+#[derive(Clone, Default)]
+struct Account {
+    errors: Vec<(&'static str, &'static str, u64)>,
+    connects: Vec<(&'static str, u64)>,
+    calls: Vec<(String, u64)>,
+    times: Vec<(&'static str, u64)>,
+    exits: u64,
+}
+
+const BOUNDS: [f64; 2] = [0.1, 1.0];
+
+fn pod(workload: &str, pod: &str) -> Arc<Labels> {
+    Arc::new(Labels {
+        namespace: "shop".into(),
+        workload_kind: "Deployment".into(),
+        workload: workload.into(),
+        pod: pod.into(),
+        container: "app".into(),
+    })
+}
+
+/// What a node has, from scrape to scrape.
+struct Node {
+    bases: Bases,
+    budget: Budget,
+    accounts: BTreeMap<Arc<Labels>, Account>,
+    figures: Figures,
+    limit: usize,
+    before: BTreeMap<String, Vec<f64>>,
+    /// What is shown of those who are gone, by family.
+    left: Vec<Vec<f64>>,
+    /// Whom the last page had.
+    were: Vec<Arc<Labels>>,
+}
+
+impl Node {
+    fn new(limit: usize) -> Self {
+        let (bases, accounts, figures, before, left, were) = Default::default();
+        Self { bases, budget: Budget::new(limit), accounts, figures, limit, before, left, were }
+    }
+
+    fn account(&mut self, labels: &Arc<Labels>) -> &mut Account {
+        self.accounts.entry(Arc::clone(labels)).or_default()
+    }
+
+    fn page(&mut self) -> Page {
+        let mut places: Vec<_> =
+            self.bases.place(self.accounts.keys()).into_iter().zip(self.accounts.values()).collect();
+        places.sort_by_key(|(base, _)| *base);
+        let mut page = Page::new(self.bases.texts(), Detail::ALL);
+        let mut errors = Filling::counter("errors", "", &["syscall", "errno"]);
+        let mut connects = Filling::counter("connects", "", &["peer_namespace", "peer_workload"]);
+        let mut calls = Filling::counter("calls", "", &["syscall"]);
+        let mut times = Filling::histogram("time", "", &["class"], &BOUNDS);
+        let mut exits = Filling::counter("exits", "", &[]);
+        for (base, account) in &places {
+            for (call, errno, count) in &account.errors {
+                errors.count(*base, [*call, *errno], *count);
+            }
+            account.connects.iter().for_each(|(peer, count)| connects.count(*base, ["ns", *peer], *count));
+            account.calls.iter().for_each(|(call, count)| calls.count(*base, [call.as_str()], *count));
+            for (class, count) in &account.times {
+                times.observe(*base, [*class], *count as f64 / 2.0, &[*count, 0, *count]);
+            }
+            if account.exits > 0 {
+                exits.count(*base, [], account.exits);
+            }
+        }
+        [errors, connects, calls, times, exits].into_iter().for_each(|family| page.add(family));
+        page
+    }
+
+    /// What is shown, by family and labels. Nothing goes back, and the sums are those of the accounts.
+    fn scrape(&mut self) -> BTreeMap<String, Vec<f64>> {
+        let page = self.page();
+        let expected: Vec<_> = page.families.iter().map(sum).collect();
+        let (page, figures) = self.budget.fit(page);
+        self.figures = figures;
+        assert_eq!(figures.series, page.series());
+        assert!(figures.series <= self.limit, "{figures:?}");
+        let mut shown = BTreeMap::new();
+        for family in &page.families {
+            for sample in &family.samples {
+                let labels = format!(
+                    "{}{{{}{}",
+                    family.name,
+                    page.bases.piece(sample.base),
+                    family.own.piece(sample.own)
+                );
+                let amounts = family.amounts(sample);
+                let values = amounts.iter().enumerate().map(|(at, amount)| {
+                    if amounts.len() > 1 && at == 0 { f64::from_bits(*amount) } else { *amount as f64 }
+                });
+                assert!(shown.insert(labels.clone(), values.collect()).is_none(), "twice: {labels}");
+            }
+        }
+        let more = |(family, expected): (&Family, &Vec<f64>)| -> Vec<f64> {
+            sum(family).iter().zip(expected).map(|(shown, counted)| shown - counted).collect()
+        };
+        let left: Vec<_> = page.families.iter().zip(&expected).map(more).collect();
+        assert!(left.iter().flatten().all(|more| *more >= 0.0), "nothing is missing: {left:?}");
+        if self.were.iter().all(|labels| self.accounts.contains_key(labels)) {
+            let before = std::mem::take(&mut self.left);
+            assert!(
+                before.is_empty() && left.iter().flatten().all(|more| *more == 0.0) || before == left,
+                "{left:?}"
+            );
+        }
+        (self.left, self.were) = (left, self.accounts.keys().cloned().collect());
+        for (series, values) in &self.before {
+            let Some(now) = shown.get(series) else { continue };
+            assert!(
+                values.iter().zip(now).all(|(before, now)| before <= now),
+                "{series}: {values:?}, {now:?}"
+            );
+        }
+        self.before.clone_from(&shown);
+        self.budget.remember(&Arc::new(page));
+        shown
+    }
+
+    fn folded(&self, fold: Fold) -> usize {
+        self.figures.folded[fold as usize]
+    }
+}
+
+fn sum(family: &Family) -> Vec<f64> {
+    let mut sums = vec![0.0; family.width()];
+    for sample in &family.samples {
+        for (at, amount) in family.amounts(sample).iter().enumerate() {
+            sums[at] += if sums.len() > 1 && at == 0 { f64::from_bits(*amount) } else { *amount as f64 };
+        }
+    }
+    sums
+}
+
+fn calls(count: usize) -> Vec<(String, u64)> {
+    (0..count).map(|call| (format!("call{call:03}"), 10 + call as u64)).collect()
+}
+
+#[test]
+fn a_page_below_the_limit_passes_as_it_is() {
+    let mut node = Node::new(1000);
+    let web = pod("web", "web-1");
+    *node.account(&web) = Account { calls: calls(700), exits: 3, ..Account::default() };
+    assert_eq!(node.scrape().len(), 701);
+    assert_eq!(node.figures, Figures { series: 701, folded: [0; 5] });
+    assert!(node.budget.folding.is_none());
+    let mut free = Node::new(0);
+    *free.account(&web) = Account { calls: calls(7000), ..Account::default() };
+    free.limit = usize::MAX;
+    assert_eq!(free.scrape().len(), 7000);
+    assert!(free.budget.last.is_none(), "nothing is kept for nothing");
+}
+
+#[test]
+fn what_is_shown_stays_and_what_is_new_is_folded() {
+    let mut node = Node::new(1000);
+    let web = pod("web", "web-1");
+    *node.account(&web) = Account { calls: calls(800), ..Account::default() };
+    let first = node.scrape();
+    node.account(&web).errors = vec![("openat", "ENOENT", 5), ("openat", "EACCES", 3), ("read", "EIO", 1)];
+    node.account(&web).calls = calls(900);
+    let second = node.scrape();
+    assert!(first.keys().all(|series| second.contains_key(series)));
+    assert_eq!((node.folded(Fold::Errno), node.folded(Fold::Syscall)), (0, 3 + 56));
+    let other = second.iter().find(|(series, _)| series.contains("errors")).unwrap();
+    assert!(other.0.contains("syscall=\"other\",errno=\"other\""), "{other:?}");
+    assert_eq!(other.1, &[9.0]);
+    // The busiest of the new ones keep their names.
+    assert!(second.keys().any(|series| series.contains("call899")), "{second:?}");
+    assert!(!second.keys().any(|series| series.contains("call800")));
+    // Folded is folded, also when there is room again.
+    node.account(&web).errors[0].2 += 4;
+    node.account(&web).calls[800].1 += 7;
+    let third = node.scrape();
+    assert_eq!(second.keys().collect::<Vec<_>>(), third.keys().collect::<Vec<_>>());
+}
+
+#[test]
+fn errnos_go_before_calls_and_containers() {
+    let mut node = Node::new(1100);
+    let web = pod("web", "web-1");
+    // 94 of 100 are below the ceiling of calls, and above that of errnos and peers.
+    *node.account(&web) = Account { calls: calls(925), ..Account::default() };
+    node.scrape();
+    let account = node.account(&web);
+    account.errors = vec![("openat", "ENOENT", 5), ("openat", "EACCES", 3)];
+    account.connects = vec![("db", 7), ("cache", 2)];
+    let shown = node.scrape();
+    assert_eq!((node.folded(Fold::Errno), node.folded(Fold::Peer), node.folded(Fold::Syscall)), (2, 2, 0));
+    let of = |text: &str| shown.iter().find(|(series, _)| series.contains(text)).map(|(_, values)| values[0]);
+    assert_eq!(of("syscall=\"openat\",errno=\"other\""), Some(8.0));
+    assert_eq!(of("peer_namespace=\"\",peer_workload=\"other\""), Some(9.0));
+}
+
+#[test]
+fn containers_have_equal_shares() {
+    let mut node = Node::new(1100);
+    let (greedy, modest) = (pod("greedy", "greedy-1"), pod("modest", "modest-1"));
+    *node.account(&greedy) = Account { calls: calls(5000), ..Account::default() };
+    *node.account(&modest) = Account { calls: calls(60), exits: 1, ..Account::default() };
+    let shown = node.scrape();
+    let of = |workload: &str| shown.keys().filter(|series| series.contains(workload)).count();
+    assert_eq!(of("modest"), 61, "all that it wants");
+    assert!(of("greedy") > 800, "and what is left for the other: {}", of("greedy"));
+    // Whoever comes later still has a place.
+    let late = pod("late", "late-1");
+    let times = vec![("read", 4), ("write", 6)];
+    *node.account(&late) = Account { calls: calls(50), times, exits: 2, ..Account::default() };
+    let shown = node.scrape();
+    let of: Vec<_> = shown.iter().filter(|(series, _)| series.contains("late-1")).collect();
+    assert_eq!(of.len(), 3, "{of:?}");
+    let time = of.iter().find(|(series, _)| series.starts_with("time")).unwrap();
+    assert_eq!(time.1, &[5.0, 10.0, 0.0, 10.0]);
+    assert!(time.0.contains("class=\"other\""));
+}
+
+#[test]
+fn a_crowd_of_containers_is_told_by_workload_and_nothing_is_lost_when_they_go() {
+    let mut node = Node::new(1000);
+    let crowd: Vec<_> = (0..900).map(|number| pod("crowd", &format!("crowd-{number:04}"))).collect();
+    for (number, labels) in crowd.iter().enumerate() {
+        *node.account(labels) = Account { calls: calls(3), exits: number as u64 + 1, ..Account::default() };
+    }
+    let shown = node.scrape();
+    assert!(node.folded(Fold::Container) > 0);
+    assert_eq!(node.folded(Fold::Workload), 0);
+    let whole = "exits{namespace=\"shop\",workload_kind=\"Deployment\",workload=\"crowd\",pod=\"other\",container=\"other\"} ";
+    let before = shown[whole][0];
+    // Some go that were counted in the whole, and the others go on.
+    let gone: Vec<_> = crowd.iter().rev().take(100).cloned().collect();
+    let mut left = 0.0;
+    for labels in &gone {
+        left += node.accounts.remove(labels).unwrap().exits as f64;
+    }
+    node.account(&crowd[700]).exits += 5;
+    let shown = node.scrape();
+    assert_eq!(shown[whole][0], before + 5.0, "of which {left} are of those who are gone");
+    // As many workloads as there is no room for.
+    for number in 0..1500 {
+        node.account(&pod(&format!("single-{number:04}"), "one")).exits = 2;
+    }
+    node.scrape();
+    assert!(node.folded(Fold::Workload) > 0);
+    // When all of a workload are gone, its series end; all others' stay.
+    node.accounts.retain(|labels, _| labels.workload != "crowd");
+    let shown = node.scrape();
+    assert!(!shown.keys().any(|series| series.contains("crowd")));
+    node.accounts.clear();
+    let shown = node.scrape();
+    assert_eq!(shown.len(), 1, "{shown:?}");
+    assert!(shown.keys().all(|series| series.contains("workload=\"other\"")));
+}
+
+#[test]
+fn whatever_comes_and_goes_the_limit_holds_and_no_counter_goes_back() {
+    let mut node = Node::new(700);
+    let mut random = 0x2545_f491_4f6c_dd1d_u64;
+    let mut next = |below: u64| {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        random % below
+    };
+    let errnos = ["ENOENT", "EACCES", "EIO", "EAGAIN", "other"];
+    let peers = ["db", "cache", "web", "queue"];
+    let classes = ["read", "write", "poll", "other"];
+    for _ in 0..300 {
+        for _ in 0..next(12) {
+            let labels = pod(&format!("w{}", next(9)), &format!("p{}", next(40)));
+            let account = node.account(&labels);
+            account.exits += next(2);
+            let call = format!("call{}", next(30));
+            match account.calls.iter_mut().find(|(name, _)| *name == call) {
+                Some((_, count)) => *count += 1,
+                None => account.calls.push((call, 1)),
+            }
+            let (errno, peer, class) =
+                (errnos[next(5) as usize], peers[next(4) as usize], classes[next(4) as usize]);
+            match account.errors.iter_mut().find(|(_, name, _)| *name == errno) {
+                Some((.., count)) => *count += 1,
+                None => account.errors.push(("openat", errno, 1)),
+            }
+            match account.connects.iter_mut().find(|(name, _)| *name == peer) {
+                Some((_, count)) => *count += 1,
+                None => account.connects.push((peer, 1)),
+            }
+            match account.times.iter_mut().find(|(name, _)| *name == class) {
+                Some((_, count)) => *count += 1,
+                None => account.times.push((class, 1)),
+            }
+        }
+        if next(3) == 0 {
+            let gone = node.accounts.keys().nth(next(node.accounts.len().max(1) as u64) as usize).cloned();
+            node.accounts.retain(|labels, _| Some(labels) != gone.as_ref());
+        }
+        node.scrape();
+    }
+    assert!(
+        Fold::ALL.into_iter().all(|fold| fold == Fold::Errno || node.folded(fold) > 0),
+        "{:?}",
+        node.figures
+    );
+}
