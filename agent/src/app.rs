@@ -151,7 +151,9 @@ async fn serve(config: &Config, privilege: Privilege, recording: Option<&Path>) 
         requests,
         config.limits.containers,
     );
-    let ledger = Arc::new(Mutex::new(ledger.measuring(config.sensors.syscalls_modes.clone())));
+    let ledger =
+        ledger.measuring(config.sensors.syscalls_modes.clone()).by_workload(!config.metrics.detail.container);
+    let ledger = Arc::new(Mutex::new(ledger));
     let hub = Hub::new(config.debug.buffer, config.debug.clients)
         .remembering(config.debug.replay, config.debug.deaths);
     let hub = Arc::new(hub);

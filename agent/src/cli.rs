@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use clap::builder::{EnumValueParser, PossibleValue};
 use clap::{Arg, ArgAction, ArgMatches, ValueEnum, value_parser};
 
+use crate::catalogue;
 use crate::config::text::wrap;
 use crate::config::{Flags, OPTIONS, OptionSpec};
 use crate::remote::{Place, Which};
@@ -49,6 +50,8 @@ pub enum Command {
     Markdown,
     /// Say what works on this node and what doesn't, or how an agent elsewhere is; as JSON, if that is wanted.
     Doctor { json: bool, place: Place },
+    /// Say which metrics there are, or how many series each has now.
+    Metrics(catalogue::Options),
     /// Show live events.
     Tail(tail::Options),
     /// Tell how the containers of a pod died.
@@ -88,6 +91,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Invocation, cla
             let json = matches.get_one("output") == Some(&Report::Json);
             Command::Doctor { json, place: place::read(matches) }
         }
+        Some(("metrics", matches)) => Command::Metrics(metrics_options(matches)),
         Some(("tail", matches)) => Command::Tail(tail_options(matches)),
         Some(("why", matches)) => Command::Why(why_options(matches, is_plugin)),
         Some(("top", matches)) => Command::Top(top::options(matches)),
@@ -152,6 +156,7 @@ fn command(name: &str) -> clap::Command {
                 &[],
             ),
         )
+        .subcommand(metrics_command())
         .subcommand(tail_command(name))
         .subcommand(top::command(name))
         .subcommand(why_command(name))
@@ -163,6 +168,48 @@ fn command(name: &str) -> clap::Command {
                     .help("The shell that is to complete"),
             ),
         )
+}
+
+fn metrics_command() -> clap::Command {
+    clap::Command::new("metrics")
+        .about("Say which metrics there are, and how many series they have")
+        .arg(
+            Arg::new("dry-run")
+                .long("dry-run")
+                .action(ArgAction::SetTrue)
+                .help("Ask the agent that runs here how many series each metric has now, and their sum"),
+        )
+        .arg(
+            Arg::new("addr")
+                .long("addr")
+                .value_name("HOST:PORT")
+                .requires("dry-run")
+                .help("The agent's metrics listener; without it the local one's, as its configuration says"),
+        )
+        .arg(
+            Arg::new("output")
+                .short('o')
+                .long("output")
+                .value_name("FORMAT")
+                .value_parser(EnumValueParser::<Report>::new())
+                .default_value("text")
+                .help("How to say it"),
+        )
+        .arg(
+            Arg::new(MARKDOWN).long(MARKDOWN).hide(true).conflicts_with("dry-run").action(ArgAction::SetTrue),
+        )
+}
+
+fn metrics_options(matches: &ArgMatches) -> catalogue::Options {
+    catalogue::Options {
+        what: match (matches.get_flag(MARKDOWN), matches.get_flag("dry-run")) {
+            (true, _) => catalogue::What::Markdown,
+            (_, true) => catalogue::What::Series,
+            _ => catalogue::What::Reference,
+        },
+        address: matches.get_one("addr").cloned(),
+        json: matches.get_one("output") == Some(&Report::Json),
+    }
 }
 
 fn tail_command(name: &str) -> clap::Command {
@@ -405,6 +452,15 @@ mod tests {
                     json: false,
                     place: Place { which: Which::Node("n1".into()), ..Place::default() },
                 },
+            ),
+            ("metrics", Command::Metrics(catalogue::Options::default())),
+            (
+                "metrics --dry-run --addr node1:9481 -o json",
+                Command::Metrics(catalogue::Options {
+                    what: catalogue::What::Series,
+                    address: Some("node1:9481".into()),
+                    json: true,
+                }),
             ),
             ("completions fish", Command::Completions(clap_complete::Shell::Fish)),
             ("tail", Command::Tail(tail::Options::default())),

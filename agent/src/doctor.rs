@@ -28,6 +28,7 @@ use crate::{
         peers::{PeerBounds, Peers},
     },
     kernel::{Btf, Capabilities, can_make_maps, is_filtered, is_root},
+    scrape,
     sensor::{Place, SENSORS, State},
 };
 
@@ -125,6 +126,7 @@ fn machine(config: &Config) -> Vec<(&'static str, Verdict)> {
         ("docker", names_by_engine(Source::Docker, &config.identity.docker_socket)),
         ("podman", names_by_engine(Source::Podman, &config.identity.podman_socket)),
         ("peers", peers(config)),
+        ("series", series(config)),
     ]
 }
 
@@ -252,6 +254,17 @@ fn peers(config: &Config) -> Verdict {
         (Ok(()), more) => {
             Err(format!("there is no room for {more} addresses of the cluster: raise limits.peers"))
         }
+    }
+}
+
+/// Whether all series have room on the pages of the agent that runs here.
+fn series(config: &Config) -> Verdict {
+    let address = scrape::local(config.metrics.listen);
+    match wait_for(scrape::series(&address.to_string()))? {
+        Ok(series) => Ok(series.budget().to_string()),
+        Err(_) => Ok(format!(
+            "no agent answers at {address}: `podwitness metrics --dry-run` tells of one elsewhere"
+        )),
     }
 }
 

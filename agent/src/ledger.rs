@@ -114,6 +114,10 @@ pub struct Ledger {
     quarantine: Vec<(u32, u64, Instant)>,
     discarded: Discarded,
     carried_limit: usize,
+    /// Since somebody last asked.
+    renamed: Vec<Renamed>,
+    /// Whether nobody tells the containers of a workload apart, so that what one has counted outlives it.
+    is_by_workload: bool,
     /// Carried accounts that were dropped because of the limit.
     dropped: u64,
     victims: VecDeque<u32>,
@@ -148,6 +152,8 @@ impl Ledger {
             quarantine: Vec::new(),
             discarded: Discarded::default(),
             carried_limit,
+            renamed: Vec::new(),
+            is_by_workload: false,
             dropped: 0,
             victims: VecDeque::new(),
             recycled: 0,
@@ -160,6 +166,13 @@ impl Ledger {
     #[must_use]
     pub fn measuring(mut self, modes: impl IntoIterator<Item = ModeByNamespace>) -> Self {
         self.modes = modes.into_iter().collect();
+        self
+    }
+
+    /// Keeps what was counted for as long as the workload has another container here.
+    #[must_use]
+    pub fn by_workload(mut self, is_by_workload: bool) -> Self {
+        self.is_by_workload = is_by_workload;
         self
     }
 
@@ -284,7 +297,11 @@ impl Ledger {
             }
         }
         let living = self.registry.list().into_iter().map(|listed| listed.container.labels()).collect();
-        let_go(&mut self.carried, &living);
+        if self.is_by_workload {
+            join(&mut self.carried, &living);
+        } else {
+            let_go(&mut self.carried, &living);
+        }
         self.dropped += bound(&mut self.carried, self.carried_limit, &living);
     }
 
@@ -391,9 +408,18 @@ impl Ledger {
     fn rename(&mut self) {
         for Renamed { from, to } in self.registry.rename() {
             if let Some(account) = self.carried.remove(&from) {
-                self.carry(to, &account);
+                self.carry(Arc::clone(&to), &account);
+            }
+            // Where nobody asks, nothing depends on it.
+            if self.renamed.len() < self.carried_limit {
+                self.renamed.push(Renamed { from, to });
             }
         }
+    }
+
+    /// Whose labels have changed since this was asked last.
+    pub fn take_renamed(&mut self) -> Vec<Renamed> {
+        std::mem::take(&mut self.renamed)
     }
 
     fn carry(&mut self, labels: Arc<Labels>, account: &Account) {
@@ -471,6 +497,19 @@ fn let_go(carried: &mut HashMap<Arc<Labels>, Account>, living: &HashSet<Arc<Labe
         };
         workloads.contains(&workload(labels))
     });
+}
+
+/// Joins the accounts of those who are gone to one for each workload that goes on, and drops those of others.
+fn join(carried: &mut HashMap<Arc<Labels>, Account>, living: &HashSet<Arc<Labels>>) {
+    let workloads: HashSet<[&str; 3]> = living.iter().map(|labels| workload(labels)).collect();
+    let for_good = [Labels::unknown(), Labels::other()];
+    for (labels, account) in std::mem::take(carried) {
+        if living.contains(&labels) || for_good.contains(&labels) {
+            carried.entry(labels).or_default().add(&account);
+        } else if workloads.contains(&workload(&labels)) {
+            carried.entry(Arc::new(labels.of_workload())).or_default().add(&account);
+        }
+    }
 }
 
 /// Drops carried accounts beyond `limit`, those first whose labels are gone; returns how many.
@@ -556,6 +595,19 @@ mod tests {
         assert_eq!(bound(&mut carried, 1, &living), 2);
         assert_eq!(carried.keys().collect::<Vec<_>>(), [&pod("web-2")]);
         assert_eq!(bound(&mut carried, 1, &living), 0);
+    }
+
+    #[test]
+    fn nothing_that_a_workload_did_is_lost_while_it_goes_on() {
+        let mut carried = HashMap::from(["web-1", "web-2"].map(|name| (pod(name), account())));
+        let whole = Arc::new(pod("web-1").of_workload());
+        for _ in 0..3 {
+            join(&mut carried, &HashSet::from([pod("web-3")]));
+            assert_eq!(carried.keys().collect::<Vec<_>>(), [&whole]);
+            assert_eq!(carried[&whole].throttled, 2);
+        }
+        join(&mut carried, &HashSet::new());
+        assert!(carried.is_empty());
     }
 
     #[test]

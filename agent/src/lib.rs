@@ -7,6 +7,7 @@
 
 pub mod app;
 mod backoff;
+pub mod catalogue;
 pub mod cli;
 pub mod clock;
 pub mod config;
@@ -30,6 +31,7 @@ pub mod reader;
 pub mod recording;
 pub mod remote;
 mod room;
+pub mod scrape;
 pub mod sensor;
 mod state;
 pub mod tail;

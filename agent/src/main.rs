@@ -9,7 +9,7 @@ use std::{
 };
 
 use podwitness::{
-    app,
+    app, catalogue,
     cli::{self, Command},
     config::{self, Config},
     doctor, recording,
@@ -50,6 +50,7 @@ fn main() -> ExitCode {
         Command::Config => return print(&effective.to_string()),
         Command::Doctor { json, place } if place.which != Which::Local => doctor::ask(&place, &config, json),
         Command::Doctor { json, .. } => doctor::run(&config, json),
+        Command::Metrics(options) => catalogue::run(&options, &config, &mut io::stdout().lock()),
         Command::Tail(options) => tail::run(&options, &config),
         Command::Why(options) => why::run(&options, &config),
         Command::Top(options) => top::run(&options, &config),
@@ -61,6 +62,10 @@ fn main() -> ExitCode {
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
+        // The reader has seen enough: `podwitness metrics | head`.
+        Err(error) if error.downcast_ref().map(io::Error::kind) == Some(io::ErrorKind::BrokenPipe) => {
+            ExitCode::SUCCESS
+        }
         Err(error) => {
             eprintln!("podwitness: {error:#}");
             ExitCode::FAILURE

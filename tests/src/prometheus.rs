@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use crate::{
     http,
-    wait::{unique, wait_until},
+    wait::{PATIENCE, unique, wait_until},
 };
 
 /// A Prometheus has to be up after this long.
@@ -71,22 +71,32 @@ impl Prometheus {
     /// The same with rules.
     #[track_caller]
     pub fn start_with(target: SocketAddr, rules: &[&Path]) -> Self {
+        Self::start_as(target, rules, "1s", &[])
+    }
+
+    /// The same that scrapes so often, with some of its experimental features.
+    #[track_caller]
+    pub fn start_as(target: SocketAddr, rules: &[&Path], every: &str, features: &[&str]) -> Self {
         let directory = std::env::temp_dir().join(format!("podwitness-test-{}", unique()));
         fs::create_dir_all(&directory).expect("a directory for Prometheus");
         let configuration = directory.join("prometheus.yml");
-        let text = format!(
-            "global: {{scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s}}\nrule_files: {rules:?}\n\
-             scrape_configs:\n- job_name: podwitness\n  honor_labels: true\n  static_configs: [{{targets: ['{target}']}}]\n"
-        );
-        fs::write(&configuration, text).expect("the configuration of Prometheus");
         // Prometheus can't tell the port it was given by the kernel, so a free one is looked for.
         let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
         let address = free.expect("a free port");
+        // It scrapes itself, too: what it had to refuse of the agent's page, it counts among its own.
+        let text = format!(
+            "global: {{scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s}}\nrule_files: {rules:?}\n\
+             scrape_configs:\n- job_name: podwitness\n  honor_labels: true\n  scrape_interval: {every}\n  \
+             scrape_timeout: {every}\n  static_configs: [{{targets: ['{target}']}}]\n- job_name: prometheus\n  \
+             static_configs: [{{targets: ['{address}']}}]\n"
+        );
+        fs::write(&configuration, text).expect("the configuration of Prometheus");
         let log = fs::File::create(directory.join("log")).expect("the log of Prometheus");
         let child = Command::new(program("PODWITNESS_PROMETHEUS", "prometheus"))
             .arg(flag("config.file", &configuration))
             .arg(flag("storage.tsdb.path", &directory.join("data")))
             .arg(format!("--web.listen-address={address}"))
+            .args(features.iter().map(|feature| format!("--enable-feature={feature}")))
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("the log of Prometheus"))
             .stderr(log)
@@ -116,6 +126,31 @@ impl Prometheus {
         let mut answer: Value = serde_json::from_str(&answer).expect("JSON from Prometheus");
         assert_eq!(answer["status"], "success", "{path}: {answer}");
         answer["data"].take()
+    }
+
+    /// Samples that it had to refuse: doubles, and values out of order or out of bounds.
+    #[track_caller]
+    pub fn refused(&self) -> f64 {
+        let of = "{__name__=~\"prometheus_target_scrapes_sample_(duplicate_timestamp|out_of_.*)_total\"}";
+        let mut sums = Vec::new();
+        wait_until(PATIENCE, "Prometheus tells of itself", || {
+            sums = self.query(&format!("sum({of})"));
+            !sums.is_empty()
+        });
+        sums[0]
+    }
+
+    /// All samples of each series that a selector finds, with the times at which they were scraped.
+    #[track_caller]
+    pub fn samples(&self, selector: &str) -> Vec<(Value, Vec<(f64, f64)>)> {
+        let series = self.series(&format!("{selector}[15m]"));
+        let sample = |pair: &Value| {
+            let value = pair[1].as_str().and_then(|value| value.parse().ok());
+            (pair[0].as_f64().expect("a time"), value.expect("a value"))
+        };
+        let samples =
+            |series: &Value| series["values"].as_array().expect("values").iter().map(sample).collect();
+        series.iter().map(|series| (series["metric"].clone(), samples(series))).collect()
     }
 
     /// The values of an instant query, one per series.

@@ -22,6 +22,8 @@ fn five_thousand_containers_leave_nothing_behind() {
     require_kernel!();
     let options = Options::default()
         .flag("metrics-grace", "1s")
+        // In force, and not reached: what the budget remembers is forgotten, too.
+        .flag("metrics-series-limit", "10000000")
         .flag("identity-scan-interval", "1s")
         .flag("limits-map-memory", "1GiB")
         // What is free counts as free: without this, glibc's threads keep some of it each, and call it used.

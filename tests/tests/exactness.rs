@@ -139,7 +139,10 @@ fn no_call_is_booked_to_another_cgroup() {
     require_kernel!();
     let crowd = Cgroup::new("crowd");
     let _idle: Vec<_> = (0..fewer(10_000)).map(|index| crowd.child(&format!("idle-{index}"))).collect();
-    let options = Options::default().flag("limits-slots", "512").flag("limits-map-memory", "1GiB");
+    let options = Options::default()
+        .flag("limits-slots", "512")
+        .flag("limits-map-memory", "1GiB")
+        .flag("metrics-series-limit", "0");
     let agent = Agent::start(options.flag("limits-containers", "20000"));
     let outside = Cgroup::new("visitor");
     for round in 0..3 {

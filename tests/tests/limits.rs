@@ -11,7 +11,8 @@ const CALLS: &str = "podwitness_syscalls_total";
 #[test]
 fn slots_of_dead_cgroups_are_used_again() {
     require_kernel!();
-    let agent = Agent::start(Options::default().flag("limits-slots", "128"));
+    let agent =
+        Agent::start(Options::default().flag("limits-slots", "128").flag("metrics-series-limit", "0"));
     let mut cgroups = Vec::new();
     for index in 0..200 {
         // Others use slots too; a dead cgroup's is free after the next look at the tables.

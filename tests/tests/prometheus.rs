@@ -1,6 +1,6 @@
 //! What is exported, read by a real Prometheus.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use integration_tests::{
     Agent, Cgroup, NetNs, Options, Prometheus, Workload, http, kernel,
@@ -9,6 +9,7 @@ use integration_tests::{
     require_kernel,
     wait::{PATIENCE, wait_until},
 };
+use serde_json::Value;
 
 #[test]
 fn a_real_prometheus_scrapes_without_error_and_knows_the_exact_counts() {
@@ -20,7 +21,7 @@ fn a_real_prometheus_scrapes_without_error_and_knows_the_exact_counts() {
     assert_eq!(check(&agent.scrape_text()), "", "promtool has nothing to say about a fresh agent");
     let prometheus = Prometheus::start(agent.metrics);
     wait_until(PATIENCE, "Prometheus has scraped", || {
-        prometheus.query("up") == [1.0] && prometheus.query("scrape_samples_scraped > 0").len() == 1
+        prometheus.query("up{job=\"podwitness\"} and on (job) (scrape_samples_scraped > 0)") == [1.0]
     });
 
     let calls = Cgroup::new("calls");
@@ -67,12 +68,12 @@ fn a_real_prometheus_scrapes_without_error_and_knows_the_exact_counts() {
         workload.finish();
     }
 
-    wait_until(PATIENCE, "ten scrapes", || prometheus.query("count_over_time(up[5m]) >= 10").len() == 1);
-    assert_eq!(prometheus.query("min_over_time(up[5m])"), [1.0], "a scrape failed");
-    // Whatever Prometheus had to refuse (doubles, values out of order), it counts.
-    let refused =
-        "sum({__name__=~\"prometheus_target_scrapes_sample_(duplicate_timestamp|out_of_.*)_total\"})";
-    assert!(prometheus.query(refused).iter().all(|count| *count == 0.0));
+    let up = "up{job=\"podwitness\"}";
+    wait_until(PATIENCE, "ten scrapes", || {
+        prometheus.query(&format!("count_over_time({up}[5m]) >= 10")).len() == 1
+    });
+    assert_eq!(prometheus.query(&format!("min_over_time({up}[5m])")), [1.0], "a scrape failed");
+    assert_eq!(prometheus.refused(), 0.0);
     assert_eq!(check(&agent.scrape_text()), "", "promtool has nothing to say after the work");
 }
 
@@ -80,16 +81,139 @@ fn a_real_prometheus_scrapes_without_error_and_knows_the_exact_counts() {
 #[test]
 fn every_metric_is_documented_and_every_documented_one_is_there() {
     require_kernel!();
-    let reference = include_str!("../../docs/metrics.md");
-    let in_tables = reference.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
-    let documented: BTreeSet<&str> =
-        in_tables.filter(|name| name.starts_with("podwitness_") || name.starts_with("process_")).collect();
+    let reference = reference();
+    let documented: BTreeMap<_, _> =
+        reference.iter().map(|(name, (kind, _))| (name.as_str(), kind.as_str())).collect();
     // With all that has metrics of its own; nobody listens there.
     let options = Options::default().flag("otlp-endpoint", "http://127.0.0.1:9");
-    let page = Agent::start(options).scrape_text();
-    let exported: BTreeSet<&str> =
-        page.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
+    let agent = Agent::start(options);
+    let page = agent.scrape_text();
+    let exported: BTreeMap<&str, &str> =
+        page.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' ')).collect();
     assert_eq!(exported, documented);
+    let document = include_str!("../../docs/metrics.md");
+    assert!(documented.keys().all(|name| document.contains(&format!("| `{name}` |"))));
+}
+
+/// Type and labels of each metric, as `podwitness metrics` tells them; those of containers with the base labels.
+fn reference() -> BTreeMap<String, (String, BTreeSet<String>)> {
+    let output = integration_tests::agent::run(&["metrics", "-o", "json"]);
+    let all: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let base = ["namespace", "workload_kind", "workload", "pod", "container"];
+    let text = |value: &Value| value.as_str().expect("text").to_owned();
+    all.as_array()
+        .expect("metrics")
+        .iter()
+        .map(|entry| {
+            let metric = &entry["metric"];
+            let own = metric["labels"].as_array().expect("labels").iter().map(text);
+            let base =
+                base.iter().filter(|_| entry["of_containers"] == true).map(|label| (*label).to_owned());
+            (text(&metric["name"]), (text(&metric["type"]), own.chain(base).collect()))
+        })
+        .collect()
+}
+
+/// What counts only where something is lost, refused, folded or late, or what this test has none of. Of most of them
+/// another test has its share.
+const RARE: [&str; 46] = [
+    "podwitness_accounts_dropped_total",
+    "podwitness_calls_watched",
+    "podwitness_calls_watched_cgroups",
+    "podwitness_excluded_cgroups",
+    "podwitness_identity_contradictions_total",
+    "podwitness_identity_evicted_total",
+    "podwitness_identity_facts",
+    "podwitness_identity_names_refused_total",
+    "podwitness_identity_names_total",
+    "podwitness_identity_refused_total",
+    "podwitness_identity_renamed_total",
+    "podwitness_identity_sockets_left_out",
+    "podwitness_identity_source_failures_total",
+    "podwitness_identity_source_undecodable_total",
+    "podwitness_kubernetes_expired_total",
+    "podwitness_kubernetes_heard_timestamp_seconds",
+    "podwitness_kubernetes_lists_total",
+    "podwitness_kubernetes_namespace_failures_total",
+    "podwitness_kubernetes_owners_asked_total",
+    "podwitness_kubernetes_owners_wanted",
+    "podwitness_kubernetes_pods",
+    "podwitness_kubernetes_pods_told_total",
+    "podwitness_kubernetes_watches_total",
+    "podwitness_live_clients",
+    "podwitness_live_clients_refused_total",
+    "podwitness_live_deaths_dropped_total",
+    "podwitness_live_events_total",
+    "podwitness_otlp_dropped_total",
+    "podwitness_otlp_forgotten_total",
+    "podwitness_otlp_retries_total",
+    "podwitness_otlp_sent_total",
+    "podwitness_otlp_spans_sampled_total",
+    "podwitness_peer_addresses",
+    "podwitness_peer_addresses_refused_total",
+    "podwitness_peer_source_problems_total",
+    "podwitness_peers_folded_total",
+    "podwitness_program_missed_runs_total",
+    "podwitness_program_recursion_misses_total",
+    "podwitness_program_run_time_seconds_total",
+    "podwitness_program_runs_total",
+    "podwitness_ring_undecodable_total",
+    "podwitness_sensor_untracked_total",
+    "podwitness_series_folded",
+    "podwitness_slots_recycled_total",
+    "podwitness_syscall_errors_folded_total",
+    "podwitness_syscalls_untimed_total",
+];
+
+/// Work of every kind moves every metric, under the labels that the reference says.
+#[test]
+fn every_metric_counts_something() {
+    require_kernel!();
+    let options = Options::default().flag("otlp-endpoint", "http://127.0.0.1:9");
+    let agent = Agent::start(options.flag("events-rate", "10").flag("events-burst", "100"));
+    let netns = NetNs::new();
+    let namespace = netns.path().display().to_string();
+    let (calls, noisy, killed) = (Cgroup::new("calls"), Cgroup::new("noisy"), Cgroup::new("killed"));
+    let runs: [(&[&str], &Cgroup); 4] = [
+        (&["syscalls", "--getppid", "100000", "--openat-enoent", "50", "--nanosleep-1ms", "10"], &calls),
+        (&["spawn", "--count", "5", "--signal", "9"], &calls),
+        (&["connect", "--addr", CLOSED_V4, "--count", "10", "--netns", &namespace], &calls),
+        (&["loopback", "--count", "500", "--netns", &namespace], &noisy),
+    ];
+    runs.iter().for_each(|(arguments, cgroup)| Workload::run(arguments, cgroup).0.finish());
+    let mut rings = Workload::prepare(&["io_uring", "--rings", "1", "--nops", "10"], &calls);
+    rings.go();
+    rings.report();
+    rings.finish();
+    killed.limit_memory(32);
+    let mut victim = Workload::prepare(&["hog", "--mib", "64"], &killed);
+    victim.go();
+    victim.wait();
+    let reference = reference();
+    let still = || -> Vec<String> {
+        let metrics = agent.scrape();
+        let moves = |name: &str| {
+            let endings = ["", "_count"];
+            endings.iter().any(|ending| metrics.sum(&format!("{name}{ending}"), &[]) > 0.0)
+        };
+        reference.keys().filter(|name| !RARE.contains(&name.as_str()) && !moves(name)).cloned().collect()
+    };
+    let mut left = still();
+    wait_until(PATIENCE, "everything has counted something", || {
+        left = still();
+        // A kernel without io_uring, or one that doesn't tell of requests, is another test's.
+        left.iter().all(|name| name.starts_with("podwitness_io_uring_"))
+    });
+    for sample in agent.scrape().samples {
+        let plain = ["_bucket", "_sum", "_count"].iter().find_map(|ending| {
+            let name = sample.name.strip_suffix(ending)?;
+            reference.get(name).filter(|(kind, _)| kind == "histogram")
+        });
+        let (_, labels) = plain.or_else(|| reference.get(&sample.name)).expect("documented");
+        let has: BTreeSet<_> = sample.labels.keys().filter(|label| *label != "le").cloned().collect();
+        assert_eq!(&has, labels, "{}", sample.name);
+    }
+    assert!(RARE.iter().all(|name| reference.contains_key(*name)), "one of them has another name");
 }
 
 /// Whoever asks for OpenMetrics gets it, and whoever doesn't gets the text format of old.
@@ -104,8 +228,152 @@ fn the_format_is_negotiated() {
     let open = http::get_as(agent.metrics, "/metrics", accept).unwrap();
     assert!(open.content_type.starts_with("application/openmetrics-text"), "{}", open.content_type);
     assert!(open.body.ends_with("# EOF\n"), "the end is marked");
+    let accept = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited";
+    let (status, content_type, _) = http::open(agent.metrics, "/metrics", accept).unwrap();
+    assert!(status == 200 && content_type.starts_with("application/vnd.google.protobuf"), "{content_type}");
     let anything = http::get_as(agent.metrics, "/metrics", "*/*").unwrap();
     assert!(anything.content_type.starts_with("text/plain"), "{}", anything.content_type);
+}
+
+/// A Prometheus that asks for protobuf reads the same out of it as stands in the text.
+#[test]
+fn protobuf_is_what_the_text_is() {
+    require_kernel!();
+    if kernel::is_vm() {
+        return eprintln!("not run: the emulated machines have no Prometheus");
+    }
+    let agent = Agent::start(Options::default());
+    let prometheus = Prometheus::start_as(agent.metrics, &[], "1s", &["native-histograms"]);
+    let cgroup = Cgroup::new("proto");
+    let netns = NetNs::new();
+    let namespace = netns.path().display().to_string();
+    let runs: [&[&str]; 2] = [
+        &["syscalls", "--getppid", "1000", "--openat-enoent", "10", "--nanosleep-1ms", "5"],
+        &["connect", "--addr", CLOSED_V4, "--count", "30", "--netns", &namespace],
+    ];
+    runs.iter().for_each(|run| Workload::run(run, &cgroup).0.finish());
+    let of = [("workload", cgroup.path())];
+    agent.wait_count("podwitness_process_exits_total", &of, 2);
+    // Nobody is left there: from now on the counts stand still.
+    let page = agent.scrape();
+    let ours: BTreeMap<_, _> = page
+        .samples
+        .iter()
+        .filter(|sample| sample.label("workload") == cgroup.path())
+        .map(|sample| {
+            (key(&sample.name, sample.labels.iter().map(|(name, value)| (&**name, &**value))), sample.value)
+        })
+        .collect();
+    assert!(ours.len() > 50, "{ours:?}");
+    let all = format!("{{__name__=~\"podwitness_.+\",workload=\"{}\"}}", cgroup.path());
+    let theirs = || -> BTreeMap<String, f64> {
+        let value = |series: &Value| series["value"][1].as_str().expect("a value").parse().expect("a number");
+        let labels = |series: &Value| -> String {
+            let labels = series["metric"].as_object().expect("labels");
+            let text = |name: &str| labels[name].as_str().expect("text").to_owned();
+            let own = labels.keys().filter(|name| !["__name__", "instance", "job"].contains(&name.as_str()));
+            let own: Vec<_> = own.map(|name| (name.as_str(), text(name))).collect();
+            key(&text("__name__"), own.iter().map(|(name, value)| (*name, value.as_str())))
+        };
+        prometheus.series(&all).iter().map(|series| (labels(series), value(series))).collect()
+    };
+    wait_until(PATIENCE, "Prometheus has what the page has", || theirs() == ours);
+    // That is how it writes the bounds that it finds in protobuf.
+    let small = "podwitness_syscall_duration_seconds_bucket{le=\"5e-07\"}";
+    assert!(!prometheus.series(small).is_empty(), "it has scraped text");
+    assert_eq!(prometheus.refused(), 0.0);
+}
+
+/// Name and labels that have a value, with bounds by what they say and not by how.
+fn key<'l>(name: &str, labels: impl Iterator<Item = (&'l str, &'l str)>) -> String {
+    let labels: BTreeMap<_, String> = labels
+        .filter(|(_, value)| !value.is_empty())
+        .map(|(name, value)| match value.parse::<f64>() {
+            Ok(bound) if name == "le" => (name, bound.to_string()),
+            _ => (name, value.to_owned()),
+        })
+        .collect();
+    format!("{name}{labels:?}")
+}
+
+/// A day of comings and goings in half a minute, scraped as often as that takes.
+#[test]
+fn containers_that_come_and_go_leave_no_gaps_and_no_spikes() {
+    require_kernel!();
+    if kernel::is_vm() {
+        return eprintln!("not run: the emulated machines have no Prometheus");
+    }
+    const WAVES: u64 = 12;
+    const CROWD: u64 = 20;
+    let options = Options::default().flag("metrics-grace", "1s").flag("identity-scan-interval", "1s");
+    let agent = Agent::start(options.flag("metrics-series-limit", "4000"));
+    let prometheus = Prometheus::start_as(agent.metrics, &[], "200ms", &[]);
+    let steady = Cgroup::new("steady");
+    let outside = Cgroup::new("visitor");
+    let node = Cgroup::new("node");
+    let mut truth = BTreeMap::new();
+    for wave in 0..WAVES {
+        let crowd: Vec<_> = (0..CROWD).map(|number| node.child(&format!("job-{wave}-{number}"))).collect();
+        let directories: Vec<_> =
+            crowd.iter().map(|cgroup| cgroup.directories()[0].display().to_string()).collect();
+        let arguments = ["visit", "--cgroups", &directories.join(","), "--getppid", "100", "--more", "1"];
+        let (workload, _) = Workload::run(&arguments, &outside);
+        Workload::run(&["syscalls", "--getppid", "1000"], &steady).0.finish();
+        truth.extend(crowd.iter().map(|cgroup| cgroup.path().to_owned()).zip(100..));
+        let had = format!("sum(podwitness_syscalls_total{{workload=\"{}\"}})", steady.path());
+        wait_until(PATIENCE, "Prometheus has seen this wave", || {
+            prometheus.query(&had).first().is_some_and(|calls| *calls >= 1000.0 * (wave + 1) as f64)
+        });
+        workload.finish();
+    }
+    // No counter of a container falls while it is there, a sum over what is folded included.
+    let counters = "{__name__=~\"podwitness_.+_(total|bucket|count|sum)\",workload_kind!=\"\"}";
+    let mut seen = 0;
+    for (labels, samples) in prometheus.samples(counters) {
+        seen += 1;
+        for pair in samples.windows(2) {
+            let [(before, less), (after, more)] = pair else { continue };
+            assert!(less <= more, "{labels} fell from {less} to {more} at {after}");
+            assert!(before < after, "{labels} has two values at {after}");
+        }
+    }
+    assert!(seen > 1000, "{seen} series");
+    // Of each container no more than it did, and of the one that was there all the time no scrape without it.
+    let (mut exact, mut told) = (0, 0);
+    for (labels, samples) in prometheus.samples("podwitness_syscalls_total{syscall=\"getppid\"}") {
+        let workload = labels["workload"].as_str().expect("text");
+        let most = samples.iter().map(|(_, value)| *value).fold(0.0, f64::max);
+        if let Some(calls) = truth.get(workload) {
+            told += 1;
+            exact += u64::from(most == *calls as f64);
+            assert!(most <= *calls as f64, "{workload}: {most} of {calls}");
+        } else if workload == steady.path() {
+            assert_eq!(most, 1000.0 * WAVES as f64);
+            let longest = samples.windows(2).map(|pair| pair[1].0 - pair[0].0).fold(0.0, f64::max);
+            let scrapes = prometheus.samples("up{job=\"podwitness\"}");
+            let all = scrapes[0].1.iter().filter(|(time, _)| *time >= samples[0].0).count();
+            assert!(
+                samples.len() + 1 >= all,
+                "{} of {all} scrapes have it, {longest} s apart",
+                samples.len()
+            );
+            let spike = prometheus.query(&format!(
+                "max_over_time(increase(podwitness_syscalls_total{{syscall=\"getppid\",workload=\"{workload}\"}}[5s])[5m:200ms])"
+            ));
+            assert!(spike[0] <= 1000.0 * WAVES as f64, "{spike:?}");
+        }
+    }
+    assert!(exact > 0 && exact == told, "{exact} of {told} containers have all their calls");
+    assert_eq!(
+        prometheus.query("sum(resets({__name__=~\"podwitness_.+_total\",workload_kind!=\"\"}[15m]))"),
+        [0.0]
+    );
+    assert_eq!(prometheus.query("min_over_time(up{job=\"podwitness\"}[15m])"), [1.0], "a scrape failed");
+    assert_eq!(prometheus.refused(), 0.0);
+    let page = agent.scrape();
+    let folded = page.sum("podwitness_series_folded", &[]);
+    println!("{seen} series, {told} of {} containers by name, {folded} series folded now", truth.len());
+    assert_eq!(check(&agent.scrape_text()), "", "promtool has nothing to say");
 }
 
 #[test]

@@ -11,7 +11,13 @@ pub enum Format {
     Text,
     /// OpenMetrics text, version 1.0.0.
     OpenMetrics,
+    /// Prometheus' protobuf, each message behind its length.
+    Protobuf,
 }
+
+/// What the messages are, and how they follow each other.
+const PROTO: &str = "io.prometheus.client.MetricFamily";
+const ENCODING: &str = "delimited";
 
 impl Format {
     /// The media type of an answer in this format.
@@ -19,25 +25,29 @@ impl Format {
         match self {
             Self::Text => "text/plain; version=0.0.4; charset=utf-8",
             Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            Self::Protobuf => {
+                "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited"
+            }
         }
     }
 
-    /// OpenMetrics for those who prefer it, text for everybody else: whoever accepts neither is better served
-    /// with text than with an error.
+    /// OpenMetrics or protobuf for those who prefer it, text for everybody else: whoever accepts none of them is
+    /// better served with text than with an error.
     pub(super) fn negotiate(headers: &HeaderMap) -> Self {
         let accept = headers.get_all(header::ACCEPT);
         let ranges: Vec<_> = accept.iter().filter_map(to_str).flat_map(|value| value.split(',')).collect();
         let rank = |format| Rank::of(format, &ranges);
-        match (rank(Self::OpenMetrics), rank(Self::Text)) {
-            (Some(open_metrics), text) if Some(open_metrics) > text => Self::OpenMetrics,
-            _ => Self::Text,
-        }
+        // Of equals the first, and nothing ranks below all.
+        [Self::OpenMetrics, Self::Protobuf]
+            .into_iter()
+            .fold(Self::Text, |best, format| if rank(format) > rank(best) { format } else { best })
     }
 
     const fn media_type(self) -> (&'static str, &'static str) {
         match self {
             Self::Text => ("text", "plain"),
             Self::OpenMetrics => ("application", "openmetrics-text"),
+            Self::Protobuf => ("application", "vnd.google.protobuf"),
         }
     }
 
@@ -45,6 +55,7 @@ impl Format {
         match self {
             Self::Text => "0.0.4",
             Self::OpenMetrics => "1.0.0",
+            Self::Protobuf => "",
         }
     }
 }
@@ -85,17 +96,27 @@ fn judge(format: Format, range: &str) -> Option<(u8, u16)> {
         _ => return None,
     };
     let mut weight = 1000;
+    // Protobuf alone says nothing, so it has to be asked for in full.
+    let (mut has_proto, mut has_encoding) = (false, false);
     for (name, value) in parts.filter_map(|part| part.split_once('=')) {
         match (name.trim().to_ascii_lowercase().as_str(), value.trim().trim_matches('"')) {
             ("version", version) if version == format.version() => exactness = 3,
             // Another version is another format.
             ("version", _) => return None,
             ("q", value) => weight = thousandths(value)?,
+            ("proto", proto) if format == Format::Protobuf => {
+                (proto == PROTO).then_some(())?;
+                has_proto = true;
+            }
+            ("encoding", encoding) if format == Format::Protobuf => {
+                encoding.eq_ignore_ascii_case(ENCODING).then_some(())?;
+                (has_encoding, exactness) = (true, 3);
+            }
             // `charset` and `escaping` choose among what is the same here.
             _ => {}
         }
     }
-    Some((exactness, weight))
+    (format != Format::Protobuf || has_proto && has_encoding).then_some((exactness, weight))
 }
 
 fn thousandths(weight: &str) -> Option<u16> {
@@ -112,7 +133,7 @@ fn to_str(value: &HeaderValue) -> Option<&str> {
 mod tests {
     use axum::http::{HeaderMap, HeaderValue, header::ACCEPT};
 
-    use super::Format::{self, OpenMetrics, Text};
+    use super::Format::{self, OpenMetrics, Protobuf, Text};
 
     #[test]
     fn open_metrics_is_for_those_who_prefer_it() {
@@ -123,7 +144,24 @@ mod tests {
             encoding=delimited;q=0.7,application/openmetrics-text;version=1.0.0;q=0.6,text/plain;version=0.0.4;q=0.3";
         let cases = [
             (prometheus_3, OpenMetrics),
-            (native_histograms, OpenMetrics),
+            (native_histograms, Protobuf),
+            (
+                "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited",
+                Protobuf,
+            ),
+            ("application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=text", Text),
+            ("application/vnd.google.protobuf;proto=another;encoding=delimited,text/plain;q=0.1", Text),
+            ("application/vnd.google.protobuf, text/plain;q=0.1", Text),
+            (
+                "application/openmetrics-text;q=0.9,application/vnd.google.protobuf;encoding=delimited;\
+                 proto=io.prometheus.client.MetricFamily;q=0.8",
+                OpenMetrics,
+            ),
+            (
+                "text/plain;q=0.1,application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;\
+                 encoding=delimited;q=0",
+                Text,
+            ),
             ("application/openmetrics-text; version=0.0.1,text/plain;version=0.0.4;q=0.5,*/*;q=0.1", Text),
             ("application/openmetrics-text", OpenMetrics),
             ("Application/OpenMetrics-Text; Version=\"1.0.0\"; charset=utf-8", OpenMetrics),

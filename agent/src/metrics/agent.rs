@@ -11,13 +11,13 @@ use agent_ebpf::contract::stats::SensorId;
 use super::{
     Base, Detail, KernelStats, Page, Programs, Unit,
     budget::{self, Budget, Fold},
-    labels::Bases,
+    labels::{self, Bases},
 };
 use crate::{
     config::Config,
     http::Scrapes,
     identity::{
-        Labels, Registry,
+        Labels, Registry, Renamed,
         names::kubernetes::{Kubernetes, cluster::Cluster},
         peers::Peers,
     },
@@ -98,7 +98,8 @@ impl Figures {
 impl Agent {
     /// The figures of this moment.
     pub(super) fn page(&self, bases: &mut Bases, budget: &mut Budget) -> Page {
-        let (mut page, budgeted) = budget.fit(self.accounts(bases));
+        let accounts = self.accounts(bases, budget);
+        let (mut page, budgeted) = budget.fit(accounts);
         self.expose_sensors(&mut page);
         self.figures.programs.expose(&mut page, &self.kernel);
         self.expose_kernel(&mut page);
@@ -112,8 +113,12 @@ impl Agent {
     }
 
     /// A page with the accounts on it. The ledger is locked as long as this takes.
-    fn accounts(&self, bases: &mut Bases) -> Page {
-        let ledger = lock(&self.ledger);
+    fn accounts(&self, bases: &mut Bases, budget: &mut Budget) -> Page {
+        let mut ledger = lock(&self.ledger);
+        let shown = |labels: &Arc<Labels>| labels::text(&self.figures.detail.shown(labels));
+        for Renamed { from, to } in ledger.take_renamed() {
+            budget.rename(&shown(&from), &shown(&to));
+        }
         let rows = rows(bases, ledger.shown(Instant::now()));
         let mut page = Page::new(bases.texts(), self.figures.detail);
         // Sorted out at one go: thousands of accounts are more than a cache holds.

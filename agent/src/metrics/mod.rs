@@ -13,6 +13,8 @@ mod otlp;
 mod page;
 mod peers;
 mod programs;
+mod proto;
+pub mod reference;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -25,7 +27,7 @@ pub use programs::Programs;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use self::{budget::Budget, labels::Bases, text::Lines};
+use self::{budget::Budget, labels::Bases, proto::Messages, text::Lines};
 use crate::http::{Exposition, Format, RenderError, Text};
 
 /// Makes pages from one source of figures.
@@ -57,6 +59,9 @@ impl Exposition for Exporter {
             budget.remember(&page);
             page
         };
-        Ok(Box::new(Lines::new(page, format)))
+        Ok(match format {
+            Format::Protobuf => Box::new(Messages::new(page)),
+            Format::Text | Format::OpenMetrics => Box::new(Lines::new(page, format)),
+        })
     }
 }

@@ -9,8 +9,14 @@ use prometheus_client::{
     registry::{Registry, Unit as TheirUnit},
 };
 
-use super::{Detail, Filling, Page, Unit, labels::Bases, text::Lines};
+use super::{
+    Detail, Filling, Page, Unit,
+    labels::Bases,
+    proto::{Histogram, LabelPair, Messages, Number},
+    text::Lines,
+};
 use crate::{http::Format, identity::Labels};
+use prost::Message;
 
 const BOUNDS: [f64; 4] = [0.000_05, 0.001, 1.0, 60.0];
 
@@ -38,6 +44,16 @@ fn counts(place: usize) -> Vec<u64> {
 }
 
 fn ours(format: Format) -> String {
+    let (page, series) = page();
+    let chunks: Vec<_> = Lines::new(Arc::new(page), format).collect();
+    assert!(chunks.len() > 3 && chunks.iter().all(|chunk| chunk.len() <= 64 * 1024), "chunks");
+    let text = String::from_utf8(chunks.concat()).unwrap();
+    assert_eq!(text.lines().filter(|line| !line.starts_with('#')).count(), series);
+    text
+}
+
+/// Something of everything, and how many series that are.
+fn page() -> (Page, usize) {
     let shown = containers();
     let mut bases = Bases::default();
     let mut places = bases.place(shown.iter());
@@ -65,11 +81,7 @@ fn ours(format: Format) -> String {
     page.own_gauge("memory", "Bytes", Some(Unit::Bytes), &[], [([], 12_345_678.0)]);
     page.own_gauge("state", "No unit", None, &["is"], [(["on"], 1.0), (["off"], 0.0)]);
     let series = page.series();
-    let chunks: Vec<_> = Lines::new(Arc::new(page), format).collect();
-    assert!(chunks.len() > 3 && chunks.iter().all(|chunk| chunk.len() <= 64 * 1024), "chunks");
-    let text = String::from_utf8(chunks.concat()).unwrap();
-    assert_eq!(text.lines().filter(|line| !line.starts_with('#')).count(), series);
-    text
+    (page, series)
 }
 
 #[derive(Debug)]
@@ -173,4 +185,84 @@ fn the_older_format_has_the_same_lines_under_other_headings() {
         assert_eq!(ours, expected, "line {line}");
     }
     assert_eq!(ours.len(), expected.len());
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct TheirFamily {
+    #[prost(string, optional, tag = "1")]
+    name: Option<String>,
+    #[prost(string, optional, tag = "2")]
+    help: Option<String>,
+    #[prost(int32, optional, tag = "3")]
+    kind: Option<i32>,
+    #[prost(message, repeated, tag = "4")]
+    metric: Vec<TheirMetric>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct TheirMetric {
+    #[prost(message, repeated, tag = "1")]
+    label: Vec<LabelPair>,
+    #[prost(message, optional, tag = "2")]
+    gauge: Option<Number>,
+    #[prost(message, optional, tag = "3")]
+    counter: Option<Number>,
+    #[prost(message, optional, tag = "7")]
+    histogram: Option<Histogram>,
+}
+
+/// A series of the text, as name and labels, with its value.
+fn line(name: &str, le: Option<f64>, labels: &[LabelPair], value: f64) -> (String, f64) {
+    let mut text = String::new();
+    let le =
+        le.map(|le| if le.is_finite() { dtoa::Buffer::new().format(le).to_owned() } else { "+Inf".into() });
+    le.iter().for_each(|le| super::labels::push(&mut text, "le", le));
+    for label in labels {
+        if !text.is_empty() {
+            text.push(',');
+        }
+        super::labels::push(&mut text, label.name.as_deref().unwrap(), label.value.as_deref().unwrap());
+    }
+    (if text.is_empty() { name.to_owned() } else { format!("{name}{{{text}}}") }, value)
+}
+
+#[test]
+fn protobuf_tells_the_same_as_the_text() {
+    let chunks: Vec<_> = Messages::new(Arc::new(page().0)).collect();
+    assert!(chunks.len() > 3 && chunks.iter().all(|chunk| chunk.len() <= 64 * 1024), "chunks");
+    let mut rest = bytes::Bytes::from(chunks.concat());
+    let (mut headings, mut series) = (Vec::new(), Vec::new());
+    while !rest.is_empty() {
+        let family = TheirFamily::decode_length_delimited(&mut rest).unwrap();
+        let name = family.name.unwrap();
+        let kind = ["counter", "gauge", "", "", "histogram"][family.kind.unwrap() as usize];
+        headings.push(format!("# HELP {name} {}", family.help.unwrap()));
+        headings.push(format!("# TYPE {name} {kind}"));
+        for TheirMetric { label, gauge, counter, histogram } in family.metric {
+            assert_eq!(gauge.is_some(), kind == "gauge");
+            if let Some(number) = gauge.or(counter) {
+                series.push(line(&name, None, &label, number.value.unwrap()));
+            }
+            let Some(Histogram { sample_count, sample_sum, bucket }) = histogram else { continue };
+            let count = sample_count.unwrap() as f64;
+            series.push(line(&format!("{name}_sum"), None, &label, sample_sum.unwrap()));
+            series.push(line(&format!("{name}_count"), None, &label, count));
+            let bounds = bucket
+                .iter()
+                .map(|bucket| (bucket.upper_bound.unwrap(), bucket.cumulative_count.unwrap() as f64));
+            for (bound, below) in bounds.chain([(f64::INFINITY, count)]) {
+                series.push(line(&format!("{name}_bucket"), Some(bound), &label, below));
+            }
+        }
+    }
+    let text = ours(Format::Text);
+    let expected = text.lines().filter(|line| !line.starts_with('#')).map(|line| {
+        let (series, value) = line.rsplit_once(' ').unwrap();
+        (series.to_owned(), value.parse::<f64>().unwrap())
+    });
+    for (at, (ours, expected)) in series.iter().zip(expected).enumerate() {
+        assert_eq!(*ours, expected, "series {at}");
+    }
+    assert_eq!(series.len(), page().1);
+    assert_eq!(headings, text.lines().filter(|line| line.starts_with('#')).collect::<Vec<_>>());
 }

@@ -9,9 +9,9 @@ use super::page::{Family, Kind, Page, Unit};
 use crate::http::Format;
 
 /// Bytes of a chunk; what belongs to one histogram stays together.
-const CHUNK: usize = 64 * 1024;
+pub(super) const CHUNK: usize = 64 * 1024;
 /// The most that one sample takes of a chunk, or nearly.
-const MARGIN: usize = 16 * 1024;
+pub(super) const MARGIN: usize = 16 * 1024;
 
 /// Writes a page.
 pub(super) struct Lines {
@@ -108,7 +108,7 @@ impl Iterator for Lines {
     }
 }
 
-fn full_name(family: &Family) -> String {
+pub(super) fn full_name(family: &Family) -> String {
     match family.unit {
         Some(unit) => format!("{}_{}", family.name, unit.name()),
         None => family.name.to_owned(),

@@ -1,11 +1,12 @@
 //! Which series are shown, and where what isn't shown is counted instead.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{HashMap, HashSet, hash_map::Entry},
     hash::{BuildHasherDefault, Hash},
     sync::Arc,
 };
 
+use self::write::add;
 use super::{
     Figures,
     fold::{Fold, folded, workload},
@@ -73,7 +74,7 @@ struct Shelf {
     steps: Vec<Option<(Fold, u32)>>,
     shown: HashSet<Key, Quick>,
     routes: HashMap<Key, Route, Quick>,
-    /// Of what is counted for another base: how much of it was given there.
+    /// Of what is or was counted for another base: how much of it was given there.
     taken: HashMap<Key, Box<[u64]>, Quick>,
     /// What was given to a base by others. It stays when they are gone.
     given: HashMap<Key, Box<[u64]>, Quick>,
@@ -157,7 +158,24 @@ impl Folding {
 
     /// Nothing is folded.
     pub(super) fn is_idle(&self) -> bool {
-        self.shelves.iter().all(|shelf| shelf.routes.is_empty() && shelf.given.is_empty())
+        self.shelves
+            .iter()
+            .all(|shelf| shelf.routes.is_empty() && shelf.given.is_empty() && shelf.taken.is_empty())
+    }
+
+    /// What was taken from one is taken from the other.
+    pub(super) fn rename(&mut self, from: &str, to: &str) {
+        let Some(from) = self.bases.by_text.get(from).copied().filter(|_| from != to) else { return };
+        let to = self.bases.of(to);
+        for shelf in &mut self.shelves {
+            let theirs: Vec<_> = shelf.taken.extract_if(|key, _| key.base == from).collect();
+            for (key, amounts) in theirs {
+                match shelf.taken.entry(Key { base: to, ..key }) {
+                    Entry::Occupied(mut taken) => add(taken.get_mut(), &amounts),
+                    Entry::Vacant(place) => drop(place.insert(amounts)),
+                }
+            }
+        }
     }
 
     /// What follows with this page, and what of it is shown.
@@ -203,6 +221,7 @@ impl Round {
                 let key = Key { base, own: owns[sample.own as usize] };
                 let was = former_bases[place].zip(old_owns[sample.own as usize]);
                 let was = was.map(|(base, own)| Key { base, own });
+                shelf.taken.extend(was.and_then(|was| Some((key, old.taken.remove(&was)?))));
                 if was.is_some_and(|was| old.shown.contains(&was)) {
                     self.show(&mut shelf, key);
                 } else if let Some((was, route)) = was.and_then(|was| Some((was, *old.routes.get(&was)?))) {
@@ -214,7 +233,6 @@ impl Round {
                     } else {
                         let to = Key { base: self.next.bases.of(former.bases.text(route.to.base)), own };
                         shelf.routes.insert(key, Route { to, ..route });
-                        shelf.taken.extend(old.taken.remove(&was).map(|taken| (key, taken)));
                         self.is_away[base as usize] = true;
                     }
                 } else {

@@ -56,6 +56,13 @@ impl Budget {
         (page, figures)
     }
 
+    /// Whoever had these base labels goes by others from now on. What of theirs was given to others stays there.
+    pub(super) fn rename(&mut self, from: &str, to: &str) {
+        if let Some(folding) = &mut self.folding {
+            folding.rename(from, to);
+        }
+    }
+
     /// What is shown now.
     pub(super) fn remember(&mut self, page: &Arc<Page>) {
         self.last = (self.limit > 0 && self.folding.is_none()).then(|| Arc::clone(page));

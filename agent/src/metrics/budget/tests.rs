@@ -265,6 +265,39 @@ fn a_crowd_of_containers_is_told_by_workload_and_nothing_is_lost_when_they_go() 
 }
 
 #[test]
+fn a_better_name_counts_nothing_twice() {
+    let mut node = Node::new(300);
+    for number in 0..400 {
+        let account = node.account(&pod("early", &format!("early-{number}")));
+        (account.exits, account.times) = (1, vec![("poll", 1)]);
+    }
+    let uid = pod("uid", "uid");
+    *node.account(&uid) = Account { exits: 5, times: vec![("poll", 6)], ..Account::default() };
+    node.scrape();
+    assert!(!node.scrape().keys().any(|series| series.contains("pod=\"uid\"")));
+    // Room, and a name.
+    node.accounts.retain(|labels, _| labels.workload == "uid");
+    node.scrape();
+    let mut account = node.accounts.remove(&uid).unwrap();
+    let named = pod("web", "web-1");
+    account.exits += 2;
+    account.times[0].1 += 4;
+    node.accounts.insert(Arc::clone(&named), account);
+    let text = crate::metrics::labels::text;
+    node.budget.rename(&text(&uid), &text(&named));
+    for _ in 0..2 {
+        let shown = node.scrape();
+        let of = |family: &str| -> Vec<_> {
+            let own =
+                shown.iter().filter(|(series, _)| series.starts_with(family) && series.contains("web-1"));
+            own.map(|(_, values)| values.clone()).collect()
+        };
+        assert_eq!(of("exits"), [[2.0]], "{shown:?}");
+        assert_eq!(of("time"), [[2.0, 4.0, 0.0, 4.0]]);
+    }
+}
+
+#[test]
 fn whatever_comes_and_goes_the_limit_holds_and_no_counter_goes_back() {
     let mut node = Node::new(700);
     let mut random = 0x2545_f491_4f6c_dd1d_u64;

@@ -62,9 +62,9 @@ impl Round {
         for Fresh { shelf: at, key, .. } in fresh {
             let shelf = &self.next.shelves[*at];
             let floor = Key { own: shelf.coarsest(key.own), ..*key };
-            if floor.own == key.own {
-                needs[key.base as usize] += shelf.cost;
-            } else if !shelf.shown.contains(&floor) && floors.insert((*at, key.base), shelf.cost).is_none() {
+            let mut needs_floor =
+                || !shelf.shown.contains(&floor) && floors.insert((*at, key.base), shelf.cost).is_none();
+            if floor == *key || needs_floor() {
                 needs[key.base as usize] += shelf.cost;
             }
         }

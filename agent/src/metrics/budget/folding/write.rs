@@ -28,7 +28,7 @@ impl Sums {
 }
 
 /// Adds what begins with the bits of a float if it is a histogram's.
-fn add(sums: &mut [u64], amounts: &[u64]) {
+pub(super) fn add(sums: &mut [u64], amounts: &[u64]) {
     if sums.len() > 1 {
         sums[0] = (f64::from_bits(sums[0]) + f64::from_bits(amounts[0])).to_bits();
         sums[1..].iter_mut().zip(&amounts[1..]).for_each(|(sum, amount)| *sum += amount);
@@ -107,19 +107,22 @@ fn sums(family: &Family, shelf: &mut Shelf, bases: &[Option<u32>], owns: &[u32])
         let amounts = family.amounts(sample);
         let Some(base) = bases[sample.base as usize] else { continue };
         let key = Key { base, own: owns[sample.own as usize] };
-        match shelf.routes.get(&key) {
-            None => sums.add(key, amounts),
-            Some(route) if route.to.base == base => sums.add(route.to, amounts),
-            Some(route) => {
-                let zeros = || vec![0; amounts.len()].into_boxed_slice();
-                let taken = shelf.taken.entry(key).or_insert_with(zeros);
-                let given = shelf.given.entry(route.to).or_default();
-                if given.is_empty() {
-                    *given = zeros();
-                }
-                add(given, &since(amounts, taken));
-                taken.copy_from_slice(amounts);
+        let route = shelf.routes.get(&key);
+        if let Some(route) = route.filter(|route| route.to.base != base) {
+            let zeros = || vec![0; amounts.len()].into_boxed_slice();
+            let taken = shelf.taken.entry(key).or_insert_with(zeros);
+            let given = shelf.given.entry(route.to).or_default();
+            if given.is_empty() {
+                *given = zeros();
             }
+            add(given, &since(amounts, taken));
+            taken.copy_from_slice(amounts);
+            continue;
+        }
+        let to = route.map_or(key, |route| route.to);
+        match shelf.taken.get(&key) {
+            None => sums.add(to, amounts),
+            Some(taken) => sums.add(to, &since(amounts, taken)),
         }
     }
     for (key, given) in &shelf.given {
