@@ -357,17 +357,19 @@ fn containers_that_come_and_go_leave_no_gaps_and_no_spikes() {
                 "{} of {all} scrapes have it, {longest} s apart",
                 samples.len()
             );
-            let spike = prometheus.query(&format!(
-                "max_over_time(increase(podwitness_syscalls_total{{syscall=\"getppid\",workload=\"{workload}\"}}[5s])[5m:200ms])"
-            ));
-            assert!(spike[0] <= 1000.0 * WAVES as f64, "{spike:?}");
+            // Each wave waits for the one before.
+            let spike = samples.windows(2).map(|pair| pair[1].1 - pair[0].1).fold(0.0, f64::max);
+            assert!(spike <= 1000.0, "{spike} calls at once");
         }
     }
     assert!(exact > 0 && exact == told, "{exact} of {told} containers have all their calls");
-    assert_eq!(
-        prometheus.query("sum(resets({__name__=~\"podwitness_.+_total\",workload_kind!=\"\"}[15m]))"),
-        [0.0]
-    );
+    // As Prometheus itself sees it, whose functions take one metric at a time.
+    for (name, (kind, labels)) in reference() {
+        if kind == "counter" && labels.contains("workload") {
+            let resets = prometheus.query(&format!("sum(resets({name}[15m]))"));
+            assert!(resets.iter().all(|resets| *resets == 0.0), "{name}: {resets:?}");
+        }
+    }
     assert_eq!(prometheus.query("min_over_time(up{job=\"podwitness\"}[15m])"), [1.0], "a scrape failed");
     assert_eq!(prometheus.refused(), 0.0);
     let page = agent.scrape();
