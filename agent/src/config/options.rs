@@ -38,17 +38,15 @@ pub const OPTIONS: &[OptionSpec] = &[
     OptionSpec {
         key: "metrics.series_limit",
         default: "20000",
-        doc: "Series of containers on /metrics, all containers together; the agent's own come on top. Before it is \
-              reached, what is new loses detail: first errnos, then peers, system calls, containers and workloads are \
-              counted together as `other`. Sums stay exact, and what is shown already stays. 0 is no limit.",
+        doc: "Series of all containers together on /metrics. Near it, what is new loses detail: errnos, peers, system \
+              calls, containers, workloads become `other`, in this order. Sums stay exact. 0 is no limit.",
         kind: &Number { min: 0, max: 100_000_000, field: |config| &mut config.metrics.series_limit },
     },
     OptionSpec {
         key: "metrics.detail",
         default: "all",
-        doc: "What the series of a workload are told apart by. What is left out is summed up before anything is \
-              shown: `errno`; `peer`, the other end of connections; `syscall`, which is also the class of calls and \
-              the opcode of io_uring; `container`, which is also the pod.",
+        doc: "What the series of a workload are told apart by; what is left out is summed up. With `syscall` go the \
+              classes of calls and the opcodes of io_uring, with `container` the pod.",
         kind: &Details { field: |config| &mut config.metrics.detail },
     },
     OptionSpec {

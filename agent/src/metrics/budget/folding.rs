@@ -163,13 +163,17 @@ impl Folding {
             .all(|shelf| shelf.routes.is_empty() && shelf.given.is_empty() && shelf.taken.is_empty())
     }
 
-    /// What was taken from one is taken from the other.
+    /// What was taken from one is taken from the other, but for what was given to a workload that it leaves.
     pub(super) fn rename(&mut self, from: &str, to: &str) {
         let Some(from) = self.bases.by_text.get(from).copied().filter(|_| from != to) else { return };
+        let stays = workload(self.bases.text(from)) == workload(to);
         let to = self.bases.of(to);
         for shelf in &mut self.shelves {
             let theirs: Vec<_> = shelf.taken.extract_if(|key, _| key.base == from).collect();
             for (key, amounts) in theirs {
+                if !stays && shelf.routes.get(&key).is_some_and(|route| route.fold == Fold::Container) {
+                    continue;
+                }
                 match shelf.taken.entry(Key { base: to, ..key }) {
                     Entry::Occupied(mut taken) => add(taken.get_mut(), &amounts),
                     Entry::Vacant(place) => drop(place.insert(amounts)),

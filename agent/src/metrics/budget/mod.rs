@@ -17,7 +17,7 @@ pub(super) use self::fold::{Fold, without};
 use self::folding::Folding;
 use super::Page;
 
-/// Series that the account of all others has at most, for which there is always room.
+/// Series that the account of all others has at most, for which there is always room: 93 with all details folded.
 const OTHERS: usize = 100;
 
 /// What is known from one page to the next.

@@ -110,6 +110,42 @@ pub(super) const SECTIONS: &[Section] = &[
                     "connections",
                 )
             },
+            Metric {
+                bound: "peers",
+                ..counter(
+                    "podwitness_tcp_sent_bytes_total",
+                    &["peer_namespace", "peer_workload"],
+                    "Data sent over connections, counted when they are closed; what is sent again counts once.",
+                    "bytes",
+                )
+            },
+            Metric {
+                bound: "peers",
+                ..counter(
+                    "podwitness_tcp_received_bytes_total",
+                    &["peer_namespace", "peer_workload"],
+                    "Data received over connections, counted when they are closed.",
+                    "bytes",
+                )
+            },
+            Metric {
+                bound: "peers",
+                ..counter(
+                    "podwitness_tcp_retransmits_total",
+                    &["peer_namespace", "peer_workload"],
+                    "Segments sent once more, counted when their connection is closed.",
+                    "segments",
+                )
+            },
+            Metric {
+                bound: "17 buckets",
+                ..histogram(
+                    "podwitness_tcp_rtt_seconds",
+                    &[],
+                    "Smoothed round-trip time of a connection when it is closed.",
+                    "seconds",
+                )
+            },
         ],
     },
     Section {
