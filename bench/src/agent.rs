@@ -19,6 +19,7 @@ pub(crate) struct Agent {
     /// From its start until all hooks were live.
     pub(crate) took: Duration,
     metrics: String,
+    debug: String,
 }
 
 impl Agent {
@@ -34,12 +35,14 @@ impl Agent {
         command.args(flags).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
         let begun = Instant::now();
         let child = command.spawn().with_context(|| format!("start {}", binary.display()))?;
-        let mut agent = Self { child, took: Duration::ZERO, metrics: String::new() };
+        let mut agent = Self { child, took: Duration::ZERO, metrics: String::new(), debug: String::new() };
         let mut lines = BufReader::new(agent.child.stdout.take().context("no standard output")?).lines();
         while let Some(line) = lines.next().transpose()? {
             if let Some(url) = line.strip_prefix("metrics: http://") {
                 agent.took = begun.elapsed();
                 agent.metrics = url.trim_end_matches("/metrics").to_owned();
+                let debug = lines.next().transpose()?.unwrap_or_default();
+                agent.debug = debug.trim_start_matches("debug: http://").trim_end_matches('/').to_owned();
                 // A pipe that nobody empties would stop it.
                 thread::spawn(move || lines.for_each(drop));
                 return Ok(agent);
@@ -102,12 +105,26 @@ impl Agent {
         self.figure("podwitness_kernel_memory_bytes", &[])
     }
 
-    /// The first figure of this name with these labels on the page of metrics.
-    fn figure(&self, name: &str, labels: &[&str]) -> Result<f64> {
+    /// Where its debug listener is.
+    pub(crate) fn debug(&self) -> &str {
+        &self.debug
+    }
+
+    /// The page of metrics.
+    pub(crate) fn page(&self) -> Result<String> {
         let mut stream = TcpStream::connect(&self.metrics).context("ask the agent for its metrics")?;
         write!(stream, "GET /metrics HTTP/1.0\r\nHost: bench\r\n\r\n")?;
         let mut page = String::new();
         stream.read_to_string(&mut page)?;
+        if !page.starts_with("HTTP/1.0 200 ") {
+            bail!("the agent has no metrics: {}", page.lines().next().unwrap_or_default());
+        }
+        Ok(page)
+    }
+
+    /// The first figure of this name with these labels on the page of metrics.
+    fn figure(&self, name: &str, labels: &[&str]) -> Result<f64> {
+        let page = self.page()?;
         let ours = |line: &&str| line.starts_with(name) && labels.iter().all(|label| line.contains(label));
         let line = page.lines().find(ours).with_context(|| format!("no {name}"))?;
         let figure = line.rsplit(' ').next().and_then(|figure| figure.parse().ok());

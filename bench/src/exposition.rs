@@ -16,7 +16,7 @@ use anyhow::{Result, anyhow, bail};
 use podwitness::{
     app, cli,
     config::Config,
-    http::{Exposition as _, Format, Scrapes},
+    http::{Exposition as _, Format, Listeners, Scrapes},
     identity::{
         Bounds, Registry, Selection, Tree,
         names::{NameBounds, Names},
@@ -136,6 +136,7 @@ fn exporter(flags: &[String], limit: usize) -> Result<Exporter> {
         cluster: None,
         watch: Arc::default(),
         scrapes: Arc::new(Scrapes::default()),
+        listeners: Listeners::default(),
         otlp: None,
         figures,
     })))

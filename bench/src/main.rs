@@ -7,6 +7,7 @@ mod cpu;
 mod exposition;
 mod half;
 mod legs;
+mod live;
 mod machine;
 mod network;
 mod peers;
@@ -51,9 +52,12 @@ const BENCHES: &[(&str, Bench)] = &[
     ("tcp", tcp::run),
     ("ring", ring::run),
     ("exposition", exposition::run),
+    ("live", live::run),
     ("start", start::run),
     ("cpu", cpu::run),
 ];
+
+const USAGE: &str = include_str!("usage.txt");
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
@@ -95,6 +99,11 @@ fn run(mut arguments: Vec<String>) -> Result<bool> {
             "--no-peers" => options.peers = false,
             "--agent" => options.agent = value()?.into(),
             "--results" => options.results = Some(value()?.into()),
+            "--help" | "-h" | "help" => {
+                print!("{USAGE}");
+                return Ok(true);
+            }
+            option if option.starts_with('-') => bail!("there is no option {option}: see --help"),
             name => match BENCHES.iter().find(|(known, _)| *known == name) {
                 Some(bench) => wanted.push(*bench),
                 None => bail!("there is no bench `{name}`; there are {}", names()),
@@ -121,4 +130,15 @@ fn run(mut arguments: Vec<String>) -> Result<bool> {
 
 fn names() -> String {
     BENCHES.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{BENCHES, USAGE};
+
+    #[test]
+    fn the_usage_lists_every_bench() {
+        let listed = |name: &str| USAGE.lines().any(|line| line.split_whitespace().next() == Some(name));
+        assert!(BENCHES.iter().all(|(name, _)| listed(name)), "{USAGE}");
+    }
 }

@@ -21,6 +21,13 @@ impl Quartiles {
     }
 }
 
+/// The member of the sample that this part of it doesn't exceed.
+pub(crate) fn percentile(sample: &mut [f64], part: f64) -> f64 {
+    sample.sort_by(f64::total_cmp);
+    let rank = (sample.len() as f64 * part).ceil() as usize;
+    sample.get(rank.saturating_sub(1)).copied().unwrap_or(f64::NAN)
+}
+
 /// The lower quartile: what a stretch of work takes that was not interrupted.
 pub(crate) fn undisturbed(chunks: &mut [f64]) -> f64 {
     chunks.sort_by(f64::total_cmp);
@@ -29,7 +36,7 @@ pub(crate) fn undisturbed(chunks: &mut [f64]) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use super::{Quartiles, undisturbed};
+    use super::{Quartiles, percentile, undisturbed};
 
     #[test]
     fn quartiles_are_members_of_the_sample() {
@@ -37,6 +44,14 @@ mod tests {
         assert_eq!(quartiles, Quartiles { lower: 2.0, median: 3.0, upper: 4.0 });
         assert_eq!(Quartiles::of([7.0]), Quartiles { lower: 7.0, median: 7.0, upper: 7.0 });
         assert!(Quartiles::of([]).median.is_nan());
+    }
+
+    #[test]
+    fn percentiles_are_members_of_the_sample() {
+        let mut sample: Vec<f64> = (1..=200).rev().map(f64::from).collect();
+        assert_eq!([0.5, 0.99, 1.0].map(|part| percentile(&mut sample, part)), [100.0, 198.0, 200.0]);
+        assert_eq!(percentile(&mut [3.0], 0.01), 3.0);
+        assert!(percentile(&mut [], 0.5).is_nan());
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::{
     net::{Ipv4Addr, TcpListener, TcpStream},
     path::PathBuf,
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -26,15 +27,21 @@ pub(crate) enum Work {
     Calls,
     /// A TCP connection over loopback from connect(2) to the close at both ends.
     Connections,
+    /// The same, 12,500 times a second: 50,000 events.
+    Steady,
+    /// The same, 50 times a second.
+    Trickle,
 }
 
 impl Work {
-    const ALL: [Self; 2] = [Self::Calls, Self::Connections];
+    const ALL: [Self; 4] = [Self::Calls, Self::Connections, Self::Steady, Self::Trickle];
 
     fn name(self) -> &'static str {
         match self {
             Self::Calls => "calls",
             Self::Connections => "connections",
+            Self::Steady => "steady",
+            Self::Trickle => "trickle",
         }
     }
 
@@ -42,7 +49,17 @@ impl Work {
     fn chunk(self) -> u32 {
         match self {
             Self::Calls => 500,
-            Self::Connections => 20,
+            Self::Connections | Self::Steady => 20,
+            Self::Trickle => 1,
+        }
+    }
+
+    /// From the beginning of a chunk to that of the next; one after the other without.
+    fn pace(self) -> Option<Duration> {
+        match self {
+            Self::Calls | Self::Connections => None,
+            Self::Steady => Some(Duration::from_micros(1600)),
+            Self::Trickle => Some(Duration::from_millis(20)),
         }
     }
 }
@@ -101,7 +118,7 @@ impl Drop for Worker {
         // A process that has ended leaves its cgroup a moment later.
         let begun = Instant::now();
         while fs::remove_dir(&self.cgroup).is_err() && begun.elapsed() < Duration::from_secs(2) {
-            std::thread::sleep(Duration::from_millis(10));
+            thread::sleep(Duration::from_millis(10));
         }
     }
 }
@@ -113,7 +130,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     run_on(&[cpu.parse().context("no such CPU")?])?;
     let mut piece: Box<dyn FnMut() -> io::Result<()>> = match work {
         Work::Calls => Box::new(call),
-        Work::Connections => {
+        Work::Connections | Work::Steady | Work::Trickle => {
             network::of_its_own().context("make a network namespace")?;
             let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("listen on loopback")?;
             let address = listener.local_addr()?;
@@ -128,21 +145,26 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     };
     for order in io::stdin().lines() {
         let length = Duration::from_micros(order?.parse().context("not a number of microseconds")?);
-        println!("{}", leg(length, work.chunk(), &mut piece)?);
+        println!("{}", leg(length, work, &mut piece)?);
     }
     Ok(())
 }
 
 /// Nanoseconds per piece of work in a chunk that nobody interrupted.
-fn leg(length: Duration, chunk: u32, mut work: impl FnMut() -> io::Result<()>) -> io::Result<f64> {
+fn leg(length: Duration, work: Work, mut piece: impl FnMut() -> io::Result<()>) -> io::Result<f64> {
     let mut chunks = Vec::with_capacity(4096);
     let begun = Instant::now();
     while begun.elapsed() < length || chunks.is_empty() {
         let chunk_begun = Instant::now();
-        for _ in 0..chunk {
-            work()?;
+        for _ in 0..work.chunk() {
+            piece()?;
         }
-        chunks.push(chunk_begun.elapsed().as_nanos() as f64 / f64::from(chunk));
+        chunks.push(chunk_begun.elapsed().as_nanos() as f64 / f64::from(work.chunk()));
+        // What was late is made up for, so that the rate holds on average.
+        let due = work.pace().and_then(|pace| pace.checked_mul(u32::try_from(chunks.len()).ok()?));
+        if let Some(wait) = due.and_then(|due| due.checked_sub(begun.elapsed())) {
+            thread::sleep(wait);
+        }
     }
     Ok(undisturbed(&mut chunks))
 }

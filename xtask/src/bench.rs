@@ -11,6 +11,9 @@ use crate::machine;
 use crate::process::{show, target_directory, workspace};
 use crate::setup::{self, Purpose};
 
+/// What the measuring program says of itself.
+pub(crate) const USAGE: &str = include_str!("../../bench/src/usage.txt");
+
 /// What was typed after `cargo xtask bench`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Wish {

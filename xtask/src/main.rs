@@ -71,6 +71,7 @@ enum Call {
     Test { unprivileged: bool, filter: Vec<String> },
     Vm { kernels: Vec<String>, filter: Vec<String> },
     Bench(bench::Wish),
+    BenchHelp,
     Guards,
     Fuzz { targets: Vec<String>, seconds: u32 },
     Lint,
@@ -104,6 +105,7 @@ impl Call {
                 let filter = words.after("--filter");
                 Self::Vm { kernels: words.filters()?, filter }
             }
+            "bench" if words.flag("--help") => Self::BenchHelp,
             "bench" => {
                 let profile = if words.flag("--debug") { Profile::Debug } else { Profile::Release };
                 let (install_peers, write) = (words.flag("--peers"), words.flag("--write"));
@@ -138,6 +140,7 @@ impl Call {
             Self::Test { unprivileged, filter } => test::run(unprivileged, &filter)?,
             Self::Vm { kernels, filter } => vm::run(&kernels, &filter)?,
             Self::Bench(wish) => bench::run(&wish)?,
+            Self::BenchHelp => print!("{}", bench::USAGE),
             Self::Guards => bench::record_guards()?,
             Self::Fuzz { targets, seconds } => fuzz::run(&targets, seconds)?,
             Self::Lint => lint::run()?,
@@ -250,6 +253,7 @@ mod tests {
             flags: words("--sensors-oom false").into_iter().map(Into::into).collect(),
         };
         assert_eq!(call, Call::Bench(expected));
+        assert_eq!(parse("bench --help").unwrap(), Call::BenchHelp);
     }
 
     #[test]
