@@ -130,11 +130,26 @@ impl Browser {
         }
     }
 
+    /// Hits the key of a button: Enter, or the space bar.
+    pub fn press(&mut self, key: &str) {
+        let (code, number, text) = if key == " " { ("Space", 32, " ") } else { (key, 13, "\r") };
+        for kind in ["keyDown", "keyUp"] {
+            let hit = json!({"type": kind, "key": key, "code": code, "windowsVirtualKeyCode": number, "text": text});
+            self.call("Input.dispatchKeyEvent", hit);
+        }
+    }
+
     /// Hits a key.
     pub fn key(&mut self, key: &str) {
         for kind in ["keyDown", "keyUp"] {
             self.call("Input.dispatchKeyEvent", json!({"type": kind, "key": key, "text": key}));
         }
+    }
+
+    /// How large the page is shown.
+    pub fn size(&mut self, width: u32, height: u32) {
+        let size = json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": false});
+        self.call("Emulation.setDeviceMetricsOverride", size);
     }
 
     /// A picture of the page, into a file.
