@@ -224,13 +224,12 @@ impl<'a> Book<'a> {
         drop(self.ledger);
         self.seen.sort_by_key(|seen| seen.boot_ns);
         self.outlets.put(&self.seen);
-        for seen in self.seen {
-            let observation = Arc::new(seen.observation);
-            if is_death(observation.kind, observation.detail.exit_reason()) {
-                self.hub.remember(Arc::clone(&observation));
-            }
-            self.hub.publish(observation);
+        let observations: Vec<_> = self.seen.into_iter().map(|seen| Arc::new(seen.observation)).collect();
+        let is_death = |of: &&Arc<Observation>| is_death(of.kind, of.detail.exit_reason());
+        for death in observations.iter().filter(is_death) {
+            self.hub.remember(Arc::clone(death));
         }
+        self.hub.publish_all(&observations);
     }
 }
 

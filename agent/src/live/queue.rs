@@ -2,7 +2,7 @@
 
 use std::{
     collections::VecDeque,
-    mem,
+    iter, mem,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
@@ -11,6 +11,9 @@ use tokio::sync::Notify;
 
 use super::{Demand, EventId, Line, Notice, to_line};
 use crate::{filter::Filter, observation::Observation};
+
+/// Entries that an empty queue keeps its room for. What a slow moment has needed beyond that is given back.
+const KEPT: usize = 128;
 
 /// A bounded queue between the thread that publishes and one reader. When it is full, the oldest entry goes:
 /// events are counted, and what a notice of loss said is kept until the reader comes.
@@ -36,7 +39,8 @@ pub(super) struct Batch {
 #[derive(Clone)]
 pub(super) enum Entry {
     Event(Arc<Event>),
-    Loss(Loss),
+    /// Apart, since it is rare and large: many queues hold thousands of entries.
+    Loss(Box<Loss>),
 }
 
 /// An observation and its line, made by the first of its readers: not on the thread that publishes, and once.
@@ -65,16 +69,35 @@ struct State {
 
 impl Queue {
     pub(super) fn new(filter: Filter, demand: Option<Demand>, bound: usize) -> Self {
-        let state = State { entries: VecDeque::with_capacity(bound), ..State::default() };
-        Self { filter, demand: demand.map(Arc::new), bound, state: Mutex::new(state), filled: Notify::new() }
+        // It grows with what waits: a ring as large as its bound would be in memory as a whole before long.
+        Self { filter, demand: demand.map(Arc::new), bound, state: Mutex::default(), filled: Notify::new() }
     }
 
     /// Appends an entry; returns how many events had to go for it.
     pub(super) fn push(&self, entry: Entry) -> u64 {
+        self.push_all(iter::once(entry))
+    }
+
+    /// Appends the events that the reader's filter wants; returns how many had to go for them.
+    pub(super) fn push_wanted(&self, events: &[Arc<Event>]) -> u64 {
+        // Most filters want nothing of most batches: then the queue needn't even be locked.
+        let is_wanted = |event: &&Arc<Event>| event.is_wanted_by(&self.filter);
+        let Some(first) = events.iter().position(|event| is_wanted(&event)) else { return 0 };
+        let (first, rest) = (&events[first], &events[first + 1..]);
+        let wanted = iter::once(first).chain(rest.iter().filter(is_wanted));
+        self.push_all(wanted.map(|event| Entry::Event(Arc::clone(event))))
+    }
+
+    fn push_all(&self, entries: impl Iterator<Item = Entry>) -> u64 {
         let mut state = self.state();
-        let evicted = if state.entries.len() < self.bound { 0 } else { state.evict() };
         let was_empty = state.entries.is_empty();
-        state.entries.push_back(entry);
+        let mut evicted = 0;
+        for entry in entries {
+            if state.entries.len() >= self.bound {
+                evicted += state.evict();
+            }
+            state.entries.push_back(entry);
+        }
         drop(state);
         // A reader waits only after it has found the queue empty, so it need not be woken for every entry.
         if was_empty {
@@ -90,11 +113,15 @@ impl Queue {
             return None;
         }
         let count = most.min(state.entries.len());
-        Some(Batch {
+        let batch = Batch {
             lagged: mem::take(&mut state.lagged),
             losses: mem::take(&mut state.losses),
             entries: state.entries.drain(..count).collect(),
-        })
+        };
+        if state.entries.is_empty() && state.entries.capacity() > 2 * KEPT {
+            state.entries.shrink_to(KEPT);
+        }
+        Some(batch)
     }
 
     /// Waits until there may be something to take.
@@ -115,7 +142,7 @@ impl State {
                 1
             }
             Some(Entry::Loss(loss)) => {
-                self.keep(loss);
+                self.keep(*loss);
                 0
             }
             None => 0,
