@@ -29,7 +29,7 @@ use crate::{
     clock::WallClock,
     config::{Config, Effective, SocketChoice, SyscallsHook},
     doctor::Table,
-    http::{self, Debug, Gate, Health, Listener, Scrapes},
+    http::{self, Debug, Gate, Health, Listener, Listeners, Scrapes, Tls},
     identity::{
         Bounds, Hierarchy, Registry, Selection, Tree,
         names::{
@@ -117,6 +117,10 @@ async fn serve(config: &Config, privilege: Privilege, recording: Option<&Path>) 
     let recorder = recording.map(|path| Recorder::create(path, &otlp::host(config))).transpose()?;
     let gate = Gate::new(config.debug.token_file.as_deref())
         .context("debug.token_file is set, and nobody could read the live events")?;
+    let (certificate, key) = (&config.debug.tls_certificate_file, &config.debug.tls_key_file);
+    let tls = Tls::load(certificate.as_deref(), key.as_deref())
+        .await
+        .context("debug.tls_certificate_file is set, and nobody could reach the live events")?;
     let metrics = http::bind(config.metrics.listen, "metrics.listen").await?;
     let debug = http::bind(config.debug.listen, "debug.listen").await?;
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
@@ -180,7 +184,7 @@ async fn serve(config: &Config, privilege: Privilege, recording: Option<&Path>) 
     }
     // After the hooks that tell of births: no cgroup falls between them and the scan.
     let scanned = registry.scan(Instant::now()).context("cannot list the cgroups")?;
-    print_start(&metrics, &debug, &sensors)?;
+    print_start(&metrics, &debug, tls.is_some(), &sensors)?;
     tracing::info!(
         cgroups = scanned.found,
         kernel_kib = kernel_bytes / 1024,
@@ -221,6 +225,7 @@ async fn serve(config: &Config, privilege: Privilege, recording: Option<&Path>) 
     };
     let health = Health::waiting_for("the programs to be attached");
     let scrapes = Arc::new(Scrapes::default());
+    let listeners = Listeners { tls, ..Listeners::default() };
     let figures = Figures {
         sensors,
         programs,
@@ -243,6 +248,7 @@ async fn serve(config: &Config, privilege: Privilege, recording: Option<&Path>) 
         cluster,
         watch,
         scrapes: Arc::clone(&scrapes),
+        listeners: listeners.clone(),
         otlp: otlp.as_ref().map(|otlp| Arc::clone(&otlp.figures)),
         figures,
     };
@@ -254,8 +260,16 @@ async fn serve(config: &Config, privilege: Privilege, recording: Option<&Path>) 
     }
     let (shutdown, stopping) = watch::channel(false);
     let mut servers = JoinSet::new();
-    servers.spawn(http::serve_metrics(metrics, exporter, scrapes, health.clone(), stopping.clone()));
-    let shown = Debug { hub, health: health.clone(), insight: agent, gate };
+    let Listeners { metrics: to_metrics, debug: to_debug, tls } = listeners;
+    servers.spawn(http::serve_metrics(
+        metrics,
+        exporter,
+        scrapes,
+        health.clone(),
+        to_metrics,
+        stopping.clone(),
+    ));
+    let shown = Debug { hub, health: health.clone(), insight: agent, gate, tls, connections: to_debug };
     servers.spawn(http::serve_debug(debug, shown, stopping));
     health.set_ready();
 
@@ -304,12 +318,18 @@ fn host_name() -> String {
     std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim_end().to_owned()
 }
 
-fn print_start(metrics: &Listener, debug: &Listener, sensors: &[(SensorId, State)]) -> Result<()> {
+fn print_start(
+    metrics: &Listener,
+    debug: &Listener,
+    is_encrypted: bool,
+    sensors: &[(SensorId, State)],
+) -> Result<()> {
     let mut out = io::stdout().lock();
     writeln!(out, "podwitness {}\n", env!("CARGO_PKG_VERSION"))?;
     writeln!(out, "{}\n", Table(sensors))?;
     writeln!(out, "metrics: http://{}/metrics", metrics.address())?;
-    writeln!(out, "debug: http://{}/", debug.address())?;
+    let scheme = if is_encrypted { "https" } else { "http" };
+    writeln!(out, "debug: {scheme}://{}/", debug.address())?;
     out.flush().context("cannot write to standard output")
 }
 

@@ -17,6 +17,7 @@ pub use self::running::ask;
 use crate::{
     app,
     config::{Config, SocketChoice},
+    http::{Gate, Tls},
     identity::{
         Tree,
         names::{
@@ -121,6 +122,7 @@ fn machine(config: &Config) -> Vec<(&'static str, Verdict)> {
         ("kernel types", types()),
         ("cgroups", cgroups(config)),
         ("hooks", hooks()),
+        ("debug", debug(config)),
         ("kubernetes", names_by_kubernetes(config)),
         ("cri", names_by_cri(config)),
         ("docker", names_by_engine(Source::Docker, &config.identity.docker_socket)),
@@ -159,6 +161,27 @@ fn seccomp() -> Verdict {
              RLIMIT_MEMLOCK on kernels before 5.11"
         )),
     }
+}
+
+/// Who can reach the live events, and who can read along.
+fn debug(config: &Config) -> Verdict {
+    let debug = &config.debug;
+    let fault = |error: &(dyn std::error::Error + Send + Sync + 'static)| match error.source() {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    };
+    let tls = wait_for(Tls::load(debug.tls_certificate_file.as_deref(), debug.tls_key_file.as_deref()))?;
+    let tls = tls.map_err(|error| fault(&error))?;
+    Gate::new(debug.token_file.as_deref()).map_err(|error| fault(&error))?;
+    let address = debug.listen;
+    Ok(match (address.ip().is_loopback(), tls.is_some()) {
+        (_, true) => format!("https://{address}"),
+        (true, false) => format!("http://{address}, this machine alone"),
+        (false, false) => format!(
+            "http://{address} is open to others, and neither the token nor what they read is encrypted: set \
+             debug.tls_certificate_file and debug.tls_key_file"
+        ),
+    })
 }
 
 fn types() -> Verdict {

@@ -216,7 +216,8 @@ impl Agent {
         loop {
             let url = self.output().lines().find_map(|line| {
                 let (_, rest) = line.split_once(prefix)?;
-                Some(rest.strip_prefix("http://")?.split(['/', ' ']).next()?.to_owned())
+                let rest = rest.strip_prefix("https://").or_else(|| rest.strip_prefix("http://"))?;
+                Some(rest.split(['/', ' ']).next()?.to_owned())
             });
             if let Some(url) = url {
                 return url.replace("0.0.0.0", "127.0.0.1").parse().expect("an address in the output");

@@ -6,9 +6,10 @@
 //!
 //! Environment: `PODWITNESS_BIN` (the agent, else `target/release/podwitness`), `PODWITNESS_WORKLOAD` (the helper,
 //! else beside the test), `PODWITNESS_PROMETHEUS` and `PODWITNESS_PROMTOOL` (else from `PATH`),
-//! `PODWITNESS_CHROMIUM` (else Chromium from `PATH`), `PODWITNESS_PICTURES` (a directory for pictures of the page),
+//! `PODWITNESS_CHROMIUM` (else Chromium from `PATH`),
 //! `PODWITNESS_CONTAINERD` (directories before `PATH`), `PODWITNESS_IMAGE` (the archive of `cargo xtask image`),
-//! `PODWITNESS_OTLP_PYTHON` (libraries of the OTLP receiver),
+//! `PODWITNESS_OTLP_PYTHON` (libraries of the OTLP receiver), `PODWITNESS_OPENAPI_PYTHON` (those of the validator of
+//! OpenAPI documents),
 //! `PODWITNESS_HELM`, `PODWITNESS_KUBECTL` and `PODWITNESS_VALIDATOR` (what the tests of the manifests call), `CI` (a
 //! test that can't run fails instead of saying so and passing), `PODWITNESS_VM` (the machine is a test's own, without
 //! Prometheus: `cargo xtask vm`),
@@ -24,6 +25,7 @@ pub mod cluster;
 pub mod containerd;
 pub mod http;
 pub mod kernel;
+pub mod limits;
 pub mod metrics;
 pub mod netns;
 pub mod otlp;
@@ -35,6 +37,7 @@ pub mod relay;
 pub mod schema;
 pub mod tail;
 pub mod tcp;
+pub mod tls;
 pub mod wait;
 pub mod workload;
 

@@ -5,11 +5,33 @@ use serde_json::Value;
 
 /// Why `value` doesn't fit `schema`, if it doesn't.
 pub fn fits(schema: &Value, value: &Value) -> Result<(), String> {
+    fits_within(schema, schema, value)
+}
+
+/// The same, where a schema may refer to others in `document`.
+pub fn fits_within(document: &Value, schema: &Value, value: &Value) -> Result<(), String> {
+    let fits = |schema: &Value, value: &Value| fits_within(document, schema, value);
     let keywords = schema.as_object().ok_or("a schema is an object")?;
     for (keyword, wanted) in keywords {
         let fits = match keyword.as_str() {
             "$schema" | "title" | "description" => true,
-            "type" => is_of(wanted, value),
+            "$ref" => {
+                let pointer = wanted.as_str().and_then(|name| name.strip_prefix('#'));
+                let other = pointer.and_then(|pointer| document.pointer(pointer));
+                fits(other.ok_or_else(|| format!("{wanted} is nowhere"))?, value)?;
+                true
+            }
+            "type" => match wanted {
+                Value::Array(kinds) => kinds.iter().any(|kind| is_of(kind, value)),
+                kind => is_of(kind, value),
+            },
+            "enum" => list(wanted)?.contains(value),
+            "items" => {
+                for (number, item) in value.as_array().into_iter().flatten().enumerate() {
+                    fits(wanted, item).map_err(|error| format!("{number}: {error}"))?;
+                }
+                true
+            }
             "const" => wanted == value,
             "minimum" => value.as_f64() >= wanted.as_f64(),
             "pattern" => {
@@ -58,6 +80,8 @@ pub fn fits(schema: &Value, value: &Value) -> Result<(), String> {
 fn is_of(kind: &Value, value: &Value) -> bool {
     match kind.as_str() {
         Some("object") => value.is_object(),
+        Some("array") => value.is_array(),
+        Some("null") => value.is_null(),
         Some("string") => value.is_string(),
         Some("integer") => value.is_i64() || value.is_u64(),
         Some("number") => value.is_number(),

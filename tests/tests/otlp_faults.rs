@@ -1,6 +1,6 @@
 //! Telemetry out when the collector fails: nothing comes twice, what is lost is counted exactly, and memory is bounded.
 
-use std::{collections::BTreeSet, net::TcpListener, process::Command, time::Duration};
+use std::{collections::BTreeSet, net::TcpListener, time::Duration};
 
 use integration_tests::{
     Agent, Cgroup, NetNs, Options, Receiver, Workload,
@@ -8,6 +8,7 @@ use integration_tests::{
     netns::CLOSED_V4,
     otlp::{Directory, Protocol},
     require_kernel, require_receiver,
+    tls::openssl,
     wait::{PATIENCE, fewer, wait_until},
 };
 use serde_json::Value;
@@ -196,31 +197,24 @@ fn memory_is_bounded_while_the_collector_is_gone() {
     assert!(scene.count("produced") >= fewer(43_000));
 }
 
-#[track_caller]
-fn openssl(directory: &Directory, line: &str) {
-    let output =
-        Command::new("openssl").args(line.split(' ')).current_dir(&directory.0).output().expect("openssl");
-    assert!(output.status.success(), "openssl {line}: {}", String::from_utf8_lossy(&output.stderr));
-}
-
 #[test]
 fn both_ends_show_certificates() {
     require_kernel!();
     require_receiver!();
     let directory = Directory::new();
     openssl(
-        &directory,
+        &directory.0,
         "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=authority -keyout ca.key -out ca.pem",
     );
     for name in ["server", "client"] {
         openssl(
-            &directory,
+            &directory.0,
             &format!(
                 "req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN={name} -addext subjectAltName=IP:127.0.0.1 -keyout {name}.key -out {name}.csr"
             ),
         );
         openssl(
-            &directory,
+            &directory.0,
             &format!(
                 "x509 -req -in {name}.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -copy_extensions copy -out {name}.pem"
             ),

@@ -77,6 +77,9 @@ fn hand_over(ready: &Ready, tests: &mut Command) -> Result<()> {
     if let Some(libraries) = &ready.otlp {
         tests.env("PODWITNESS_OTLP_PYTHON", libraries);
     }
+    if let Some(libraries) = &ready.openapi {
+        tests.env("PODWITNESS_OPENAPI_PYTHON", libraries);
+    }
     Ok(())
 }
 

@@ -9,6 +9,7 @@
 //! A new option is a row in the table and a field in `model`.
 
 mod check;
+mod choices;
 mod effective;
 mod environment;
 mod error;

@@ -65,6 +65,10 @@ pub struct DebugConfig {
     pub listen: SocketAddr,
     /// What holds the token of its readers; none is needed on loopback.
     pub token_file: Option<String>,
+    /// What the listener shows to its readers; it speaks plain HTTP without. An absolute path, as the next one.
+    pub tls_certificate_file: Option<String>,
+    /// The key of the certificate; there is one where there is the other.
+    pub tls_key_file: Option<String>,
     /// Events kept for a slow reader of `/v1/events`.
     pub buffer: usize,
     /// Readers of `/v1/events` at once.
@@ -307,6 +311,8 @@ impl Config {
             debug: DebugConfig {
                 listen: nowhere,
                 token_file: None,
+                tls_certificate_file: None,
+                tls_key_file: None,
                 buffer: 0,
                 clients: 0,
                 replay: 0,

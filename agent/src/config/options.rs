@@ -3,17 +3,14 @@
 
 use std::time::Duration;
 
-use tracing::Level;
-
-use agent_ebpf::contract::syscalls::Mode;
-
-use crate::identity::{Wanted, names::kubernetes};
-
+use super::choices::{
+    HIERARCHIES, LEVELS, MODES, OTLP_COMPRESSIONS, OTLP_PROTOCOLS, POLL_MAX, POLL_MIN, SYSCALLS_HOOKS,
+    SYSCALLS_MODES,
+};
 use super::kind::{
     Address, Choice, Cidrs, Details, Errnos, Form, Given, ModesByNamespace, Namespaces, Number, Ratio, Size,
     SlowCalls, Socket, Span, Switch,
 };
-use super::model::{Compression, Protocol, SyscallsHook};
 use super::spec::OptionSpec;
 
 /// Options of one section stand together.
@@ -62,11 +59,34 @@ pub const OPTIONS: &[OptionSpec] = &[
         default: "none",
         doc: "File with the token that readers of debug.listen have to show, 16 bytes or more: `Authorization: Bearer \
               TOKEN`, or as the password that a browser asks for. It is read for each request, so that it can be \
-              replaced while the agent runs. Nothing is encrypted on the way.",
+              replaced while the agent runs. Without debug.tls_certificate_file it goes unencrypted over the network.",
         kind: &Given {
             nothing: "none",
             form: Form::AbsolutePath,
             field: |config| &mut config.debug.token_file,
+        },
+    },
+    OptionSpec {
+        key: "debug.tls_certificate_file",
+        default: "none",
+        doc: "PEM file with the certificate that debug.listen shows, and those above it; with it, the listener speaks \
+              HTTPS and nothing else. It is looked at for each connection, so that it can be replaced while the agent \
+              runs, as Kubernetes does with a mounted Secret. Both files have to be readable for the agent's user \
+              without any capability.",
+        kind: &Given {
+            nothing: "none",
+            form: Form::AbsolutePath,
+            field: |config| &mut config.debug.tls_certificate_file,
+        },
+    },
+    OptionSpec {
+        key: "debug.tls_key_file",
+        default: "none",
+        doc: "PEM file with the private key of debug.tls_certificate_file, not encrypted.",
+        kind: &Given {
+            nothing: "none",
+            form: Form::AbsolutePath,
+            field: |config| &mut config.debug.tls_key_file,
         },
     },
     OptionSpec {
@@ -571,27 +591,6 @@ pub const OPTIONS: &[OptionSpec] = &[
         doc: "The least severe messages that the agent writes about itself to standard error.",
         kind: &Choice { names: LEVELS, field: |config| &mut config.log.level },
     },
-];
-
-const POLL_MIN: Duration = Duration::from_millis(1);
-const POLL_MAX: Duration = Duration::from_secs(1);
-const SYSCALLS_HOOKS: &[(&str, SyscallsHook)] =
-    &[("auto", SyscallsHook::Auto), ("btf", SyscallsHook::Btf), ("classic", SyscallsHook::Classic)];
-const HIERARCHIES: &[(&str, Wanted)] =
-    &[("auto", Wanted::Auto), ("v2", Wanted::V2), ("memory", Wanted::Memory)];
-
-pub(super) const SYSCALLS_MODES: &[(&str, Mode)] =
-    &[("counts", Mode::Counts), ("default", Mode::Default), ("full", Mode::Full)];
-const OTLP_PROTOCOLS: &[(&str, Protocol)] = &[("http/protobuf", Protocol::Http), ("grpc", Protocol::Grpc)];
-const OTLP_COMPRESSIONS: &[(&str, Compression)] = &[("none", Compression::None), ("gzip", Compression::Gzip)];
-const MODES: &[(&str, kubernetes::Mode)] =
-    &[("auto", kubernetes::Mode::Auto), ("on", kubernetes::Mode::On), ("off", kubernetes::Mode::Off)];
-const LEVELS: &[(&str, Level)] = &[
-    ("error", Level::ERROR),
-    ("warn", Level::WARN),
-    ("info", Level::INFO),
-    ("debug", Level::DEBUG),
-    ("trace", Level::TRACE),
 ];
 
 /// The options of each section, in the order of the table.

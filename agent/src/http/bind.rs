@@ -54,8 +54,8 @@ impl Listener {
         self.address
     }
 
-    /// An address that a client on this machine can use.
-    pub(super) fn local_url(&self) -> String {
+    /// An address that a client on this machine can use; `scheme` is http or https.
+    pub(super) fn local_url(&self, scheme: &str) -> String {
         let mut address = self.address;
         if address.ip().is_unspecified() {
             address.set_ip(match address {
@@ -63,7 +63,7 @@ impl Listener {
                 SocketAddr::V6(_) => IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1]),
             });
         }
-        format!("http://{address}")
+        format!("{scheme}://{address}")
     }
 }
 
@@ -115,6 +115,6 @@ mod tests {
     #[tokio::test]
     async fn the_shown_address_can_be_used() {
         let listener = bind(([0, 0, 0, 0], 0).into(), "debug.listen").await.unwrap();
-        assert_eq!(listener.local_url(), format!("http://127.0.0.1:{}", listener.address().port()));
+        assert_eq!(listener.local_url("http"), format!("http://127.0.0.1:{}", listener.address().port()));
     }
 }

@@ -1,10 +1,10 @@
 //! The listener for people: the page, the live events, the state of the agent.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use agent_ebpf::contract::event::EventKind;
 use axum::{
-    Router,
+    Extension, Router,
     extract::{Query, State, rejection::QueryRejection},
     http::{HeaderMap, StatusCode, header},
     middleware,
@@ -15,18 +15,25 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::{
-    Gate, Health, Insight, Listener, Shutdown,
+    Connections, Gate, Health, Insight, Listener, Shutdown, Tls,
     events::{self, Reader},
     gate::guard,
     health::probe,
-    not_found, page,
-    server::{Limits, serve},
+    not_found,
+    openapi::{self, Place},
+    page,
+    server::{Door, FIRST_REQUEST, serve},
     state::{self, Answer},
+    visit::Visit,
 };
 use crate::live::{Hub, Query as Wish, QueryError, Start, schema, to_line};
 
 /// Connections beyond those of live readers: somebody must be left to hear that all places are taken.
 const SPARE_CONNECTIONS: usize = 16;
+
+/// For whoever doesn't take an answer. A reader of the stream may be as slow as it likes: it has a bounded queue of its
+/// own, and is told what it loses.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What the listener shows, and to whom.
 pub struct Debug {
@@ -34,31 +41,42 @@ pub struct Debug {
     pub health: Health,
     pub insight: Arc<dyn Insight>,
     pub gate: Gate,
+    /// Plain HTTP without.
+    pub tls: Option<Arc<Tls>>,
+    pub connections: Arc<Connections>,
 }
 
 /// Serves the page, `/v1/…` and `/healthz` until `shutdown`.
 pub async fn serve_debug(listener: Listener, debug: Debug, shutdown: Shutdown) {
-    let Debug { hub, health, insight, gate } = debug;
-    // A reader may be as slow as it likes: it has a bounded queue of its own, and is told what it loses.
-    let limits = Limits { connections: hub.max_clients().saturating_add(SPARE_CONNECTIONS), patience: None };
-    let url = listener.local_url();
+    let Debug { hub, health, insight, gate, tls, connections } = debug;
+    let url = listener.local_url(if tls.is_some() { "https" } else { "http" });
+    let places = hub.max_clients().saturating_add(SPARE_CONNECTIONS);
+    let door = Door { places, patience: PATIENCE, first_request: FIRST_REQUEST, tls, connections };
     let containers = Answer::new({
         let insight = Arc::clone(&insight);
         move || insight.containers()
     });
     let status = Answer::new(move || insight.status());
-    let router = Router::new()
-        .route("/", get(async move |headers: HeaderMap| page::response(&headers, &url)))
-        .route("/v1/events", get(stream))
-        .route("/v1/filter", get(check))
-        .route("/v1/containers", get(async move || containers.get().await))
-        .route("/v1/status", get(async move || status.get().await))
-        .route("/v1/schema", get(async || answer(StatusCode::OK, &schema())))
-        .route("/healthz", get(async |State(site): State<Site>| probe(site.health.alive())))
+    let mut router = Router::new();
+    for place in Place::ALL {
+        let (url, containers, status) = (url.clone(), containers.clone(), status.clone());
+        let handler = match place {
+            Place::Page => get(async move |headers: HeaderMap| page::response(&headers, &url)),
+            Place::Events => get(stream),
+            Place::Filter => get(check),
+            Place::Containers => get(async move || containers.get().await),
+            Place::Status => get(async move || status.get().await),
+            Place::Schema => get(async || answer(StatusCode::OK, &schema())),
+            Place::OpenApi => get(async || answer(StatusCode::OK, &openapi::document())),
+            Place::Health => get(async |State(site): State<Site>| probe(site.health.alive())),
+        };
+        router = router.route(place.path(), handler);
+    }
+    let router = router
         .fallback(not_found)
         .layer(middleware::from_fn_with_state(gate, guard))
         .with_state(Site { hub, health, shutdown: shutdown.clone() });
-    serve(listener, router, limits, shutdown).await;
+    serve(listener, router, door, shutdown).await;
 }
 
 #[derive(Clone)]
@@ -88,7 +106,12 @@ async fn check(query: Pairs) -> Response {
     }
 }
 
-async fn stream(State(site): State<Site>, headers: HeaderMap, query: Pairs) -> Response {
+async fn stream(
+    State(site): State<Site>,
+    Extension(visit): Extension<Arc<Visit>>,
+    headers: HeaderMap,
+    query: Pairs,
+) -> Response {
     let wish = match wish(query) {
         Ok(wish) => wish,
         Err(complaint) => return *complaint,
@@ -98,6 +121,7 @@ async fn stream(State(site): State<Site>, headers: HeaderMap, query: Pairs) -> R
     let start = last.map_or(wish.start, Start::After);
     match site.hub.subscribe_from(wish.filter, start, wish.paths) {
         Ok(subscription) => {
+            visit.allow_slowness();
             let format = wish.format.unwrap_or_else(|| events::accepted(&headers));
             events::response(Reader::new(subscription, site.shutdown).in_format(format).limited(wish.limit))
         }

@@ -24,14 +24,15 @@ use hyper::body::Frame;
 use tokio::sync::Semaphore;
 
 use super::{
-    Format, Health, Listener, Shutdown,
+    Connections, Format, Health, Listener, Shutdown,
     health::probe,
     not_found,
-    server::{Limits, serve},
+    server::{Door, FIRST_REQUEST, serve},
     text,
 };
 
-const LIMITS: Limits = Limits { connections: 64, patience: Some(Duration::from_secs(10)) };
+const CONNECTIONS: usize = 64;
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Scrapes rendered at a time: each takes a CPU for milliseconds, and a second Prometheus is common, a fifth isn't.
 const CONCURRENT_SCRAPES: usize = 4;
@@ -87,6 +88,7 @@ pub async fn serve_metrics(
     exposition: Arc<dyn Exposition>,
     scrapes: Arc<Scrapes>,
     health: Health,
+    connections: Arc<Connections>,
     shutdown: Shutdown,
 ) {
     let places = Arc::new(Semaphore::new(CONCURRENT_SCRAPES));
@@ -98,7 +100,14 @@ pub async fn serve_metrics(
         .route("/readyz", get(async |State(site): State<Site>| probe(site.health.ready())))
         .fallback(not_found)
         .with_state(site);
-    serve(listener, router, LIMITS, shutdown).await;
+    let door = Door {
+        places: CONNECTIONS,
+        patience: PATIENCE,
+        first_request: FIRST_REQUEST,
+        tls: None,
+        connections,
+    };
+    serve(listener, router, door, shutdown).await;
 }
 
 #[derive(Clone)]

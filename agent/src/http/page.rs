@@ -5,7 +5,8 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-use super::text;
+use super::{openapi::Place, text};
+use crate::live::{fields, parameters};
 
 const PAGE: &str = include_str!("page.html");
 
@@ -30,29 +31,32 @@ pub(super) fn response(headers: &HeaderMap, url: &str) -> Response {
 }
 
 fn words(url: &str) -> String {
-    format!(
-        "\
-podwitness: live
+    let mut words = String::from("podwitness: live\n\n");
+    for place in Place::ALL {
+        words.push_str(&format!("{:<16} {}\n", place.path(), place.summary()));
+        if place == Place::Events {
+            words.push_str(&asked_with());
+        }
+    }
+    words.push_str(&format!("\ncurl -N '{url}/v1/events'\n"));
+    let example = "filter=kind in (tcp.connect, oom) namespace=default";
+    words.push_str(&format!("curl -NG '{url}/v1/events' --data-urlencode '{example}'\n"));
+    words
+}
 
-/               a page, for browsers
-/v1/events      what happens, as it happens: one JSON object per line, or server-sent events
-                filter    which events, in the filter language
-                kind, namespace, workload_kind, workload, pod, container, pid
-                          the same in short; commas and repetition mean any of them
-                since     from a time on, or a duration ago, as far as it is kept
-                after     behind an event, by its id; Last-Event-ID does the same
-                limit     end after so many events
-                format    ndjson or sse
-/v1/filter      what is wrong with a filter, or how it reads
-/v1/containers  what was counted for each container, and who died in it
-/v1/status      sensors, sources of names, losses, bounds
-/v1/schema      what the lines of /v1/events are, as JSON Schema
-/healthz        200 while the agent works
-
-curl -N '{url}/v1/events'
-curl -NG '{url}/v1/events' --data-urlencode 'filter=kind in (tcp.connect, oom) namespace=default'
-"
-    )
+/// The parameters of the stream.
+fn asked_with() -> String {
+    let mut words = String::new();
+    let fields: Vec<_> = fields().map(|field| field.name).collect();
+    for parameter in parameters().filter(|parameter| !fields.contains(&parameter.name)) {
+        words.push_str(&format!("{:18}{:<8} {}\n", "", parameter.name, parameter.doc));
+    }
+    let fields = fields.join(", ");
+    words.push_str(&format!(
+        "{:18}{fields}\n{:27}the filter in short; commas and repetition mean any of them\n",
+        "", ""
+    ));
+    words
 }
 
 #[cfg(test)]

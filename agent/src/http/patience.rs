@@ -3,42 +3,46 @@
 use std::{
     io,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
     time::Sleep,
 };
 
+use super::visit::Visit;
+
 /// A stream whose writes fail when none has got on for a while. hyper bounds how long a header may take, but not
 /// how long an answer may: whoever asks and doesn't read would keep a connection for ever.
-pub(super) struct Patient {
-    stream: TcpStream,
-    /// Endless if there is none.
-    patience: Option<Duration>,
+pub(super) struct Patient<S> {
+    stream: S,
+    /// Endless where the visit is to a stream.
+    patience: Duration,
+    visit: Arc<Visit>,
     stalled: Option<Pin<Box<Sleep>>>,
 }
 
-impl Patient {
-    pub(super) fn new(stream: TcpStream, patience: Option<Duration>) -> Self {
-        Self { stream, patience, stalled: None }
+impl<S> Patient<S> {
+    pub(super) fn new(stream: S, patience: Duration, visit: Arc<Visit>) -> Self {
+        Self { stream, patience, visit, stalled: None }
     }
 
     fn judge<T>(&mut self, cx: &mut Context<'_>, progress: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        let Some(patience) = self.patience.filter(|_| progress.is_pending()) else {
+        if progress.is_ready() || self.visit.may_be_slow() {
             self.stalled = None;
             return progress;
-        };
+        }
+        let patience = self.patience;
         let deadline = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(patience)));
         ready!(deadline.as_mut().poll(cx));
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 }
 
-impl AsyncRead for Patient {
+impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -48,7 +52,7 @@ impl AsyncRead for Patient {
     }
 }
 
-impl AsyncWrite for Patient {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let progress = Pin::new(&mut self.stream).poll_write(cx, bytes);
         self.judge(cx, progress)
@@ -78,7 +82,7 @@ impl AsyncWrite for Patient {
 
 #[cfg(test)]
 mod tests {
-    use std::{future::poll_fn, io, pin::Pin, time::Duration};
+    use std::{future::poll_fn, io, pin::Pin, sync::Arc, time::Duration};
 
     use tokio::{
         io::AsyncWrite,
@@ -93,7 +97,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let _peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (stream, _) = listener.accept().await.unwrap();
-        let mut patient = Patient::new(stream, Some(Duration::from_millis(20)));
+        let mut patient = Patient::new(stream, Duration::from_millis(20), Arc::default());
         let fill = async {
             loop {
                 if let Err(error) = poll_fn(|cx| Pin::new(&mut patient).poll_write(cx, &[0; 65536])).await {

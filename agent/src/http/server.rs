@@ -1,21 +1,37 @@
 //! Serving a router on a listener: how many connections, for how long, and how it ends.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    io::{self, Write as _},
+    pin::pin,
+    sync::Arc,
+    time::Duration,
+};
 
-use axum::Router;
-use hyper::server::conn::http1;
+use axum::{Router, http::Request};
+use hyper::{body::Incoming, server::conn::http1};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     sync::Semaphore,
     task::JoinSet,
     time::{sleep, timeout},
 };
+use tower::{Service as _, service_fn};
 
-use super::{Listener, Shutdown, patience::Patient, stopped};
+use super::{
+    Listener, Shutdown, Tls,
+    patience::Patient,
+    stopped,
+    visit::{Connections, Visit},
+};
+
+/// For the first request, and before it for the handshake. A connection that asks for nothing takes a place away from
+/// others.
+pub(super) const FIRST_REQUEST: Duration = Duration::from_secs(10);
 
 /// For a header, and for the next request on a connection that is kept: more than the usual scrape interval of a
 /// minute, so that a scraper keeps its connection.
@@ -24,64 +40,120 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(75);
 /// For answers under way when the listener ends.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// Of a head that comes in, and of what waits to be written: each connection that isn't read from holds so much.
+const BUFFER: usize = 32 << 10;
+
 /// After an error of accept(2) that won't go away at once, such as too many open files.
 const ACCEPT_BACKOFF: Duration = Duration::from_secs(1);
 
-#[derive(Clone, Copy)]
-pub(super) struct Limits {
-    /// At a time. More wait in the kernel's backlog, which is bounded too.
-    pub(super) connections: usize,
-    /// How long a peer may not read; as long as it likes if there is none.
-    pub(super) patience: Option<Duration>,
+/// What one hears for whom there is no place.
+const FULL: &str = "HTTP/1.1 503 Service Unavailable\r\ncontent-type: text/plain; charset=utf-8\r\n\
+    content-length: 57\r\nretry-after: 10\r\nconnection: close\r\n\r\n\
+    as many connections as allowed are open: end one of them\n";
+
+/// Whom a listener lets in.
+#[derive(Clone, Debug)]
+pub(super) struct Door {
+    /// At a time; more are turned away.
+    pub(super) places: usize,
+    /// How long a peer may not read what it asked for.
+    pub(super) patience: Duration,
+    /// How long it may take to ask, and before that to agree on keys.
+    pub(super) first_request: Duration,
+    /// Plain HTTP without.
+    pub(super) tls: Option<Arc<Tls>>,
+    pub(super) connections: Arc<Connections>,
 }
 
 /// Serves until `shutdown`, then lets what is under way end within a deadline.
-pub(super) async fn serve(listener: Listener, router: Router, limits: Limits, mut shutdown: Shutdown) {
-    let places = Arc::new(Semaphore::new(limits.connections));
-    let mut connections = JoinSet::new();
+pub(super) async fn serve(listener: Listener, router: Router, door: Door, mut shutdown: Shutdown) {
+    let places = Arc::new(Semaphore::new(door.places));
+    let mut under_way = JoinSet::new();
     loop {
-        // The place comes first: who finds none stays in the backlog. It is always had, since nobody closes places.
-        let admitted = async {
-            let place = Arc::clone(&places).acquire_owned().await;
-            (place, next_connection(&listener.socket).await)
-        };
-        let (place, stream) = tokio::select! {
+        let stream = tokio::select! {
             () = stopped(&mut shutdown) => break,
-            admitted = admitted => admitted,
+            stream = next_connection(&listener.socket) => stream,
         };
         // Ended ones would pile up in the set otherwise.
-        while connections.try_join_next().is_some() {}
-        let connection = serve_connection(stream, router.clone(), limits.patience, shutdown.clone());
-        connections.spawn(async move {
+        while under_way.try_join_next().is_some() {}
+        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+            door.connections.refuse();
+            refuse(stream, door.tls.is_some());
+            continue;
+        };
+        let open = door.connections.admit();
+        let connection = serve_connection(stream, router.clone(), door.clone(), shutdown.clone());
+        under_way.spawn(async move {
             connection.await;
-            drop(place);
+            drop((open, place));
         });
     }
     drop(listener);
-    let drained = async { while connections.join_next().await.is_some() {} };
+    let drained = async { while under_way.join_next().await.is_some() {} };
     if timeout(DRAIN_TIMEOUT, drained).await.is_err() {
-        connections.shutdown().await;
+        under_way.shutdown().await;
     }
 }
 
-async fn serve_connection(
-    stream: TcpStream,
-    router: Router,
-    patience: Option<Duration>,
-    mut shutdown: Shutdown,
-) {
+/// Says so, if that can be said at once: who is turned away costs next to nothing. What it asks for isn't read, so the
+/// kernel resets the connection behind these words.
+fn refuse(stream: TcpStream, is_encrypted: bool) {
+    if let Ok(mut stream) = stream.into_std()
+        && !is_encrypted
+    {
+        // It doesn't block, and there is room for a few words in a new connection.
+        let _ = stream.write(FULL.as_bytes());
+    }
+}
+
+async fn serve_connection(stream: TcpStream, router: Router, door: Door, mut shutdown: Shutdown) {
     // Every line of a stream is to arrive at once; without it they only arrive later.
     let _ = stream.set_nodelay(true);
+    let Some(tls) = &door.tls else { return speak(stream, router, &door, shutdown).await };
+    let encrypted = tokio::select! {
+        () = stopped(&mut shutdown) => None,
+        encrypted = tls.shake_hands(stream, door.first_request) => encrypted,
+    };
+    if let Some(stream) = encrypted {
+        speak(stream, router, &door, shutdown).await;
+    }
+}
+
+async fn speak<S>(stream: S, router: Router, door: &Door, mut shutdown: Shutdown)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let visit = Arc::new(Visit::default());
+    let service = {
+        let visit = Arc::clone(&visit);
+        service_fn(move |mut request: Request<Incoming>| {
+            visit.ask();
+            request.extensions_mut().insert(Arc::clone(&visit));
+            router.clone().call(request)
+        })
+    };
+    let stream = Patient::new(stream, door.patience, Arc::clone(&visit));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
-        .serve_connection(TokioIo::new(Patient::new(stream, patience)), TowerToHyperService::new(router));
-    let mut connection = std::pin::pin!(connection);
-    let outcome = tokio::select! {
-        outcome = connection.as_mut() => outcome,
-        () = stopped(&mut shutdown) => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+        .max_buf_size(BUFFER)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
+    let mut connection = pin!(connection);
+    let mut first_request = pin!(sleep(door.first_request));
+    let mut is_new = true;
+    let outcome = loop {
+        tokio::select! {
+            outcome = connection.as_mut() => break outcome,
+            () = stopped(&mut shutdown) => {
+                connection.as_mut().graceful_shutdown();
+                break connection.await;
+            }
+            () = first_request.as_mut(), if is_new => {
+                if !visit.has_asked() {
+                    return door.connections.give_up();
+                }
+                is_new = false;
+            }
         }
     };
     if let Err(error) = outcome {

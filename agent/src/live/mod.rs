@@ -9,6 +9,7 @@ mod demand;
 mod hub;
 mod json;
 mod notice;
+mod parameters;
 mod query;
 mod queue;
 mod replay;
@@ -20,9 +21,10 @@ pub use deaths::is_death;
 pub use demand::{Demand, plan};
 pub use hub::{Hub, Line, Subscription, TooManyClients};
 pub use notice::Notice;
+pub use parameters::{Form, Parameter, fields, parameters};
 pub use query::{Format, Query, QueryError};
 pub use replay::{EventId, NoEventId, Start};
 
-pub use schema::schema;
+pub use schema::{deaths, schema};
 
 pub(crate) use json::to_line;

@@ -3,21 +3,14 @@
 use jiff::{SignedDuration, Timestamp};
 use thiserror::Error;
 
-use super::{EventId, Start};
-use crate::{
-    filter::{Field, Filter, ParseError, SYSCALL, kind_names},
-    identity::Labels,
+use super::{
+    EventId, Start,
+    parameters::{MAX_VALUES, PLAIN, fields, parameters},
 };
+use crate::filter::{Field, Filter, ParseError, SYSCALL, kind_names};
 
-/// Values of one key.
-const MAX_VALUES: usize = 32;
-/// Fields that are a parameter of their own, besides the labels.
-const PLAIN: [&str; 3] = ["kind", SYSCALL, "pid"];
 /// Stands for every system call.
 const ALL: &str = "all";
-
-/// Parameters that are no field.
-const KEYS: [&str; 6] = ["filter", "paths", "since", "after", "limit", "format"];
 
 /// The parameters of a query, read.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -103,7 +96,7 @@ impl Query {
                 }
                 "format" => once(&mut format, "format", Format::named(value)?)?,
                 _ => {
-                    let Some(name) = plain_keys().find(|name| *name == key) else {
+                    let Some(name) = fields().map(|field| field.name).find(|name| *name == key) else {
                         return Err(QueryError::UnknownKey { key: key.into() });
                     };
                     let at = plain.iter().position(|(known, _)| *known == name).unwrap_or_else(|| {
@@ -143,7 +136,7 @@ impl QueryError {
     /// What could stand in its place, where that can be listed.
     pub fn allowed(&self) -> Vec<&'static str> {
         match self {
-            Self::UnknownKey { .. } => KEYS.into_iter().chain(plain_keys()).collect(),
+            Self::UnknownKey { .. } => parameters().map(|parameter| parameter.name).collect(),
             Self::NotASwitch { .. } => vec!["true", "false"],
             Self::UnknownFormat { .. } => vec!["ndjson", "sse"],
             Self::UnknownKind { .. } => {
@@ -195,10 +188,6 @@ fn time(value: &str, now: Timestamp) -> Result<Timestamp, QueryError> {
 
 fn id(value: &str) -> Result<EventId, QueryError> {
     value.parse().map_err(|_| QueryError::NotAnId { value: value.into() })
-}
-
-fn plain_keys() -> impl Iterator<Item = &'static str> {
-    PLAIN.into_iter().chain(Labels::NAMES)
 }
 
 fn add(key: &'static str, list: &str, values: &mut Vec<String>) -> Result<(), QueryError> {

@@ -8,9 +8,12 @@ use crate::{
     identity::Labels,
 };
 
+/// What the id of an event looks like.
+pub(super) const ID: &str = "^[0-9a-f]+-[0-9]+$";
+
 /// The schema of a line of `/v1/events`.
 pub fn schema() -> Value {
-    let events = EventKind::ALL.map(event);
+    let events = EventKind::ALL.map(|kind| event(kind, true));
     let notices = [
         ("notice.lost", "events of a sensor that found no room in the kernel's ring"),
         ("notice.throttled", "events of a sensor that exceeded their container's share"),
@@ -27,10 +30,18 @@ pub fn schema() -> Value {
     })
 }
 
-fn event(kind: EventKind) -> Value {
+/// The schema of a death in `/v1/containers`: an event that has no place in a stream.
+pub fn deaths() -> Value {
+    let kinds = [EventKind::OomKill, EventKind::ProcessExit].map(|kind| event(kind, false));
+    json!({"title": "A death in /v1/containers", "oneOf": kinds})
+}
+
+fn event(kind: EventKind, has_id: bool) -> Value {
     let mut properties = Map::new();
     properties.insert("time".into(), json!({"type": "string", "format": "date-time"}));
-    properties.insert("id".into(), json!({"type": "string", "pattern": "^[0-9a-f]+-[0-9]+$"}));
+    if has_id {
+        properties.insert("id".into(), json!({"type": "string", "pattern": ID}));
+    }
     // `peer` is for filters only: it is made of the two others.
     for field in FIELDS.iter().filter(|field| field.is_of(kind) && field.name != "peer") {
         properties.insert(field.name.into(), property(field));
@@ -39,7 +50,8 @@ fn event(kind: EventKind) -> Value {
         properties.insert("arguments".into(), arguments());
     }
     properties.insert("kind".into(), json!({"const": kind.name()}));
-    let required: Vec<_> = ["time", "id", "kind"].into_iter().chain(Labels::NAMES).collect();
+    let id = has_id.then_some("id");
+    let required: Vec<_> = ["time"].into_iter().chain(id).chain(["kind"]).chain(Labels::NAMES).collect();
     json!({
         "title": kind.name(),
         "type": "object",

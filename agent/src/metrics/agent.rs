@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     config::Config,
-    http::Scrapes,
+    http::{Listeners, Scrapes},
     identity::{
         Labels, Registry, Renamed,
         names::kubernetes::{Kubernetes, cluster::Cluster},
@@ -44,6 +44,7 @@ pub struct Agent {
     pub cluster: Option<Cluster>,
     pub watch: Arc<Watch>,
     pub scrapes: Arc<Scrapes>,
+    pub listeners: Listeners,
     /// None where no telemetry is sent.
     pub otlp: Option<Arc<otlp::Figures>>,
     pub figures: Figures,
@@ -106,6 +107,7 @@ impl Agent {
         self.expose_identity(&mut page);
         super::peers::expose(&mut page, &self.peers, self.cluster.as_ref());
         self.expose_live(&mut page);
+        super::listeners::expose(&mut page, &self.listeners);
         super::otlp::expose(&mut page, self.otlp.as_deref());
         expose_process(&mut page);
         expose_page(&mut page, bases, budgeted);

@@ -8,6 +8,7 @@ mod budget;
 mod detail;
 mod kernel_stats;
 mod labels;
+mod listeners;
 mod names;
 mod otlp;
 mod page;

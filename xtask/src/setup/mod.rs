@@ -6,8 +6,8 @@ mod containerd;
 mod linker;
 mod manifest_tools;
 mod mounts;
-mod otlp;
 mod peers;
+mod python;
 mod test_tools;
 mod toolchain;
 
@@ -41,6 +41,8 @@ pub(crate) struct Ready {
     pub(crate) manifest_tools: Option<ManifestTools>,
     /// Libraries of the OTLP receiver.
     pub(crate) otlp: Option<PathBuf>,
+    /// Libraries of the validator of OpenAPI documents.
+    pub(crate) openapi: Option<PathBuf>,
 }
 
 /// What libFuzzer is compiled with.
@@ -57,13 +59,13 @@ pub(crate) fn cplusplus() -> Result<()> {
 pub(crate) fn run(purpose: Purpose) -> Result<Ready> {
     let mut apt = Apt::default();
     let (mut prometheus, mut containerd, mut manifest_tools) = (None, None, None);
-    let mut libraries = None;
+    let (mut otlp, mut openapi) = (None, None);
     let mut toolchain = None;
 
     let mut steps = Steps::new(match purpose {
         Purpose::Build => 2,
         Purpose::Lint | Purpose::Run | Purpose::Vm => 3,
-        Purpose::Test => 7,
+        Purpose::Test => 9,
     });
     steps.run("toolchain for the kernel half", |live| {
         let (found, outcome) = toolchain::ensure(&mut apt, live)?;
@@ -88,8 +90,13 @@ pub(crate) fn run(purpose: Purpose) -> Result<Ready> {
             Ok(outcome)
         })?;
         steps.run("an OTLP receiver", |live| {
-            let (found, outcome) = otlp::ensure(&mut apt, live)?;
-            libraries = found;
+            let (found, outcome) = python::ensure(&python::OTLP, &mut apt, live)?;
+            otlp = found;
+            Ok(outcome)
+        })?;
+        steps.run("a validator of OpenAPI documents", |live| {
+            let (found, outcome) = python::ensure(&python::OPENAPI, &mut apt, live)?;
+            openapi = found;
             Ok(outcome)
         })?;
     }
@@ -110,7 +117,7 @@ pub(crate) fn run(purpose: Purpose) -> Result<Ready> {
             Ok(outcome)
         })?;
     }
-    Ok(Ready { toolchain, prometheus, containerd, manifest_tools, otlp: libraries })
+    Ok(Ready { toolchain, prometheus, containerd, manifest_tools, otlp, openapi })
 }
 
 /// Helm, if an earlier setup has fetched it or it is on the PATH.

@@ -2,8 +2,8 @@
 
 use super::{Field, Invalid, Kind, names::is_label};
 use crate::config::{
+    choices::SYSCALLS_MODES,
     model::{Config, ModeByNamespace},
-    options::SYSCALLS_MODES,
 };
 
 /// `NAMESPACE=MODE` with commas between, or `none`.

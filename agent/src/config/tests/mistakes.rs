@@ -11,6 +11,7 @@ fn what_an_option_refuses_is_refused_from_everywhere() {
         ("metrics.grace", "300", "has no unit"),
         ("metrics.grace", "-5m", "is not a duration"),
         ("debug.token_file", "token", "is not an absolute path"),
+        ("debug.tls_certificate_file", "tls.crt", "is not an absolute path"),
         ("debug.buffer", "15", "is below 16"),
         ("debug.buffer", "1048577", "is above 1048576"),
         ("debug.clients", "0", "is below 1"),

@@ -21,6 +21,8 @@ const SAMPLES: [(&str, [&str; 3]); 71] = [
     ("metrics.detail", ["none", "container,syscall", "errno"]),
     ("debug.listen", ["[::1]:9482", "127.0.0.2:1", "127.0.0.1:0"]),
     ("debug.token_file", ["/run/token", "/t", "/a b/c"]),
+    ("debug.tls_certificate_file", ["/tls/tls.crt", "/t", "/a b/c"]),
+    ("debug.tls_key_file", ["/tls/tls.key", "/t", "/a b/c"]),
     ("debug.buffer", ["16", "17", "1048576"]),
     ("debug.clients", ["1", "2", "4096"]),
     ("debug.replay", ["0", "1", "1048576"]),

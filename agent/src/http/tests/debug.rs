@@ -12,11 +12,12 @@ use super::{
     wait_until,
 };
 use crate::{
-    http::{Debug, Gate, Health, Insight, serve_debug},
+    http::{Connections, Debug, Gate, Health, Insight, serve_debug},
     live::{Hub, testing::exec},
 };
 
-struct Nothing;
+/// Knows nothing of an agent.
+pub(super) struct Nothing;
 
 impl Insight for Nothing {
     fn containers(&self) -> Value {
@@ -28,12 +29,18 @@ impl Insight for Nothing {
     }
 }
 
-fn debug(hub: &Arc<Hub>) -> Debug {
-    let health = Health::waiting_for("nothing");
-    Debug { hub: Arc::clone(hub), health, insight: Arc::new(Nothing), gate: Gate::Loopback }
+pub(super) fn debug(hub: &Arc<Hub>) -> Debug {
+    Debug {
+        hub: Arc::clone(hub),
+        health: Health::waiting_for("nothing"),
+        insight: Arc::new(Nothing),
+        gate: Gate::Loopback,
+        tls: None,
+        connections: Arc::new(Connections::default()),
+    }
 }
 
-fn site(buffer: usize, max_clients: usize) -> (Site, Arc<Hub>) {
+pub(super) fn site(buffer: usize, max_clients: usize) -> (Site, Arc<Hub>) {
     let hub = Arc::new(Hub::new(buffer, max_clients));
     let site = Site::new(|listener, shutdown| serve_debug(listener, debug(&hub), shutdown));
     (site, hub)

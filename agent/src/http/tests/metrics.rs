@@ -29,7 +29,8 @@ impl Exposition for Page {
 fn site(exposition: impl Exposition) -> (Site, Arc<Scrapes>, Health) {
     let (scrapes, health) = (Arc::new(Scrapes::default()), Health::waiting_for("the programs"));
     let site = Site::new(|listener, shutdown| {
-        serve_metrics(listener, Arc::new(exposition), Arc::clone(&scrapes), health.clone(), shutdown)
+        let (scrapes, health) = (Arc::clone(&scrapes), health.clone());
+        serve_metrics(listener, Arc::new(exposition), scrapes, health, Arc::default(), shutdown)
     });
     (site, scrapes, health)
 }

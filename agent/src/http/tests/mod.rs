@@ -3,7 +3,9 @@
 mod client;
 mod debug;
 mod metrics;
+mod openapi;
 mod server;
+mod tls;
 
 use std::{
     net::SocketAddr,

@@ -1,42 +1,81 @@
-use std::{io::Read, sync::mpsc, thread, time::Duration};
+use std::{io::Read, sync::Arc, time::Duration};
 
 use axum::{Router, http::StatusCode, routing::get as route};
 
 use super::{
     DEADLINE, Site,
     client::{connect, get, read_head},
+    wait_until,
 };
 use crate::http::{
-    server::{Limits, serve},
+    Connections,
+    server::{Door, serve},
     text,
 };
 
-fn site(limits: Limits) -> Site {
-    let router = Router::new().route("/", route(async || text(StatusCode::OK, "ok\n")));
-    Site::new(|listener, shutdown| serve(listener, router, limits, shutdown))
+const OK: usize = "ok\n".len();
+
+fn door(places: usize) -> Door {
+    Door { places, patience: DEADLINE, first_request: DEADLINE, tls: None, connections: Arc::default() }
+}
+
+fn site(door: Door) -> (Site, Arc<Connections>) {
+    let connections = Arc::clone(&door.connections);
+    let router = Router::new()
+        .route("/", route(async || text(StatusCode::OK, "ok\n")))
+        .route("/large", route(async || text(StatusCode::OK, "x".repeat(64 << 20))));
+    (Site::new(|listener, shutdown| serve(listener, router, door, shutdown)), connections)
 }
 
 #[test]
-fn connections_beyond_the_limit_wait() {
-    let site = site(Limits { connections: 1, patience: Some(Duration::from_secs(10)) });
+fn connections_beyond_the_limit_are_refused_and_counted() {
+    let (site, connections) = site(door(1));
     let mut first = connect(site.address, "GET / HTTP/1.1\r\nHost: x\r\n\r\n");
     assert_eq!(read_head(&mut first).0, 200);
-    let (answered, answers) = mpsc::sync_channel(1);
-    let address = site.address;
-    let second = thread::spawn(move || answered.send(get(address, "/").status));
-    first.read_exact(&mut [0; "ok\n".len()]).unwrap();
-    assert!(answers.try_recv().is_err(), "the first still has its connection");
+    let mut second = connect(site.address, "GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+    let (status, head) = read_head(&mut second);
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok()).unwrap();
+    let mut body = vec![0; length];
+    second.read_exact(&mut body).unwrap();
+    assert!(status == 503 && head.contains("retry-after: 10\r\n"), "{head}");
+    assert!(body.starts_with(b"as many connections as allowed") && body.ends_with(b"them\n"));
+    assert_eq!((connections.open(), connections.admitted(), connections.refused()), (1, 1, 1));
+    first.read_exact(&mut [0; OK]).unwrap();
     drop(first);
-    assert_eq!(answers.recv_timeout(DEADLINE), Ok(200));
-    second.join().unwrap().unwrap();
+    wait_until("the end of the first", || connections.open() == 0);
+    assert_eq!(get(site.address, "/").status, 200);
     site.stop();
 }
 
 #[test]
 fn whoever_says_nothing_or_half_a_request_does_not_hold_up_the_end() {
-    let site = site(Limits { connections: 8, patience: None });
+    let (site, _) = site(door(8));
     let _silent = connect(site.address, "");
     let _halting = connect(site.address, "GET / HTTP/1.1\r\nHo");
     assert_eq!(get(site.address, "/").status, 200);
+    site.stop();
+}
+
+#[test]
+fn a_connection_that_asks_for_nothing_is_given_up() {
+    let (site, connections) = site(Door { first_request: Duration::from_millis(50), ..door(8) });
+    let mut kept = connect(site.address, "GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert_eq!(read_head(&mut kept).0, 200);
+    kept.read_exact(&mut [0; OK]).unwrap();
+    for half in ["", "GET / HTTP/1.1\r\nHo"] {
+        // Longer than the one that is kept has been waiting for its next request.
+        assert_eq!(connect(site.address, half).read(&mut [0]).unwrap_or(0), 0, "{half}");
+    }
+    assert_eq!((connections.silent(), connections.admitted()), (2, 3));
+    std::io::Write::write_all(kept.get_mut(), b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    assert_eq!(read_head(&mut kept).0, 200);
+    site.stop();
+}
+
+#[test]
+fn an_answer_that_nobody_takes_is_given_up() {
+    let (site, connections) = site(Door { patience: Duration::from_millis(50), ..door(8) });
+    let _stuck = connect(site.address, "GET /large HTTP/1.1\r\nHost: x\r\n\r\n");
+    wait_until("the end of who doesn't read", || connections.admitted() == 1 && connections.open() == 0);
     site.stop();
 }
