@@ -497,7 +497,6 @@ mod tests {
                     interval: std::time::Duration::from_millis(500),
                     sort: "headroom".into(),
                     once: true,
-                    ..crate::top::Options::default()
                 }),
             ),
             ("record a.jsonl", Command::Record("a.jsonl".into())),

@@ -71,11 +71,15 @@ impl Remote {
                 (Way::Cluster(cluster), place.ca_file.is_some(), "localhost".to_owned())
             }
             which => {
-                let address = match which {
-                    Which::Address(address) => address.clone(),
-                    _ => local(config.debug.listen).to_string(),
+                let of_file = place.ca_file.is_some();
+                let (address, is_secure) = match which {
+                    Which::Address(address) => (address.clone(), of_file),
+                    _ => {
+                        let is_secure = config.debug.tls_certificate_file.is_some();
+                        (local(config.debug.listen).to_string(), of_file || is_secure)
+                    }
                 };
-                let address = Address::parse(&address, place.ca_file.is_some())?;
+                let address = Address::parse(&address, is_secure)?;
                 token_file = token_file.or_else(of_this_machine);
                 let (is_secure, host) = (address.is_secure, address.host().to_owned());
                 (Way::Direct(address), is_secure, host)
