@@ -53,6 +53,7 @@ pub(super) fn containers() -> Value {
     ]);
     let mut container = object([
         ("alive", json!({"type": "boolean"})),
+        ("cgroups", object([("alive", count()), ("dead", count())])),
         ("figures", figures),
         ("calls", by_name(count())),
         ("deaths", many(super::named("Death"))),
@@ -63,7 +64,18 @@ pub(super) fn containers() -> Value {
             required.push(name.into());
         }
     }
+    // Absent where the memory controller's files can't be read.
+    container["properties"]["memory"] = memory();
     object([("time", time()), ("containers", many(container))])
+}
+
+/// Without a limit there is neither that nor room below it.
+fn memory() -> Value {
+    let mut memory = object([("usage_bytes", count()), ("working_set_bytes", count())]);
+    for name in ["limit_bytes", "headroom_bytes"] {
+        memory["properties"][name] = count();
+    }
+    memory
 }
 
 pub(super) fn status() -> Value {
