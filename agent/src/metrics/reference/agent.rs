@@ -435,6 +435,57 @@ pub(super) const SECTIONS: &[Section] = &[
                 "Readers turned away because `debug.clients` was reached.",
                 "readers",
             ),
+            Metric {
+                bound: "4",
+                ..counter(
+                    "podwitness_http_connections_total",
+                    &["listener", "outcome"],
+                    "Connections to the `metrics` and the `debug` listener: `admitted`, or `refused` because every place was taken (64; `debug.clients` and 16).",
+                    "connections",
+                )
+            },
+            Metric {
+                bound: "2",
+                ..gauge(
+                    "podwitness_http_connections_open",
+                    &["listener"],
+                    "Those that are open now.",
+                    "connections",
+                )
+            },
+            Metric {
+                bound: "2",
+                ..counter(
+                    "podwitness_http_connections_silent_total",
+                    &["listener"],
+                    "Admitted ones that were closed because no request came within 10 s.",
+                    "connections",
+                )
+            },
+            Metric {
+                bound: "7",
+                ..counter(
+                    "podwitness_debug_tls_handshakes_total",
+                    &["outcome"],
+                    "Handshakes of the debug listener, where it speaks TLS: `completed`, `timed_out`, `plain_http` (told to use https), `nothing_common` (no version, cipher or protocol), `refused` (the client doesn't want the certificate), `invalid` (no TLS), `broken_off`.",
+                    "handshakes",
+                )
+            },
+            Metric {
+                bound: "2",
+                ..counter(
+                    "podwitness_debug_tls_rotations_total",
+                    &["outcome"],
+                    "Times that the files of the certificate held something else: `taken`, or `refused` because it can't be used. Only where TLS is spoken.",
+                    "rotations",
+                )
+            },
+            gauge(
+                "podwitness_debug_tls_outdated",
+                &[],
+                "1 while the files can't be used, and the certificate from before is shown. Only where TLS is spoken.",
+                "–",
+            ),
             gauge(
                 "podwitness_calls_watched",
                 &[],
