@@ -85,7 +85,7 @@ mod tests {
     #[test]
     fn words_go_on_as_clap_would_take_them() {
         assert_eq!(told("ta"), ["tail", ":4"]);
-        assert_eq!(told("tail -o "), ["text", "wide", "json", ":4"]);
+        assert_eq!(told("tail -o "), ["text", "wide", "json", "jsonpath=", ":4"]);
         assert_eq!(told("tail --color a"), ["auto", "always", ":4"]);
         assert_eq!(told("tail --pod"), ["--pod", ":4"]);
         assert_eq!(told("tail --ca-file "), [":0"]);
