@@ -19,7 +19,9 @@ const STATE: &str = "podwitness_identity_source_state";
 
 fn agent(containerd: &Containerd) -> Agent {
     let socket = containerd.socket();
-    Agent::start(Options::default().flag("identity-cri-socket", socket.to_str().expect("utf-8")))
+    // Hundreds of containers within the grace period have more series than a node has by default.
+    let options = Options::default().flag("metrics-series-limit", "0");
+    Agent::start(options.flag("identity-cri-socket", socket.to_str().expect("utf-8")))
 }
 
 /// So many calls of `kill`, then so many seconds of sleep.
