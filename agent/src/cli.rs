@@ -186,15 +186,7 @@ fn metrics_command() -> clap::Command {
                 .requires("dry-run")
                 .help("The agent's metrics listener; without it the local one's, as its configuration says"),
         )
-        .arg(
-            Arg::new("output")
-                .short('o')
-                .long("output")
-                .value_name("FORMAT")
-                .value_parser(EnumValueParser::<Report>::new())
-                .default_value("text")
-                .help("How to say it"),
-        )
+        .arg(report_arg())
         .arg(
             Arg::new(MARKDOWN).long(MARKDOWN).hide(true).conflicts_with("dry-run").action(ArgAction::SetTrue),
         )

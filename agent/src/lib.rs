@@ -8,6 +8,7 @@
 pub mod app;
 mod backoff;
 pub mod catalogue;
+mod causes;
 pub mod cli;
 pub mod clock;
 pub mod config;

@@ -78,7 +78,7 @@ impl Connection {
             }
             Err(error) => {
                 let word = self.last_word().await;
-                let why = word.unwrap_or_else(|| super::cluster::chain(&error));
+                let why = word.unwrap_or_else(|| crate::causes::with_causes(&error));
                 Err(RemoteError::NoAnswer { at: self.at.clone(), why })
             }
         }

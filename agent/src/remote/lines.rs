@@ -39,7 +39,9 @@ impl Lines {
                 Ok(frame) => frame,
                 Err(error) => {
                     let word = self.connection.last_word().await;
-                    return Err(RemoteError::BrokeOff(word.unwrap_or_else(|| super::cluster::chain(&error))));
+                    return Err(RemoteError::BrokeOff(
+                        word.unwrap_or_else(|| crate::causes::with_causes(&error)),
+                    ));
                 }
             };
             let Ok(data) = frame.into_data() else { continue };

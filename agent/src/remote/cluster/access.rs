@@ -30,7 +30,7 @@ pub(super) async fn client(cluster: &InCluster) -> Result<Client, ClusterError> 
     };
     connect(config).await.map_err(|error| match error {
         AccessError::Proxy(proxy) => ClusterError::Proxy(proxy),
-        error => ClusterError::Credentials(super::chain(&error)),
+        error => ClusterError::Credentials(crate::causes::with_causes(&error)),
     })
 }
 
@@ -50,8 +50,10 @@ fn files(named: Option<&Path>, variable: Option<&OsStr>, home: Option<PathBuf>) 
 
 async fn read(files: &[PathBuf], context: Option<&str>) -> Result<Config, ClusterError> {
     let all = files.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ");
-    let wrong =
-        |why: KubeconfigError| ClusterError::Kubeconfig { files: all.clone(), why: super::chain(&why) };
+    let wrong = |why: KubeconfigError| ClusterError::Kubeconfig {
+        files: all.clone(),
+        why: crate::causes::with_causes(&why),
+    };
     let merge = |whole: Kubeconfig, path: &PathBuf| whole.merge(Kubeconfig::read_from(path)?);
     let whole = files.iter().try_fold(Kubeconfig::default(), merge).map_err(wrong)?;
     let known: Vec<_> = whole.contexts.iter().map(|context| context.name.clone()).collect();

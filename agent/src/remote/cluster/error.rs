@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::{PodName, chain};
+use super::PodName;
+use crate::causes::with_causes;
 use crate::harmless::Harmless;
 
 #[derive(Debug, thiserror::Error)]
@@ -98,13 +99,13 @@ impl Wanted {
             kube::Error::UpgradeConnection(error) => {
                 return match self {
                     Self::Forward(agent) => {
-                        ClusterError::NoForward { agent: agent.clone(), why: chain(&error) }
+                        ClusterError::NoForward { agent: agent.clone(), why: with_causes(&error) }
                     }
-                    _ => ClusterError::Garbage(chain(&error)),
+                    _ => ClusterError::Garbage(with_causes(&error)),
                 };
             }
-            kube::Error::Auth(error) => return ClusterError::Credentials(chain(&error)),
-            error => return ClusterError::Unreachable(chain(&error)),
+            kube::Error::Auth(error) => return ClusterError::Credentials(with_causes(&error)),
+            error => return ClusterError::Unreachable(with_causes(&error)),
         };
         match (status.code, self) {
             (401, _) => ClusterError::Unauthorized,

@@ -98,7 +98,7 @@ impl Api {
         let answer = timeout(self.patience, client.send(request)).await;
         let response = answer
             .map_err(|_| ApiError::Slow(self.patience))?
-            .map_err(|error| ApiError::Unreachable(whole(&error)))?;
+            .map_err(|error| ApiError::Unreachable(crate::causes::with_causes(&error)))?;
         let status = response.status();
         if status == StatusCode::OK {
             return Ok(response.into_body());
@@ -155,7 +155,7 @@ pub(super) fn refusal(
 async fn collect(mut body: Body, largest: usize) -> Result<Vec<u8>, ApiError> {
     let mut bytes = Vec::new();
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| ApiError::Broken(whole(&error)))?;
+        let frame = frame.map_err(|error| ApiError::Broken(crate::causes::with_causes(&error)))?;
         let piece = frame.into_data().unwrap_or_default();
         if bytes.len() + piece.len() > largest {
             return Err(ApiError::TooLarge(largest));
@@ -184,20 +184,6 @@ fn message(text: &[u8]) -> String {
     let message = serde_json::from_slice(text).map(|status: Status| status.message);
     let message = message.unwrap_or_else(|_| String::from_utf8_lossy(text).into_owned());
     message.chars().filter(|c| !c.is_control()).take(200).collect()
-}
-
-/// An error with its causes: `client error (Connect)` alone tells nobody anything.
-pub(super) fn whole(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let more = error.to_string();
-        if !text.contains(&more) {
-            text = format!("{text}: {more}");
-        }
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use crate::backoff::Backoff;
 use super::{
     super::{SourceState, lines::Lines},
     Figures,
-    api::{self, Api, JSON, whole},
+    api::{self, Api, JSON},
     error::{ApiError, Rule},
     mirror::Outcome,
     object::{Event, List},
@@ -204,7 +204,7 @@ async fn watch(feed: &impl Feed, version: &mut String) -> Result<(), ApiError> {
     let mut lines = Lines::new(LONGEST_LINE);
     let silence = feed.pace().silence;
     while let Some(frame) = timeout(silence, body.frame()).await.map_err(|_| ApiError::Silent(silence))? {
-        let frame = frame.map_err(|error| ApiError::Broken(whole(&error)))?;
+        let frame = frame.map_err(|error| ApiError::Broken(crate::causes::with_causes(&error)))?;
         lines.push(&frame.into_data().unwrap_or_default());
         while let Some(line) = lines.next() {
             let event = match line {
