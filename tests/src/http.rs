@@ -40,7 +40,9 @@ pub fn open(address: SocketAddr, path: &str, accept: &str) -> Result<(u16, Strin
     let mut stream = TcpStream::connect_timeout(&address, timeout).with_context(|| address.to_string())?;
     stream.set_read_timeout(Some(timeout))?;
     stream.set_write_timeout(Some(timeout))?;
-    write!(stream, "GET {path} HTTP/1.0\r\nHost: {address}\r\nAccept: {accept}\r\n\r\n")?;
+    // At one stroke: a server may answer, and close, before it has read everything.
+    let head = format!("GET {path} HTTP/1.0\r\nHost: {address}\r\nAccept: {accept}\r\n\r\n");
+    stream.write_all(head.as_bytes())?;
 
     let mut reader = BufReader::new(stream);
     let mut line = String::new();

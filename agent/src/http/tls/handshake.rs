@@ -20,6 +20,9 @@ use super::Tls;
 const PLAIN: &str = "HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain; charset=utf-8\r\n\
     connection: close\r\n\r\nthis listener speaks TLS: use https://\n";
 
+/// Of a head in plain HTTP is read at most.
+const HEAD: usize = 8 << 10;
+
 /// How a handshake ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Handshake {
@@ -92,8 +95,9 @@ impl Tls {
         let mut first = [0];
         match stream.peek(&mut first).await {
             Ok(1..) if first[0].is_ascii_uppercase() => {
-                // A method of HTTP; TLS begins with 22. What is read first doesn't get in the way of the answer.
-                let _ = stream.read(&mut [0; 4096]).await;
+                // A method of HTTP; TLS begins with 22. What isn't read before would reset the connection under the
+                // answer, or break it under a client that still asks.
+                read_head(&mut stream).await;
                 let _ = stream.write_all(PLAIN.as_bytes()).await;
                 let _ = stream.shutdown().await;
                 return Err(Handshake::Plain);
@@ -105,5 +109,15 @@ impl Tls {
         let config = tokio::task::spawn_blocking(move || files.look()).await;
         let config = config.map_err(|_| Handshake::BrokenOff)?;
         TlsAcceptor::from(config).accept(stream).await.map_err(|error| Handshake::of(&error))
+    }
+}
+
+/// Reads up to the empty line that ends a head, as far as there is one.
+async fn read_head(stream: &mut TcpStream) {
+    let mut head = Vec::with_capacity(HEAD);
+    while head.len() < HEAD && !head.windows(4).any(|end| end == b"\r\n\r\n") {
+        if !matches!(stream.read_buf(&mut head).await, Ok(1..)) {
+            break;
+        }
     }
 }
