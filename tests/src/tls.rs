@@ -1,4 +1,4 @@
-//! A client that speaks TLS, and the certificates for it, made by OpenSSL.
+//! A client that speaks TLS, and certificates.
 
 use std::{
     fs,
@@ -12,6 +12,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
+use rcgen::{CertificateParams, KeyPair};
 use rustls::{
     ClientConfig, ClientConnection, RootCertStore, StreamOwned,
     crypto::ring,
@@ -54,11 +55,11 @@ impl Secret {
     pub fn rotate(&self) {
         let directory = self.0.0.join(format!("..{}", unique()));
         fs::create_dir(&directory).expect("a directory");
-        openssl(
-            &directory,
-            "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=podwitness \
-             -addext basicConstraints=critical,CA:FALSE -addext subjectAltName=IP:127.0.0.1 -keyout tls.key -out tls.crt",
-        );
+        let key = KeyPair::generate().expect("a key");
+        let params = CertificateParams::new(["127.0.0.1".to_owned()]).expect("a name");
+        let certificate = params.self_signed(&key).expect("a certificate");
+        fs::write(directory.join("tls.crt"), certificate.pem()).expect("the certificate");
+        fs::write(directory.join("tls.key"), key.serialize_pem()).expect("the key");
         self.swap(&directory);
     }
 

@@ -232,6 +232,34 @@ fn a_node_is_enough_and_the_context_has_a_namespace() {
     }
 }
 
+/// The figures of a pod's containers alone, and of all that a node has.
+#[test]
+fn top_shows_a_pod_or_a_node() {
+    require_kernel!();
+    let cluster = Cluster::new(&[NODE]);
+    let (mine, cgroup) = container("shop", "web-0");
+    let (other, neighbour) = container("shop", "web-1");
+    cluster.put(mine);
+    cluster.put(other);
+    let agent = agent_in(&cluster, "podwitness-aaaaa");
+    connect(&cgroup, "3");
+    connect(&neighbour, "4");
+    wait_until(PATIENCE, "both are told of", || {
+        let answer = http::get(agent.debug, "/v1/containers").unwrap().body;
+        answer.contains("web-0") && answer.contains("web-1")
+    });
+    let top = |which: [&str; 2]| {
+        let words = ["top", "--once", "--interval", "500ms", "--kubeconfig", cluster.kubeconfig()];
+        let output = agent::run(&[&words[..], &which].concat());
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let of_pod = top(["--pod", "shop/web-0"]);
+    assert!(of_pod.contains("web-0") && !of_pod.contains("web-1"), "{of_pod}");
+    let of_node = top(["--node", NODE]);
+    assert!(of_node.contains("web-0") && of_node.contains("web-1"), "{of_node}");
+}
+
 /// Who died, of what, and what had failed before, asked afterwards and from elsewhere.
 #[test]
 fn why_a_pod_died() {

@@ -1,5 +1,6 @@
 use std::{
     fs,
+    future::pending,
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::{
@@ -128,6 +129,12 @@ async fn answer(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> Option<()> {
             "/nothing" => ("404 Not Found", "not found".to_owned()),
             "/full" => ("503 Busy", r#"{"error": "all places are taken"}"#.to_owned()),
             "/text" => ("200 OK", "hello".to_owned()),
+            // One line, and nothing more, but the connection stays.
+            "/silent" => {
+                let stream_of = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n6\r\nhello\n\r\n";
+                stream.write_all(stream_of.as_bytes()).await.ok()?;
+                return pending().await;
+            }
             _ => {
                 let said = serde_json::json!({
                     "path": path, "host": header("host"), "token": header("authorization"), "asked": asked,
@@ -285,4 +292,16 @@ fn the_local_agent_is_called_where_it_listens() {
 fn queries_survive_what_filters_have_in_them() {
     let pairs = [("filter", "comm=\"a&b\" or pid>1".to_owned()), ("since", "30s".to_owned())];
     assert_eq!(query(&pairs), "filter=comm%3D%22a%26b%22%20or%20pid%3E1&since=30s");
+}
+
+/// A connection may be dead without anybody having said so: an agent that lives would say that it has nothing to tell.
+#[tokio::test]
+async fn an_agent_that_says_nothing_is_given_up() {
+    let (address, _) = agent(None).await;
+    let remote = Remote::new(&at(&address.to_string()), &config()).await.unwrap();
+    let mut lines = remote.lines("/silent", &[]).await.unwrap();
+    assert_eq!(lines.next().await.unwrap().unwrap(), ["hello"]);
+    // From here on the time that is waited passes at once.
+    tokio::time::pause();
+    assert!(matches!(lines.next().await, Err(RemoteError::Silent(_))));
 }
