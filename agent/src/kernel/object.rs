@@ -438,9 +438,13 @@ impl Running {
             match loaded.and_then(|attached| self.hang(hook, attached)) {
                 Ok(()) => return Ok((classic.name, None)),
                 Err(reason) => {
+                    // What the kernel refused says what it wants; else the event wasn't found.
+                    let question = match reason.contains("perf_event_open") {
+                        true => "",
+                        false => "; is tracefs mounted at /sys/kernel/tracing?",
+                    };
                     warning = Some(format!(
-                        "calls may be missed where tasks preempt each other: {} can't be used ({reason}); is tracefs \
-                         mounted at /sys/kernel/tracing?",
+                        "calls may be missed where tasks preempt each other: {} can't be used ({reason}){question}",
                         classic.name
                     ));
                 }

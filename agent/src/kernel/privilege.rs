@@ -103,7 +103,7 @@ impl Privilege {
             kept =
                 kept.with(if bpf == Capabilities::NONE { had.common(Capabilities::SYS_ADMIN) } else { bpf });
         }
-        let reserve = if needs.classic { had.common(Capabilities::PERFMON) } else { Capabilities::NONE };
+        let reserve = if needs.classic { opens_tracepoints(had) } else { Capabilities::NONE };
         Self { kept, reserve }
     }
 
@@ -138,6 +138,25 @@ pub(super) fn with_reserve<T>(action: impl FnOnce() -> T) -> T {
     let result = action();
     let _ = set_capabilities(sets);
     result
+}
+
+/// What of these it takes to open a classic tracepoint. Some distributions' kernels keep all perf events to
+/// `CAP_SYS_ADMIN` where `kernel.perf_event_paranoid` is above 2, which is tried out with an event that needs nothing else.
+fn opens_tracepoints(had: Capabilities) -> Capabilities {
+    let (perfmon, admin) = (had.common(Capabilities::PERFMON), had.common(Capabilities::SYS_ADMIN));
+    if perfmon == Capabilities::NONE {
+        return admin;
+    }
+    let Ok(sets) = capabilities() else { return perfmon };
+    if set_capabilities(Sets { effective: perfmon, ..sets }).is_err() {
+        return perfmon;
+    }
+    let opened = perf::open();
+    let _ = set_capabilities(sets);
+    match opened {
+        Err(error) if error.raw_os_error() == Some(libc::EACCES) => perfmon.with(admin),
+        _ => perfmon,
+    }
 }
 
 /// Makes a map of one entry and reads it as the agent will: by its descriptor, without a capability. Where that can't be
@@ -220,6 +239,61 @@ fn set_capabilities(sets: Sets) -> io::Result<()> {
     // SAFETY: the version says that two halves are read, and they are there.
     let result = unsafe { libc::syscall(libc::SYS_capset, &raw mut header, data.as_ptr()) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// A plain call of perf_event_open(2).
+mod perf {
+    use std::os::fd::FromRawFd as _;
+
+    use super::{OwnedFd, io};
+
+    const SOFTWARE: u32 = 1;
+    const DUMMY: u64 = 9;
+    const EXCLUDE_KERNEL: u64 = 1 << 5;
+
+    /// `struct perf_event_attr` as it was at first (`PERF_ATTR_SIZE_VER0`).
+    #[repr(C)]
+    #[derive(Default)]
+    struct Attributes {
+        kind: u32,
+        size: u32,
+        config: u64,
+        sample_period: u64,
+        sample_type: u64,
+        read_format: u64,
+        flags: u64,
+        wakeup_events: u32,
+        breakpoint_type: u32,
+        config1: u64,
+    }
+
+    /// An event of this thread that counts nothing.
+    pub(super) fn open() -> io::Result<OwnedFd> {
+        let attributes = Attributes {
+            kind: SOFTWARE,
+            size: size_of::<Attributes>() as u32,
+            config: DUMMY,
+            flags: EXCLUDE_KERNEL,
+            ..Attributes::default()
+        };
+        let (this_thread, any_cpu, no_group, no_flags) = (0, -1, -1, 0);
+        // SAFETY: the attributes are as large as they say.
+        let fd = unsafe {
+            libc::syscall(
+                libc::SYS_perf_event_open,
+                &raw const attributes,
+                this_thread,
+                any_cpu,
+                no_group,
+                no_flags,
+            )
+        };
+        match i32::try_from(fd) {
+            // SAFETY: the kernel has just made it, for nobody else.
+            Ok(fd) if fd >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
 }
 
 /// Two plain calls of bpf(2): nothing of what aya would do around them is wanted here.
@@ -318,6 +392,8 @@ mod tests {
     fn what_is_tried_out_leaves_the_thread_as_it_was() {
         let before = Capabilities::effective();
         maps_are_read_without_capabilities(before);
+        let opens = opens_tracepoints(before);
+        assert!(before.has(opens) && !opens.has(Capabilities::BPF));
         assert_eq!(Capabilities::effective(), before);
     }
 }

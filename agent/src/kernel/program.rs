@@ -17,7 +17,10 @@ use aya::{
 };
 
 use super::{btf::Btf, object::Types, privilege::with_reserve};
-use crate::sensor::{Classic, Hook, Place, SENSORS};
+use crate::{
+    causes::with_causes,
+    sensor::{Classic, Hook, Place, SENSORS},
+};
 
 /// A program that was loaded for its hook, and runs there unless nobody wants it at the moment.
 #[derive(Clone, Copy, Debug)]
@@ -190,7 +193,7 @@ pub(super) fn attach(ebpf: &mut Ebpf, attached: &Attached) -> Result<Link, Strin
         Program::BtfTracePoint(program) => program.attach().map(Link::Tracepoint),
         Program::TracePoint(program) => {
             let category = attached.hook.classic.as_ref().map_or("", |classic| classic.category);
-            // perf_event_open(2) asks for CAP_PERFMON.
+            // perf_event_open(2) asks for CAP_PERFMON, or more.
             with_reserve(|| program.attach(category, attached.hook.name)).map(Link::Classic)
         }
         Program::FEntry(program) => program.attach().map(Link::Function),
@@ -258,8 +261,22 @@ fn refusal(error: &ProgramError) -> String {
                 None => io_error.to_string(),
             }
         }
-        other => other.to_string(),
+        other => {
+            let text = with_causes(other);
+            match paranoia().filter(|_| text.contains("perf_event_open")) {
+                Some(level) => format!(
+                    "{text} (kernel.perf_event_paranoid is {level}: above 2 this kernel wants CAP_SYS_ADMIN)"
+                ),
+                None => text,
+            }
+        }
     }
+}
+
+/// The level, if it is one that only distributions have.
+fn paranoia() -> Option<i32> {
+    let level = fs::read_to_string("/proc/sys/kernel/perf_event_paranoid").ok()?.trim().parse().ok()?;
+    (level > 2).then_some(level)
 }
 
 trait RawFd {
