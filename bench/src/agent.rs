@@ -105,6 +105,11 @@ impl Agent {
         self.figure("podwitness_kernel_memory_bytes", &[])
     }
 
+    /// Where its metrics are.
+    pub(crate) fn metrics(&self) -> &str {
+        &self.metrics
+    }
+
     /// Where its debug listener is.
     pub(crate) fn debug(&self) -> &str {
         &self.debug

@@ -11,6 +11,7 @@ mod live;
 mod machine;
 mod network;
 mod peers;
+mod pods;
 mod report;
 mod ring;
 #[path = "../../xtask/src/smallest_program.rs"]
@@ -55,6 +56,7 @@ const BENCHES: &[(&str, Bench)] = &[
     ("live", live::run),
     ("start", start::run),
     ("cpu", cpu::run),
+    ("pods", pods::run),
 ];
 
 const USAGE: &str = include_str!("usage.txt");

@@ -15,10 +15,13 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use podwitness::identity::{Tree, Wanted};
 
-use crate::{network, statistics::undisturbed};
+use crate::{network, pods, statistics::undisturbed};
 
 /// The first argument of a process that is to be a worker.
 pub(crate) const COMMAND: &str = "worker";
+
+/// The work of a worker that is one of many pods.
+pub(crate) const POD: &str = "pod";
 
 /// What a worker does over and over again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,6 +128,9 @@ impl Drop for Worker {
 
 /// The worker's own side.
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
+    if arguments == [POD] {
+        return pod();
+    }
     let [work, cpu] = arguments else { bail!("a worker takes its work and its CPU") };
     let work = Work::ALL.into_iter().find(|known| known.name() == work).context("no such work")?;
     run_on(&[cpu.parse().context("no such CPU")?])?;
@@ -167,6 +173,15 @@ fn leg(length: Duration, work: Work, mut piece: impl FnMut() -> io::Result<()>) 
         }
     }
     Ok(undisturbed(&mut chunks))
+}
+
+/// Until somebody ends it.
+fn pod() -> Result<()> {
+    let work = pods::Work::new()?;
+    loop {
+        work.once()?;
+        thread::sleep(pods::BEAT);
+    }
 }
 
 fn call() -> io::Result<()> {
