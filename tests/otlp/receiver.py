@@ -16,7 +16,9 @@ import sys
 import threading
 import time
 
+import frames
 import grpc
+import zstandard
 from opentelemetry.proto.collector.logs.v1 import logs_service_pb2
 from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
@@ -202,13 +204,27 @@ def metrics(request):
                     yield line
 
 
+def decompressed(body, encoding):
+    if encoding == "gzip":
+        return gzip.decompress(body)
+    if encoding == "zstd":
+        # The frame need not tell how long it will be, but it has to end with the body.
+        decompressor = zstandard.ZstdDecompressor().decompressobj()
+        body = decompressor.decompress(body)
+        demand(decompressor.eof and not decompressor.unused_data, "a frame of zstd that is not all of the body")
+        return body
+    demand(encoding in (None, "identity"), f"compressed with {encoding}")
+    return body
+
+
 READERS = {"logs": logs, "traces": spans, "metrics": metrics}
 
 
-def receive(signal, body, headers):
+def receive(signal, body, headers, encoding=None):
     """Reads and checks a request; says what is in it, and returns how many items that were."""
     request = SIGNALS[signal][0]()
     try:
+        body = decompressed(body, encoding)
         request.ParseFromString(body)
         # Unknown fields would be another protocol than this one.
         demand(len(request.SerializeToString()) == len(body), "fields that the protocol doesn't have")
@@ -266,10 +282,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             HANGING.wait()
             self.close_connection = True
             return None
-        if self.headers.get("Content-Encoding") == "gzip":
-            body = gzip.decompress(body)
         headers = {name.lower(): content for name, content in self.headers.items()}
-        receive(signal, body, headers)
+        receive(signal, body, headers, headers.get("content-encoding"))
         answer = SIGNALS[signal][1]()
         if mode == "reject":
             name = {"logs": "rejected_log_records", "traces": "rejected_spans", "metrics": "rejected_data_points"}
@@ -309,6 +323,19 @@ def export(signal):
     return grpc.method_handlers_generic_handler(GRPC[signal], {"Export": handler})
 
 
+def call(path, headers, body):
+    """The same for frames that are read by hand; it takes everything."""
+    signal = next((signal for signal, service in GRPC.items() if path == f"/{service}/Export"), None)
+    try:
+        demand(signal, f"{path} is no method")
+        is_compressed, message = frames.message(body)
+    except Exception as error:  # noqa: BLE001 - all of it is the test's business
+        say(wrong=f"{type(error).__name__}: {error}")
+        return b""
+    receive(signal, message, headers, headers.get("grpc-encoding") if is_compressed else None)
+    return b""
+
+
 def retry_info(code, seconds):
     """google.rpc.Status with a RetryInfo, by hand: the messages are in a package of their own."""
     info = b"\x0a" + bytes([2, 0x08, seconds])
@@ -320,7 +347,9 @@ def retry_info(code, seconds):
 def main():
     arguments = dict(zip(sys.argv[1::2], sys.argv[2::2]))
     port = int(arguments.get("--port", "0"))
-    if arguments.get("--protocol", "http") == "grpc":
+    if arguments.get("--protocol", "http") == "frames":
+        port = frames.serve(port, call)
+    elif arguments.get("--protocol", "http") == "grpc":
         server = grpc.server(concurrent.futures.ThreadPoolExecutor(16))
         server.add_generic_rpc_handlers([export(signal) for signal in SIGNALS])
         port = server.add_insecure_port(f"127.0.0.1:{port}")

@@ -22,6 +22,8 @@ use crate::{
 pub enum Protocol {
     Http,
     Grpc,
+    /// gRPC without the receiver's library for that, which knows no zstd. It takes everything.
+    Frames,
 }
 
 /// A running receiver; it is killed when this goes.
@@ -39,7 +41,9 @@ pub fn missing() -> Option<String> {
     if kernel::is_vm() {
         return Some("the emulated machines have no Python".into());
     }
-    libraries().is_none().then(|| "PODWITNESS_OTLP_PYTHON names no directory with grpcio in it".into())
+    libraries()
+        .is_none()
+        .then(|| "PODWITNESS_OTLP_PYTHON names no directory with grpcio, h2 and zstandard in it".into())
 }
 
 /// Leaves the test with a sentence when there is no receiver. Where `CI` is set that is a failure.
@@ -58,7 +62,8 @@ macro_rules! require_receiver {
 
 fn libraries() -> Option<PathBuf> {
     let directory = PathBuf::from(std::env::var_os("PODWITNESS_OTLP_PYTHON")?);
-    directory.join("grpc").exists().then_some(directory)
+    let has_all = ["grpc", "h2", "zstandard"].iter().all(|library| directory.join(library).exists());
+    has_all.then_some(directory)
 }
 
 impl Receiver {
@@ -71,7 +76,11 @@ impl Receiver {
     #[track_caller]
     pub fn start_with(protocol: Protocol, port: u16, more: &[&str]) -> Self {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("otlp/receiver.py");
-        let name = if protocol == Protocol::Grpc { "grpc" } else { "http" };
+        let name = match protocol {
+            Protocol::Http => "http",
+            Protocol::Grpc => "grpc",
+            Protocol::Frames => "frames",
+        };
         let mut child = Command::new("python3")
             .arg("-B")
             .arg(script)
@@ -112,7 +121,7 @@ impl Receiver {
 
     /// The value of `otlp.protocol` that it takes.
     pub fn protocol(&self) -> &'static str {
-        if self.protocol == Protocol::Grpc { "grpc" } else { "http/protobuf" }
+        if self.protocol == Protocol::Http { "http/protobuf" } else { "grpc" }
     }
 
     /// From now on it answers otherwise; see `MODES` there.

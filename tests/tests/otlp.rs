@@ -1,6 +1,9 @@
 //! Telemetry out: what a collector gets of what workloads do.
 
-use std::{collections::BTreeMap, os::unix::process::ExitStatusExt as _};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    os::unix::process::ExitStatusExt as _,
+};
 
 use integration_tests::{
     Agent, Cgroup, NetNs, Options, Receiver, Workload,
@@ -38,11 +41,12 @@ fn is_within(child: &Value, parent: &Value) -> bool {
     time(child, "start") >= time(parent, "start") && time(child, "end") <= time(parent, "end")
 }
 
-fn a_containers_life_is_a_tree_of_spans(protocol: Protocol) {
+fn a_containers_life_is_a_tree_of_spans(protocol: Protocol, compression: &str) {
     require_kernel!();
     require_receiver!();
     let receiver = Receiver::start(protocol);
-    let mut agent = Agent::start(options(&receiver));
+    let options = options(&receiver).variable("OTEL_EXPORTER_OTLP_COMPRESSION", compression);
+    let mut agent = Agent::start(options);
     let netns = NetNs::new();
     let namespace = netns.path().display().to_string();
     let (cgroup, uid, id) = container();
@@ -106,16 +110,33 @@ fn a_containers_life_is_a_tree_of_spans(protocol: Protocol) {
     assert_eq!(logs[2]["span"], life["span"]);
     assert_eq!(logs[2]["attributes"]["process.exit.code"], 0, "{:#}", logs[2]);
     assert!(agent.stop().success());
+    // The receiver reads what the header says; gRPC's library keeps its own headers to itself.
+    if protocol != Protocol::Grpc {
+        let name = if protocol == Protocol::Http { "content-encoding" } else { "grpc-encoding" };
+        let requests = receiver.lines().into_iter().filter(|line| !line["signal"].is_null());
+        let encodings: BTreeSet<_> = requests.map(|line| line["headers"][name].to_string()).collect();
+        assert_eq!(encodings, BTreeSet::from([format!("{compression:?}")]));
+    }
 }
 
 #[test]
 fn a_containers_life_is_a_tree_of_spans_over_http() {
-    a_containers_life_is_a_tree_of_spans(Protocol::Http);
+    a_containers_life_is_a_tree_of_spans(Protocol::Http, "gzip");
 }
 
 #[test]
 fn a_containers_life_is_a_tree_of_spans_over_grpc() {
-    a_containers_life_is_a_tree_of_spans(Protocol::Grpc);
+    a_containers_life_is_a_tree_of_spans(Protocol::Grpc, "gzip");
+}
+
+#[test]
+fn a_containers_life_is_a_tree_of_spans_in_zstd_over_http() {
+    a_containers_life_is_a_tree_of_spans(Protocol::Http, "zstd");
+}
+
+#[test]
+fn a_containers_life_is_a_tree_of_spans_in_zstd_over_grpc() {
+    a_containers_life_is_a_tree_of_spans(Protocol::Frames, "zstd");
 }
 
 #[test]

@@ -20,7 +20,7 @@ pub(super) const SYSCALLS_MODES: &[(&str, Mode)] =
 pub(super) const OTLP_PROTOCOLS: &[(&str, Protocol)] =
     &[("http/protobuf", Protocol::Http), ("grpc", Protocol::Grpc)];
 pub(super) const OTLP_COMPRESSIONS: &[(&str, Compression)] =
-    &[("none", Compression::None), ("gzip", Compression::Gzip)];
+    &[("none", Compression::None), ("gzip", Compression::Gzip), ("zstd", Compression::Zstd)];
 pub(super) const MODES: &[(&str, kubernetes::Mode)] =
     &[("auto", kubernetes::Mode::Auto), ("on", kubernetes::Mode::On), ("off", kubernetes::Mode::Off)];
 pub(super) const LEVELS: &[(&str, Level)] = &[

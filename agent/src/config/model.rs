@@ -236,6 +236,7 @@ pub enum Compression {
     None,
     #[default]
     Gzip,
+    Zstd,
 }
 
 /// Section `otlp`.

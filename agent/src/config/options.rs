@@ -449,7 +449,7 @@ pub const OPTIONS: &[OptionSpec] = &[
     OptionSpec {
         key: "otlp.compression",
         default: "gzip",
-        doc: "How what is sent is compressed.",
+        doc: "How what is sent is compressed. Not every collector knows zstd.",
         kind: &Choice { names: OTLP_COMPRESSIONS, field: |config| &mut config.otlp.compression },
     },
     OptionSpec {

@@ -86,8 +86,9 @@ pub(super) fn target(config: &OtlpConfig, signal: Signal) -> Result<Option<Targe
     let compression = match variables.special(signal, "COMPRESSION") {
         None => config.compression,
         Some((_, "gzip")) => Compression::Gzip,
+        Some((_, "zstd")) => Compression::Zstd,
         Some((_, "none")) => Compression::None,
-        Some((name, value)) => return Err(wrong(name, value, "gzip or none")),
+        Some((name, value)) => return Err(wrong(name, value, "gzip, zstd or none")),
     };
     let timeout = match variables.special(signal, "TIMEOUT") {
         None => config.timeout,
@@ -250,6 +251,7 @@ mod tests {
                 ("OTEL_EXPORTER_OTLP_LOGS_COMPRESSION", "none"),
                 ("OTEL_EXPORTER_OTLP_LOGS_TIMEOUT", "1500"),
                 ("OTEL_EXPORTER_OTLP_LOGS_CERTIFICATE", "/ca.pem"),
+                ("OTEL_EXPORTER_OTLP_METRICS_COMPRESSION", "zstd"),
             ],
         );
         let logs = target(&own, Signal::Logs).unwrap().unwrap();
@@ -261,6 +263,9 @@ mod tests {
         );
         let traces = target(&own, Signal::Traces).unwrap().unwrap();
         assert_eq!((traces.protocol, traces.headers["api-key"].as_bytes()), (Protocol::Http, &b"all"[..]));
+        assert_eq!(traces.compression, Compression::Gzip);
+        let metrics = target(&own, Signal::Metrics).unwrap().unwrap();
+        assert_eq!((metrics.protocol, metrics.compression), (Protocol::Http, Compression::Zstd));
         assert!(!format!("{logs:?}").contains("own one"), "a secret");
     }
 
@@ -268,6 +273,7 @@ mod tests {
     fn mistakes_name_the_variable_and_no_secret() {
         for (name, value) in [
             ("OTEL_EXPORTER_OTLP_LOGS_PROTOCOL", "http/json"),
+            ("OTEL_EXPORTER_OTLP_LOGS_COMPRESSION", "br"),
             ("OTEL_EXPORTER_OTLP_LOGS_TIMEOUT", "0"),
             ("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT", "collector:4318"),
             ("OTEL_EXPORTER_OTLP_HEADERS", "a b=secret"),

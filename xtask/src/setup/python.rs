@@ -1,5 +1,5 @@
-//! Python's libraries that the live tests stand on, each in a directory of its own: the OTLP receiver's, for gRPC and
-//! OpenTelemetry's messages, and a validator of OpenAPI documents.
+//! Python's libraries that the live tests stand on, each in a directory of its own: the OTLP receiver's, for gRPC,
+//! OpenTelemetry's messages and zstd, and a validator of OpenAPI documents.
 
 use std::fs;
 use std::path::PathBuf;
@@ -22,8 +22,8 @@ pub(super) struct Libraries {
 }
 
 pub(super) const OTLP: Libraries = Libraries {
-    name: "otlp-python-1",
-    packages: &["grpcio==1.85.3", "opentelemetry-proto==1.45.2"],
+    name: "otlp-python-2",
+    packages: &["grpcio==1.85.3", "h2==4.4.1", "opentelemetry-proto==1.45.2", "zstandard==0.25.0"],
     what: "OTLP receiver",
 };
 

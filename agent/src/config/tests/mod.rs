@@ -70,7 +70,7 @@ const SAMPLES: [(&str, [&str; 3]); 73] = [
     ("peers.cidrs", ["10.20.0.0/16=database", "10.0.0.0/8=a,10.1.0.0/16=b", "2001:db8::/32=lab"]),
     ("otlp.endpoint", ["http://localhost:4318", "https://a.example/otlp", "http://[::1]:4318"]),
     ("otlp.protocol", ["grpc", "http/protobuf", "grpc"]),
-    ("otlp.compression", ["none", "gzip", "none"]),
+    ("otlp.compression", ["none", "gzip", "zstd"]),
     ("otlp.certificate", ["/ca.pem", "/a b", "/c"]),
     ("otlp.client_certificate", ["/client.pem", "/a b", "/c"]),
     ("otlp.client_key", ["/key.pem", "/a b", "/c"]),

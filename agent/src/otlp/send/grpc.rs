@@ -35,6 +35,7 @@ impl Grpc {
         let service = match target.compression {
             Compression::None => service,
             Compression::Gzip => service.send_compressed(CompressionEncoding::Gzip),
+            Compression::Zstd => service.send_compressed(CompressionEncoding::Zstd),
         };
         let method = PathAndQuery::from_static(target.signal.method());
         let mut headers = target.headers.clone();
