@@ -34,15 +34,17 @@ GRPC = {
     "metrics": "opentelemetry.proto.collector.metrics.v1.MetricsService",
 }
 
-# Attributes of the semantic conventions that may appear, and what their values are.
+# Attributes of the semantic conventions that may appear, and what their values are: by their registry.
+SCHEMA = "https://opentelemetry.io/schemas/1.44.0"
 TEXT, NUMBER, REAL, FLAG = "string_value", "int_value", "double_value", "bool_value"
 CONVENTIONS = {
     "service.name": TEXT, "service.namespace": TEXT, "service.instance.id": TEXT, "service.version": TEXT,
     "k8s.namespace.name": TEXT, "k8s.pod.name": TEXT, "k8s.pod.uid": TEXT, "k8s.container.name": TEXT,
     "k8s.node.name": TEXT, "k8s.deployment.name": TEXT, "k8s.replicaset.name": TEXT, "k8s.statefulset.name": TEXT,
     "k8s.daemonset.name": TEXT, "k8s.job.name": TEXT, "k8s.cronjob.name": TEXT, "k8s.cluster.name": TEXT,
+    "k8s.container.restart_count": NUMBER,
     "container.id": TEXT, "container.name": TEXT, "container.runtime.name": TEXT,
-    "host.name": TEXT, "host.id": TEXT, "os.type": TEXT,
+    "host.name": TEXT, "host.id": TEXT, "os.type": TEXT, "deployment.environment.name": TEXT,
     "process.pid": NUMBER, "process.parent_pid": NUMBER, "process.executable.name": TEXT,
     "process.executable.path": TEXT, "process.exit.code": NUMBER, "process.user.id": NUMBER, "thread.id": NUMBER,
     "network.transport": TEXT, "network.type": TEXT, "network.peer.address": TEXT, "network.peer.port": NUMBER,
@@ -97,7 +99,7 @@ def resource_of(group):
     demand(found.get("host.name"), "a resource without host.name")
     if "k8s.pod.name" in found or "k8s.container.name" in found:
         demand("k8s.namespace.name" in found, "a pod without a namespace")
-    demand(group.schema_url.startswith("https://opentelemetry.io/schemas/1."), "no schema")
+    demand(group.schema_url == SCHEMA, f"schema {group.schema_url!r}")
     return found
 
 

@@ -9,7 +9,7 @@ use prost::Message;
 use super::assemble::Item;
 
 /// The semantic conventions that the names of attributes follow.
-pub(super) const SCHEMA: &str = "https://opentelemetry.io/schemas/1.38.0";
+pub(super) const SCHEMA: &str = "https://opentelemetry.io/schemas/1.44.0";
 
 /// `ExportTraceServiceRequest` or `ExportLogsServiceRequest`: their fields have the same numbers. Spans and logs are
 /// encoded when they are made, because a message that waits takes a fifth of the memory then.
