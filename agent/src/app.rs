@@ -237,6 +237,7 @@ async fn serve(config: &Config, privilege: Privilege, recording: Option<&Path>) 
         started: SystemTime::now(),
         node: config.identity.node_name.clone().unwrap_or_else(host_name),
     };
+    let known = Arc::clone(&registry);
     let agent = Agent {
         ledger,
         registry,
@@ -256,7 +257,7 @@ async fn serve(config: &Config, privilege: Privilege, recording: Option<&Path>) 
     let exporter = Arc::new(Exporter::new(Arc::clone(&agent)));
     if let Some(otlp) = &mut otlp {
         let exposition = Arc::clone(&exporter) as Arc<dyn http::Exposition>;
-        otlp.send_metrics(config, exposition, &otlp_stopping);
+        otlp.send_metrics(config, exposition, known, &otlp_stopping);
     }
     let (shutdown, stopping) = watch::channel(false);
     let mut servers = JoinSet::new();

@@ -6,21 +6,25 @@ use std::{
 };
 
 use integration_tests::{
-    Agent, Cgroup, NetNs, Options, Receiver, Workload,
+    Agent, Cgroup, Containerd, NetNs, Options, Receiver, Workload,
     netns::CLOSED_V4,
     otlp::Protocol,
-    require_kernel, require_receiver,
+    require_containerd, require_kernel, require_receiver,
     wait::{PATIENCE, unique, wait_until},
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// Sends at once.
-fn options(receiver: &Receiver) -> Options {
+fn with_metrics(receiver: &Receiver) -> Options {
     Options::default()
         .variable("OTEL_EXPORTER_OTLP_ENDPOINT", &receiver.endpoint())
         .variable("OTEL_EXPORTER_OTLP_PROTOCOL", receiver.protocol())
         .flag("otlp-delay", "50ms")
-        .flag("otlp-metrics", "false")
+        .flag("otlp-metrics-interval", "1s")
+}
+
+fn options(receiver: &Receiver) -> Options {
+    with_metrics(receiver).flag("otlp-metrics", "false")
 }
 
 /// A cgroup that looks like a container of a pod, and the container's id.
@@ -137,6 +141,64 @@ fn a_containers_life_is_a_tree_of_spans_in_zstd_over_http() {
 #[test]
 fn a_containers_life_is_a_tree_of_spans_in_zstd_over_grpc() {
     a_containers_life_is_a_tree_of_spans(Protocol::Frames, "zstd");
+}
+
+#[test]
+fn a_restarted_container_is_linked_to_the_one_before_it_and_called_as_its_pod_says() {
+    require_kernel!();
+    require_receiver!();
+    require_containerd!();
+    let containerd = Containerd::start();
+    let receiver = Receiver::start(Protocol::Http);
+    let socket = containerd.socket();
+    let options = with_metrics(&receiver).flag("identity-cri-socket", socket.to_str().expect("utf-8"));
+    let agent = Agent::start(options);
+    let namespace = format!("shop-{}", unique());
+    let annotations = [
+        ("resource.opentelemetry.io/service.name", "cart"),
+        ("resource.opentelemetry.io/deployment.environment.name", "staging"),
+    ];
+    let pod = containerd.pod_with_annotations(&namespace, "web-1", &annotations);
+    let ids = [0, 1].map(|attempt| {
+        let id = pod.run("app", attempt, "kill -0 $$");
+        pod.wait(&id);
+        // By then it has its name, which nobody knows of one that is removed.
+        let calls = [("namespace", namespace.as_str()), ("container", "app"), ("syscall", "kill")];
+        agent.wait_count("podwitness_syscalls_total", &calls, u64::from(attempt) + 1);
+        pod.remove_container(&id);
+        id
+    });
+    let is_life = |span: &Value| span["parent"] == "" && ids.iter().any(|id| of(id)(span));
+    let lives = receiver.wait("traces", 2, is_life);
+    for (attempt, life) in lives.iter().enumerate() {
+        let resource = &life["resource"];
+        assert_eq!(resource["container.id"], ids[attempt], "{lives:#?}");
+        assert_eq!(resource["k8s.container.restart_count"], attempt, "{life}");
+        assert_eq!(resource["service.name"], "cart", "{life}");
+        // The tag of the image.
+        assert_eq!(resource["service.version"], "1", "{life}");
+        assert_eq!(resource["service.namespace"], namespace, "{life}");
+        assert_eq!(resource["service.instance.id"], format!("{namespace}.web-1.app"), "{life}");
+        assert_eq!(resource["deployment.environment.name"], "staging", "{life}");
+    }
+    let [first, second] = lives.as_slice() else { panic!("{lives:#?}") };
+    assert_eq!((&first["events"], &first["links"]), (&json!([]), &json!([])), "{first}");
+    assert_eq!(
+        second["events"],
+        json!([{"name": "podwitness.restart", "podwitness.restarts": 1}]),
+        "{second}"
+    );
+    assert_eq!(second["links"], json!([first["span"]]), "{second}");
+
+    // Metrics stand under the same service.
+    let is_of_app = |point: &Value| {
+        point["resource"]["k8s.namespace.name"] == namespace
+            && point["resource"]["k8s.container.name"] == "app"
+    };
+    let point = &receiver.wait("metrics", 1, is_of_app)[0]["resource"];
+    assert_eq!((&point["service.name"], &point["service.version"]), (&json!("cart"), &json!("1")), "{point}");
+    assert_eq!(point["deployment.environment.name"], "staging", "{point}");
+    pod.remove();
 }
 
 #[test]

@@ -275,6 +275,8 @@ pub struct OtlpConfig {
     pub sample_rate: u64,
     /// Processes, and connections, whose beginnings are remembered.
     pub tracked: usize,
+    /// Whether labels of pods tell the name and the version of a service.
+    pub well_known_labels: bool,
     /// Variables of OpenTelemetry that no option stands for, by name: headers, and what is for one signal alone.
     /// They hold secrets, so they are neither printed nor read from a file.
     pub variables: Vec<(String, String)>,

@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use super::choices::{
-    HIERARCHIES, LEVELS, MODES, OTLP_COMPRESSIONS, OTLP_PROTOCOLS, POLL_MAX, POLL_MIN, SYSCALLS_HOOKS,
-    SYSCALLS_MODES,
+    HIERARCHIES, HOUR, LEVELS, MODES, OTLP_COMPRESSIONS, OTLP_PROTOCOLS, POLL_MAX, POLL_MIN, SECOND,
+    SYSCALLS_HOOKS, SYSCALLS_MODES,
 };
 use super::kind::{
     Address, Choice, Cidrs, Details, Errnos, Form, Given, ModesByNamespace, Namespaces, Number, Ratio, Size,
@@ -516,11 +516,7 @@ pub const OPTIONS: &[OptionSpec] = &[
         default: "1m",
         doc: "How long the same batch is tried again while the collector can't be reached or says that it is busy. \
               Then it is dropped and counted.",
-        kind: &Span {
-            min: Duration::ZERO,
-            max: Duration::from_secs(3600),
-            field: |config| &mut config.otlp.retry_for,
-        },
+        kind: &Span { min: Duration::ZERO, max: HOUR, field: |config| &mut config.otlp.retry_for },
     },
     OptionSpec {
         key: "otlp.queue",
@@ -548,21 +544,13 @@ pub const OPTIONS: &[OptionSpec] = &[
         key: "otlp.metrics_interval",
         default: "1m",
         doc: "Time between two times that metrics are sent.",
-        kind: &Span {
-            min: Duration::from_secs(1),
-            max: Duration::from_secs(3600),
-            field: |config| &mut config.otlp.metrics_interval,
-        },
+        kind: &Span { min: SECOND, max: HOUR, field: |config| &mut config.otlp.metrics_interval },
     },
     OptionSpec {
         key: "otlp.slow",
         default: "1s",
         doc: "Connects that take at least so long are slow: their spans are sent always.",
-        kind: &Span {
-            min: Duration::ZERO,
-            max: Duration::from_secs(3600),
-            field: |config| &mut config.otlp.slow,
-        },
+        kind: &Span { min: Duration::ZERO, max: HOUR, field: |config| &mut config.otlp.slow },
     },
     OptionSpec {
         key: "otlp.sample_ratio",
@@ -584,6 +572,13 @@ pub const OPTIONS: &[OptionSpec] = &[
         doc: "Processes, and open connections, whose beginnings are remembered for their spans. Of those beyond it \
               the oldest are forgotten; their spans begin when their end says so, or are as short as their end.",
         kind: &Number { min: 16, max: 1 << 20, field: |config| &mut config.otlp.tracked },
+    },
+    OptionSpec {
+        key: "otlp.well_known_labels",
+        default: "false",
+        doc: "Whether a pod's labels app.kubernetes.io/instance, name and version tell the name and the version of its \
+              service. Its annotations resource.opentelemetry.io/service.name and service.version count more.",
+        kind: &Switch { field: |config| &mut config.otlp.well_known_labels },
     },
     OptionSpec {
         key: "log.level",

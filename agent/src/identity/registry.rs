@@ -17,6 +17,7 @@ mod state;
 mod tests;
 
 use std::{
+    collections::{HashMap, hash_map::Entry},
     path::{Path, PathBuf},
     sync::{
         Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
@@ -26,7 +27,10 @@ use std::{
 };
 
 use self::state::{State, Way};
-use super::{Labels, Placement, Tree, TreeError, names::Names};
+use super::{
+    Labels, Placement, Tree, TreeError,
+    names::{Details, Names},
+};
 
 /// One cgroup: a container, or whatever else lives in a cgroup.
 #[derive(Debug)]
@@ -36,7 +40,8 @@ pub struct Container {
     /// From the root of the hierarchy.
     pub path: PathBuf,
     pub placement: Placement,
-    labels: RwLock<Arc<Labels>>,
+    /// What it is called, and what else was known when it was named.
+    labels: RwLock<(Arc<Labels>, Arc<Details>)>,
     /// Whether its pod, or its namespace, asks not to be observed.
     declines: AtomicBool,
 }
@@ -245,6 +250,30 @@ impl Registry {
         self.read().list()
     }
 
+    /// What is known of containers beside their labels, for whoever has series: of one container, or of all that have
+    /// their labels, or are of their workload. Of several, that on which all agree.
+    pub fn details(&self) -> HashMap<Labels, Details> {
+        let mut all: HashMap<Labels, Details> = HashMap::new();
+        for Listed { container, .. } in self.list() {
+            let (labels, details) = (container.labels(), container.details());
+            if labels.namespace.is_empty() {
+                continue;
+            }
+            let own = (*labels).clone();
+            // What only holds a pod's namespaces has an image of its own.
+            let of_workload = Some(labels.of_workload()).filter(|_| !labels.container.is_empty());
+            for labels in of_workload.into_iter().chain([own]) {
+                match all.entry(labels) {
+                    Entry::Vacant(place) => {
+                        place.insert(details.lasting());
+                    }
+                    Entry::Occupied(mut known) => known.get_mut().agree(&details),
+                }
+            }
+        }
+        all
+    }
+
     pub fn stats(&self) -> Stats {
         self.read().stats()
     }
@@ -267,14 +296,19 @@ impl Registry {
 impl Container {
     pub(crate) fn new(cgroup_id: u64, path: &Path) -> Arc<Self> {
         let placement = Placement::parse(path.as_os_str().as_encoded_bytes());
-        let labels = RwLock::new(Arc::new(placement.labels()));
+        let labels = RwLock::new((Arc::new(placement.labels()), Arc::default()));
         let declines = AtomicBool::new(false);
         Arc::new(Self { cgroup_id, path: path.to_owned(), placement, labels, declines })
     }
 
     /// What it is called now.
     pub fn labels(&self) -> Arc<Labels> {
-        Arc::clone(&self.labels.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.labels.read().unwrap_or_else(PoisonError::into_inner).0)
+    }
+
+    /// What else is known since it was named.
+    pub fn details(&self) -> Arc<Details> {
+        Arc::clone(&self.labels.read().unwrap_or_else(PoisonError::into_inner).1)
     }
 
     /// Whether its pod, or its namespace, asks not to be observed.
@@ -282,8 +316,9 @@ impl Container {
         self.declines.load(Ordering::Relaxed)
     }
 
-    /// Returns the former ones.
-    fn set_labels(&self, labels: Arc<Labels>) -> Arc<Labels> {
-        std::mem::replace(&mut self.labels.write().unwrap_or_else(PoisonError::into_inner), labels)
+    /// Returns the former labels.
+    pub(crate) fn name(&self, labels: Labels, details: Details) -> Arc<Labels> {
+        let new = (Arc::new(labels), Arc::new(details));
+        std::mem::replace(&mut *self.labels.write().unwrap_or_else(PoisonError::into_inner), new).0
     }
 }

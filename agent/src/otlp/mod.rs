@@ -35,7 +35,12 @@ pub use self::{
     settings::{SettingsError, host, is_wanted},
 };
 use self::{queue::Queue, send::Sender, worker::Delivery};
-use crate::{config::Config, http::Exposition, identity::Container, observation::Observation};
+use crate::{
+    config::Config,
+    http::Exposition,
+    identity::{Container, Registry},
+    observation::Observation,
+};
 
 /// An observation, with what only spans need of it.
 #[derive(Clone, Debug)]
@@ -132,11 +137,13 @@ impl Running {
         &mut self,
         config: &Config,
         exposition: Arc<dyn Exposition>,
+        registry: Arc<Registry>,
         stopping: &watch::Receiver<bool>,
     ) {
         let Some(delivery) = self.metrics.take() else { return };
         let export = metrics::Export {
             exposition,
+            registry,
             host: host(config),
             service: settings::own_service(&config.otlp),
             every: config.otlp.metrics_interval,

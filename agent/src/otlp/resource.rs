@@ -6,8 +6,8 @@ use super::attributes::Attributes;
 use crate::identity::{
     Engine, Labels, Placement,
     names::{
-        Workload,
-        kubernetes::service_name::{Described, WellKnownLabels, service_name},
+        Details, PodMetadata, Workload,
+        kubernetes::service::{Described, WellKnownLabels},
     },
 };
 
@@ -19,6 +19,8 @@ pub struct Host {
     pub id: String,
     /// What the cluster calls the machine, if it is in one.
     pub node: Option<String>,
+    /// Whether the well-known labels of pods name services (`otlp.well_known_labels`).
+    pub labels: WellKnownLabels,
     /// Of the user's choice (`OTEL_RESOURCE_ATTRIBUTES`).
     pub more: Vec<(String, String)>,
 }
@@ -37,24 +39,38 @@ const KINDS: [(&str, &str); 6] = [
 ];
 
 impl Host {
-    /// The resource of whoever has these labels; `placement` where it is one single container.
-    pub fn resource(&self, placement: Option<&Placement>, labels: &Labels) -> Resource {
+    /// The resource of whoever has these labels; `placement` where it is one single container. Of an attribute that
+    /// several tell, what is observed counts more than what the user has configured, and that more than what a pod says;
+    /// but a pod knows best what service it is.
+    pub fn resource(&self, placement: Option<&Placement>, labels: &Labels, details: &Details) -> Resource {
         let id = placement.and_then(Placement::container_id);
         let uid = placement.and_then(Placement::pod_uid);
         // Where nobody knows a name, the labels have a part of the id, or the uid.
         let container = known(&labels.container, id);
         let pod = known(&labels.pod, uid);
         let is_pod = uid.is_some() || !labels.namespace.is_empty();
-        let service = service(labels, pod, container);
-        let mut attributes = Attributes::default().text("service.name", service);
+        let owners = [Workload { kind: labels.workload_kind.clone(), name: labels.workload.clone() }];
+        let described = Described {
+            metadata: details.pod.as_deref(),
+            labels: self.labels,
+            owners: &owners,
+            namespace: &labels.namespace,
+            pod,
+            container,
+            version: details.version.as_deref(),
+        };
+        let mut attributes = Attributes::default().text("service.name", service(labels, &described));
         if is_pod {
+            let instance = described.service_instance_id();
             attributes = attributes
-                .text("service.namespace", labels.namespace.as_str())
-                .text("service.instance.id", instance(&labels.namespace, pod, container, id))
+                .text("service.namespace", described.service_namespace().unwrap_or_default())
+                .text("service.version", described.service_version().unwrap_or_default())
+                .text("service.instance.id", instance.as_deref().or(id).unwrap_or_default())
                 .text("k8s.namespace.name", labels.namespace.as_str())
                 .text("k8s.pod.name", pod)
                 .text("k8s.pod.uid", uid.unwrap_or_default())
                 .text("k8s.container.name", container)
+                .some(details.restart_count, |all, count| all.number("k8s.container.restart_count", count))
                 .text("k8s.node.name", self.node.clone().unwrap_or_default());
             if let Some((_, key)) = KINDS.iter().find(|(kind, _)| *kind == labels.workload_kind) {
                 attributes = attributes.text(key, labels.workload.as_str());
@@ -72,7 +88,8 @@ impl Host {
             .text("os.type", "linux")
             .text("podwitness.workload.kind", labels.workload_kind.as_str())
             .text("podwitness.workload.name", labels.workload.as_str())
-            .and(&self.more);
+            .and(&self.more)
+            .and(details.pod.as_deref().map(PodMetadata::attributes).unwrap_or_default());
         Resource { attributes: attributes.into_vec(), ..Resource::default() }
     }
 
@@ -94,24 +111,13 @@ fn known<'l>(label: &'l str, id: Option<&str>) -> &'l str {
     if id.is_some_and(|id| id.starts_with(label)) { "" } else { label }
 }
 
-fn service<'l>(labels: &'l Labels, pod: &'l str, container: &'l str) -> String {
+fn service(labels: &Labels, described: &Described<'_>) -> String {
     if labels.namespace.is_empty() {
         let name = if labels.workload.is_empty() { &labels.workload_kind } else { &labels.workload };
         let is_known = !name.is_empty() && name != "unknown" && name != "other";
         return if is_known { name.clone() } else { UNKNOWN_SERVICE.to_owned() };
     }
-    let owners = [Workload { kind: labels.workload_kind.clone(), name: labels.workload.clone() }];
-    let described =
-        Described { owners: &owners, pod: Some(pod), container: Some(container), ..Described::default() };
-    service_name(&described, WellKnownLabels::Ignore).unwrap_or(UNKNOWN_SERVICE).to_owned()
-}
-
-/// By the rule for Kubernetes: namespace, pod and container; else the container's id.
-fn instance(namespace: &str, pod: &str, container: &str, id: Option<&str>) -> String {
-    if namespace.is_empty() || pod.is_empty() || container.is_empty() {
-        return id.unwrap_or_default().to_owned();
-    }
-    format!("{namespace}.{pod}.{container}")
+    described.service_name().unwrap_or(UNKNOWN_SERVICE).to_owned()
 }
 
 fn engine(placement: &Placement) -> &'static str {
@@ -133,12 +139,22 @@ mod tests {
     const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
     fn attributes(path: &str, labels: Option<Labels>) -> Vec<(String, String)> {
+        let host = Host { name: "node1".into(), node: Some("node-1".into()), ..Host::default() };
+        attributes_of(&host, path, labels, &Details::default())
+    }
+
+    fn attributes_of(
+        host: &Host,
+        path: &str,
+        labels: Option<Labels>,
+        details: &Details,
+    ) -> Vec<(String, String)> {
         let placement = Placement::parse(path);
         let labels = labels.unwrap_or_else(|| placement.labels());
-        let host = Host { name: "node1".into(), node: Some("node-1".into()), ..Host::default() };
-        let resource = host.resource(Some(&placement), &labels);
+        let resource = host.resource(Some(&placement), &labels, details);
         let text = |value: Option<Value>| match value {
             Some(Value::StringValue(text)) => text,
+            Some(Value::IntValue(number)) => number.to_string(),
             other => panic!("{other:?}"),
         };
         resource
@@ -152,15 +168,57 @@ mod tests {
         attributes.iter().find(|(name, _)| name == key).map_or("", |(_, value)| value)
     }
 
-    #[test]
-    fn a_pods_container_is_described_in_full() {
-        let labels = Labels {
+    fn cart() -> Labels {
+        Labels {
             namespace: "shop".into(),
             workload_kind: "Deployment".into(),
             workload: "cart".into(),
             pod: "cart-5d9-x".into(),
             container: "app".into(),
-        };
+        }
+    }
+
+    #[test]
+    fn a_pod_says_what_service_it_is_but_not_whose_else() {
+        let mut pod = PodMetadata::default();
+        for (name, value) in [
+            ("service.name", "cart-api"),
+            ("service.namespace", "web-shop"),
+            ("deployment.environment.name", "staging"),
+            ("k8s.pod.name", "forged"),
+            ("k8s.cluster.name", "forged"),
+        ] {
+            pod.annotate(&format!("resource.opentelemetry.io/{name}"), value);
+        }
+        pod.label("app.kubernetes.io/version", "label");
+        let version = Some("2.4".to_owned());
+        let details = Details { pod: pod.shared(), version, restart_count: Some(2) };
+        let mut host = Host { more: vec![("k8s.cluster.name".into(), "prod".into())], ..Host::default() };
+        let path = format!("/kubepods/burstable/pod{UID}/{ID}");
+        let found = attributes_of(&host, &path, Some(cart()), &details);
+        for (key, value) in [
+            ("service.name", "cart-api"),
+            ("service.namespace", "web-shop"),
+            ("service.version", "2.4"),
+            ("service.instance.id", "shop.cart-5d9-x.app"),
+            ("deployment.environment.name", "staging"),
+            ("k8s.namespace.name", "shop"),
+            ("k8s.pod.name", "cart-5d9-x"),
+            ("k8s.cluster.name", "prod"),
+            ("k8s.container.restart_count", "2"),
+        ] {
+            assert_eq!(of(&found, key), value, "{key} in {found:?}");
+        }
+        let keys: std::collections::BTreeSet<_> = found.iter().map(|(key, _)| key).collect();
+        assert_eq!(keys.len(), found.len(), "an attribute twice: {found:?}");
+        host.labels = WellKnownLabels::Use;
+        let found = attributes_of(&host, &path, Some(cart()), &details);
+        assert_eq!((of(&found, "service.name"), of(&found, "service.version")), ("cart-api", "label"));
+    }
+
+    #[test]
+    fn a_pods_container_is_described_in_full() {
+        let labels = cart();
         let found = attributes(&format!("/kubepods/burstable/pod{UID}/{ID}"), Some(labels));
         for (key, value) in [
             ("service.name", "cart"),
@@ -206,7 +264,7 @@ mod tests {
             more: vec![("k8s.cluster.name".into(), "prod".into()), ("os.type".into(), "x".into())],
             ..Host::default()
         };
-        let resource = host.resource(None, &Labels::unknown());
+        let resource = host.resource(None, &Labels::unknown(), &Details::default());
         let keys: Vec<_> = resource.attributes.iter().map(|pair| pair.key.as_str()).collect();
         assert_eq!(keys.iter().filter(|key| **key == "os.type").count(), 1);
         assert!(keys.contains(&"k8s.cluster.name"));

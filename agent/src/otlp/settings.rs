@@ -7,7 +7,10 @@ use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use thiserror::Error;
 
 use super::{figures::Signal, resource::Host, send::SendError};
-use crate::config::{Compression, Config, OtlpConfig, Protocol};
+use crate::{
+    config::{Compression, Config, OtlpConfig, Protocol},
+    identity::names::kubernetes::service::WellKnownLabels,
+};
 
 pub(super) const USER_AGENT: HeaderValue =
     HeaderValue::from_static(concat!("podwitness/", env!("CARGO_PKG_VERSION")));
@@ -162,6 +165,10 @@ pub fn host(config: &Config) -> Host {
     Host {
         name: read("/proc/sys/kernel/hostname"),
         id: read("/etc/machine-id"),
+        labels: match config.otlp.well_known_labels {
+            true => WellKnownLabels::Use,
+            false => WellKnownLabels::Ignore,
+        },
         node: node.or_else(|| std::env::var("NODE_NAME").ok()).filter(|name| !name.is_empty()),
         more: pairs(variables.of("OTEL_RESOURCE_ATTRIBUTES").unwrap_or_default())
             .filter(|(key, _)| key != "service.name")

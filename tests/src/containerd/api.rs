@@ -1,5 +1,7 @@
 //! The part of the container runtime interface that makes pods, with the numbers of Kubernetes' `cri-api`.
 
+use std::collections::HashMap;
+
 use prost::Message;
 
 #[derive(Clone, PartialEq, Eq, Message)]
@@ -98,6 +100,8 @@ pub(super) struct PodConfig {
     pub(super) logs: String,
     #[prost(message, optional, tag = "4")]
     pub(super) names: Option<DnsConfig>,
+    #[prost(map = "string, string", tag = "7")]
+    pub(super) annotations: HashMap<String, String>,
     #[prost(message, optional, tag = "8")]
     pub(super) linux: Option<LinuxPod>,
 }

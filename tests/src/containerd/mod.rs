@@ -205,17 +205,25 @@ impl Containerd {
     /// The same, with a server of names (DNS) at this address.
     #[track_caller]
     pub fn pod_with_names(&self, namespace: &str, name: &str, server: &str) -> Pod<'_> {
-        self.pod_of("", namespace, name, Some(api::DnsConfig { servers: vec![server.into()] }))
+        let names = Some(api::DnsConfig { servers: vec![server.into()] });
+        self.pod_of("", namespace, name, api::PodConfig { names, ..Default::default() })
+    }
+
+    /// The same, with these annotations.
+    #[track_caller]
+    pub fn pod_with_annotations(&self, namespace: &str, name: &str, all: &[(&str, &str)]) -> Pod<'_> {
+        let annotations = all.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect();
+        self.pod_of("", namespace, name, api::PodConfig { annotations, ..Default::default() })
     }
 
     /// The same, by another handler than the usual one.
     #[track_caller]
     pub fn pod_by(&self, handler: &str, namespace: &str, name: &str) -> Pod<'_> {
-        self.pod_of(handler, namespace, name, None)
+        self.pod_of(handler, namespace, name, api::PodConfig::default())
     }
 
     #[track_caller]
-    fn pod_of(&self, handler: &str, namespace: &str, name: &str, names: Option<api::DnsConfig>) -> Pod<'_> {
+    fn pod_of(&self, handler: &str, namespace: &str, name: &str, more: api::PodConfig) -> Pod<'_> {
         let number = format!("{:0>12}", unique().replace('-', ""));
         let uid = format!("5ca1ab1e-0000-4000-8000-{}", &number[number.len() - 12..]);
         self.uids.lock().expect("no panic").push(uid.clone());
@@ -226,7 +234,7 @@ impl Containerd {
             security: Some(security),
         };
         let logs = self.directory.join("logs").join(&uid).display().to_string();
-        let config = api::PodConfig { metadata: Some(metadata), logs, names, linux: Some(linux) };
+        let config = api::PodConfig { metadata: Some(metadata), logs, linux: Some(linux), ..more };
         let request = api::RunPodRequest { config: Some(config.clone()), handler: handler.into() };
         let sandbox = self.call::<_, api::Id>("RunPodSandbox", request).id;
         let (namespace, name) = (namespace.to_owned(), name.to_owned());

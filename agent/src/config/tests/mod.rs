@@ -14,7 +14,7 @@ use super::{Config, ConfigErrors, Effective, EffectiveValue, Flags, OPTIONS, Opt
 type Loaded = Result<(Config, Effective), ConfigErrors>;
 
 /// For every option three values other than the default, in their usual notation (booleans have only two).
-const SAMPLES: [(&str, [&str; 3]); 73] = [
+const SAMPLES: [(&str, [&str; 3]); 74] = [
     ("metrics.listen", ["[::]:9481", "127.0.0.1:0", "10.0.0.1:80"]),
     ("metrics.grace", ["0s", "1h30m", "24h"]),
     ("metrics.series_limit", ["0", "1000", "100000000"]),
@@ -87,6 +87,7 @@ const SAMPLES: [(&str, [&str; 3]); 73] = [
     ("otlp.sample_ratio", ["0", "0.25", "0.000001"]),
     ("otlp.sample_rate", ["0", "1", "1000000"]),
     ("otlp.tracked", ["16", "1000", "1048576"]),
+    ("otlp.well_known_labels", ["true", "false", "true"]),
     ("log.level", ["error", "debug", "trace"]),
 ];
 

@@ -1,14 +1,42 @@
 //! Answers out of several shelves.
 
-use std::sync::atomic::Ordering;
+use std::sync::{Arc, atomic::Ordering};
 
-use super::{Container, Names, Pod, Shelves, Source, Workload};
+use super::{Container, Names, Pod, PodMetadata, Shelves, Source, Workload};
 use crate::identity::{Engine, Labels, Placement};
+
+/// What is known of a container beside its labels.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Details {
+    /// What its pod says.
+    pub pod: Option<Arc<PodMetadata>>,
+    /// Of its image.
+    pub version: Option<String>,
+    pub restart_count: Option<u32>,
+}
+
+impl Details {
+    /// What holds for longer than one container lives.
+    pub fn lasting(&self) -> Self {
+        Self { restart_count: None, ..self.clone() }
+    }
+
+    /// Keeps what is true of the other one, too.
+    pub fn agree(&mut self, other: &Self) {
+        if self.pod != other.pod {
+            let common = self.pod.as_ref().zip(other.pod.as_ref()).map(|(one, two)| one.common(two));
+            self.pod = common.and_then(PodMetadata::shared);
+        }
+        self.version.take_if(|version| other.version.as_ref() != Some(&*version));
+        self.restart_count.take_if(|count| other.restart_count != Some(*count));
+    }
+}
 
 /// What somebody is called, as far as it is known now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Named {
     pub labels: Labels,
+    pub details: Details,
     /// Whether there is nothing to wait for: no source that is connected could add a name.
     pub complete: bool,
     /// Whether there is nothing to add, whatever source may come yet.
@@ -28,6 +56,7 @@ impl Named {
     fn by_path(placement: &Placement) -> Self {
         Self {
             labels: placement.labels(),
+            details: Details::default(),
             complete: true,
             settled: true,
             observe: None,
@@ -86,9 +115,14 @@ impl Names {
         if let Some((_, pod)) = &pod {
             name_pod(&mut named, pod, shelves.workload(&pod.uid));
             named.observe = pod.observe.or_else(|| shelves.namespaces.get(&pod.namespace).copied());
+            named.details.pod = shelves.metadata(&pod.uid).cloned();
         }
         if let Some((_, container)) = &container {
             named.labels.container = container_label(container);
+            named.details.version =
+                shelves.of_container(&container.id, |container| container.version.clone());
+            named.details.restart_count =
+                shelves.of_container(&container.id, |container| container.restart_count);
         }
         let is_named = pod.is_some() && (id.is_none() || container.is_some());
         let owner_known = shelves.pods[Source::Kubernetes as usize].get(uid).is_some()
@@ -127,8 +161,18 @@ impl Shelves {
         sources.find_map(|source| Some((source, self.containers[source as usize].get(id)?)))
     }
 
+    /// What one of the sources knows of the container, where others may know its name only.
+    fn of_container<T>(&self, id: &str, what: impl Fn(&Container) -> Option<T>) -> Option<T> {
+        let mut sources = Source::FOR_CONTAINERS.into_iter();
+        sources.find_map(|source| what(self.containers[source as usize].get(id)?))
+    }
+
     fn workload(&self, uid: &str) -> Option<&Workload> {
         self.pods.iter().find_map(|shelf| shelf.get(uid)?.workload.as_ref())
+    }
+
+    fn metadata(&self, uid: &str) -> Option<&Arc<PodMetadata>> {
+        self.pods.iter().find_map(|shelf| shelf.get(uid)?.metadata.as_ref())
     }
 
     /// Whether both are names of one pod.

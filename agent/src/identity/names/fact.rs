@@ -1,6 +1,8 @@
 //! What a source can say.
 
-use super::shelf::Fact;
+use std::sync::Arc;
+
+use super::{metadata::PodMetadata, shelf::Fact};
 
 /// Who knows names. Where they disagree about a pod, an earlier one is believed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -68,7 +70,7 @@ pub struct Workload {
     pub name: String,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Pod {
     pub uid: String,
     /// By what else its cgroup may call it: the hash of a static pod's configuration, 32 hex digits.
@@ -79,6 +81,8 @@ pub struct Pod {
     pub workload: Option<Workload>,
     /// Whether the pod asks to be observed, or not to be.
     pub observe: Option<bool>,
+    /// What it says of itself, if it says anything.
+    pub metadata: Option<Arc<PodMetadata>>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -96,6 +100,10 @@ pub struct Container {
     pub is_sandbox: bool,
     /// Which runtime hides the pod's containers from the kernel, if one does: `kata`, `runsc`.
     pub sandbox_runtime: Option<String>,
+    /// Of the image, by its name.
+    pub version: Option<String>,
+    /// How many containers of the name there were in the pod before it.
+    pub restart_count: Option<u32>,
 }
 
 impl Fact for Pod {
@@ -105,6 +113,10 @@ impl Fact for Pod {
 
     fn aliases(&self) -> &[String] {
         &self.aliases
+    }
+
+    fn left_out(&self) -> u64 {
+        self.metadata.as_ref().map_or(0, |metadata| metadata.left_out())
     }
 }
 

@@ -9,8 +9,10 @@ mod answer;
 pub mod cri;
 pub mod docker;
 mod fact;
+mod image;
 pub mod kubernetes;
 mod lines;
+mod metadata;
 mod shelf;
 #[cfg(test)]
 mod tests;
@@ -28,8 +30,9 @@ use tokio::sync::watch;
 
 use self::shelf::Shelf;
 pub use self::{
-    answer::Named,
+    answer::{Details, Named},
     fact::{Container, Pod, Source, SourceState, Workload},
+    metadata::{PodMetadata, WellKnown},
 };
 
 /// The annotation by which a pod asks to be observed, or not to be.

@@ -16,6 +16,11 @@ pub(super) trait Fact: PartialEq {
     fn aliases(&self) -> &[String] {
         &[]
     }
+
+    /// How much of what was said there was no room for.
+    fn left_out(&self) -> u64 {
+        0
+    }
 }
 
 #[derive(Debug)]
@@ -80,6 +85,7 @@ impl<T: Fact> Shelf<T> {
         for alias in fact.aliases() {
             self.aliases.insert(alias.clone(), key.clone());
         }
+        self.refused += fact.left_out();
         self.fresh.push(key.clone());
         self.facts.insert(key, Entry { fact, died: None, disputed: AtomicBool::new(false) });
         true

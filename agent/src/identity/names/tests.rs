@@ -14,7 +14,7 @@ fn place(uid: &str, letter: char) -> Placement {
 
 fn pod(uid: &str, name: &str) -> Pod {
     let (uid, namespace, name) = (uid.into(), "shop".into(), name.into());
-    Pod { uid, aliases: Vec::new(), namespace, name, workload: None, observe: None }
+    Pod { uid, namespace, name, ..Pod::default() }
 }
 
 fn owned(uid: &str, name: &str, owner: &str) -> Pod {

@@ -164,7 +164,7 @@ impl Naming {
             self.poor.insert(container.cgroup_id, (Arc::clone(container), named.rank()));
         }
         container.declines.store(named.observe == Some(false), Ordering::Relaxed);
-        container.set_labels(Arc::new(named.labels))
+        container.name(named.labels, named.details)
     }
 }
 

@@ -175,7 +175,7 @@ pub(super) const SECTIONS: &[Section] = &[
             counter(
                 "podwitness_identity_names_refused_total",
                 &[],
-                "Names turned away because `limits.containers` was reached.",
+                "Names turned away because `limits.containers` was reached, and annotations `resource.opentelemetry.io/…` of pods that were too many or too long.",
                 "facts",
             ),
             gauge(

@@ -17,7 +17,7 @@ use opentelemetry_proto::tonic::{
 
 use super::{Assembler, Attributes, Context, Decision, Draft, EVENTS, Telemetry};
 use crate::{
-    identity::{Labels, Placement},
+    identity::{Labels, Placement, names::Details},
     observation::{Exit, Oom},
     otlp::Seen,
 };
@@ -27,6 +27,7 @@ use crate::{
 pub(super) struct ContainerState {
     pub resource: Arc<Resource>,
     labels: Arc<Labels>,
+    details: Arc<Details>,
     /// Whether it is a container, whose life is a span; of other cgroups, such as units, only processes are.
     pub is_container: bool,
     /// When it was first seen, and whether that was its birth.
@@ -67,17 +68,24 @@ impl Assembler {
     /// Remembers the cgroup that something has happened in, or what it is called by now.
     pub(super) fn meet(&mut self, seen: &Seen) {
         let placement = seen.container.as_ref().map(|container| &container.placement);
+        let details = || seen.container.as_ref().map(|container| container.details()).unwrap_or_default();
         let labels = &seen.observation.labels;
         if let Some(state) = self.containers.get_mut(&seen.cgroup_id) {
-            if !Arc::ptr_eq(&state.labels, labels) && state.labels != *labels {
-                state.resource = Arc::new(self.host.resource(placement, labels));
+            // Whoever is named anew has new labels, be they the same.
+            if !Arc::ptr_eq(&state.labels, labels) {
+                let details = details();
+                if (&state.labels, &state.details) != (labels, &details) {
+                    state.resource = Arc::new(self.host.resource(placement, labels, &details));
+                }
+                (state.labels, state.details) = (Arc::clone(labels), details);
             }
-            state.labels = Arc::clone(labels);
             return;
         }
+        let details = details();
         let state = ContainerState {
-            resource: Arc::new(self.host.resource(placement, labels)),
+            resource: Arc::new(self.host.resource(placement, labels, &details)),
             labels: Arc::clone(labels),
+            details,
             is_container: placement.and_then(Placement::container_id).is_some(),
             since_ns: seen.boot_ns,
             is_born: seen.observation.kind == EventKind::CgroupMkdir,
@@ -138,9 +146,11 @@ impl Assembler {
         let (since_ns, is_born, kills) = (state.since_ns, state.is_born, state.kills);
         let (exit, mut events) = (state.exit.take(), std::mem::take(&mut state.events));
         let (dropped, labels) = (state.dropped_events, Arc::clone(&state.labels));
-        let place = place(&labels);
+        let told = state.details.restart_count.map(u64::from);
+        let place =
+            place(seen.container.as_ref().and_then(|container| container.placement.pod_uid()), &labels);
         let before = place.and_then(|place| self.ended.remove(&place));
-        let restarts = before.map_or(0, |before| before.restarts + 1);
+        let restarts = told.unwrap_or_else(|| before.map_or(0, |before| before.restarts + 1));
         if let Some(place) = place {
             self.ended.insert(place, Ended { context, restarts });
         }
@@ -157,7 +167,9 @@ impl Assembler {
         let own = error.iter().fold(attributes.clone(), |all, (kind, _)| all.text("error.type", kind));
         self.log(seen, ("podwitness.container_exit", severity), body, Some(context), own, out);
 
-        if before.is_some() {
+        // One that followed another before the agent was there to see that has no link. When it began is known only of
+        // those that the agent has seen begin.
+        if before.is_some() || (is_born && restarts > 0) {
             let attributes = Attributes::default().number("podwitness.restarts", restarts);
             events.insert(
                 0,
@@ -223,12 +235,13 @@ pub(super) fn kill_attributes(oom: &Oom) -> Attributes {
         .text("podwitness.oom.trigger.comm", oom.trigger_comm.as_str())
 }
 
-/// Where a container that follows another one stands: the same name in the same pod.
-fn place(labels: &Labels) -> Option<u64> {
+/// Where a container that follows another one stands: the same name in the same pod. The pod of a StatefulSet has a
+/// successor of its own name, which is no restart.
+fn place(pod_uid: Option<&str>, labels: &Labels) -> Option<u64> {
     if labels.namespace.is_empty() || labels.container.is_empty() {
         return None;
     }
     let mut hasher = DefaultHasher::new();
-    (&labels.namespace, &labels.pod, &labels.container).hash(&mut hasher);
+    (pod_uid, &labels.namespace, &labels.pod, &labels.container).hash(&mut hasher);
     Some(hasher.finish())
 }

@@ -6,7 +6,7 @@ use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use super::*;
 use crate::{
     config::Config,
-    identity::Container,
+    identity::{Container, Labels, names::Details},
     observation::{Cgroup, Exec, Exit, Observation, Oom, Process, Tcp},
 };
 
@@ -245,27 +245,69 @@ fn what_is_remembered_has_a_bound() {
     assert_eq!((left_out as usize + HELD, scene.spans().len()), (2 * 4999, 0));
 }
 
+/// A container of this name in a pod with this uid, from its first to its last second.
+fn life(scene: &mut Scene, uid: &str, cgroup_id: u64, at_s: u64, restart_count: Option<u32>) -> Span {
+    let path = format!("/kubepods/burstable/pod{uid}/{cgroup_id:064x}");
+    let container = Container::new(cgroup_id, Path::new(&path));
+    let labels = Labels {
+        namespace: "shop".into(),
+        workload_kind: "StatefulSet".into(),
+        workload: "db".into(),
+        pod: "db-0".into(),
+        container: "app".into(),
+    };
+    container.name(labels, Details { restart_count, ..Details::default() });
+    for (kind, at_s) in [(EventKind::CgroupMkdir, at_s), (EventKind::CgroupRmdir, at_s + 1)] {
+        let detail = Detail::Cgroup(Cgroup { cgroup: String::new() });
+        let (time, labels) = (jiff::Timestamp::default(), container.labels());
+        let observation = Observation { time, kind, labels, process: None, detail };
+        let container = Some(Arc::clone(&container));
+        let seen = Seen { observation, boot_ns: at_s * SECOND, offset_ns: OFFSET, cgroup_id, container };
+        scene.assembler.take(&seen, &mut scene.out);
+    }
+    scene.out.spans.pop().unwrap().data
+}
+
+const UIDS: [&str; 2] = ["6d5f1c1e-8c0b-4f0e-9a7e-3f2b1c0d9e8f", "7d5f1c1e-8c0b-4f0e-9a7e-3f2b1c0d9e8f"];
+
+fn restarts(span: &Span) -> Option<i64> {
+    let event = span.events.iter().find(|event| event.name == "podwitness.restart")?;
+    match event.attributes[0].value.as_ref()?.value.as_ref()? {
+        Value::IntValue(number) => Some(*number),
+        other => panic!("{other:?}"),
+    }
+}
+
 #[test]
 fn a_restart_is_told_and_linked() {
     let mut scene = Scene::new(|_| ());
-    let mut labels = (*scene.container.labels()).clone();
-    labels.namespace = "shop".into();
-    scene.born(SECOND);
-    let labels = Arc::new(labels);
-    let mut life = |cgroup_id: u64, at_ns: u64| {
-        for (kind, at_ns) in [(EventKind::CgroupMkdir, at_ns), (EventKind::CgroupRmdir, at_ns + SECOND)] {
-            let detail = Detail::Cgroup(Cgroup { cgroup: String::new() });
-            let (time, labels) = (jiff::Timestamp::default(), Arc::clone(&labels));
-            let observation = Observation { time, kind, labels, process: None, detail };
-            let container = Some(Arc::clone(&scene.container));
-            let seen = Seen { observation, boot_ns: at_ns, offset_ns: OFFSET, cgroup_id, container };
-            scene.assembler.take(&seen, &mut scene.out);
-        }
-        scene.out.spans.pop().unwrap().data
-    };
-    let (first, second) = (life(1, SECOND), life(2, 5 * SECOND));
-    assert!(first.links.is_empty() && first.events.is_empty());
+    let first = life(&mut scene, UIDS[0], 1, 1, None);
+    let second = life(&mut scene, UIDS[0], 2, 5, None);
+    let third = life(&mut scene, UIDS[0], 3, 9, None);
+    assert_eq!((first.links.len(), restarts(&first)), (0, None));
     assert_eq!((second.links[0].span_id.as_slice(), second.links.len()), (first.span_id.as_slice(), 1));
-    assert_eq!(second.events[0].name, "podwitness.restart");
+    assert_eq!(third.links[0].span_id, second.span_id);
+    assert_eq!((restarts(&second), restarts(&third)), (Some(1), Some(2)));
+    assert_eq!(second.events[0].time_unix_nano, second.start_time_unix_nano);
     assert_ne!(first.trace_id, second.trace_id);
+}
+
+#[test]
+fn the_next_pod_of_a_stateful_set_is_no_restart() {
+    let mut scene = Scene::new(|_| ());
+    life(&mut scene, UIDS[0], 1, 1, None);
+    let other = life(&mut scene, UIDS[1], 2, 5, None);
+    assert_eq!((other.links.len(), restarts(&other)), (0, None));
+}
+
+#[test]
+fn restarts_are_counted_by_who_counts_them_from_the_beginning() {
+    let mut scene = Scene::new(|_| ());
+    // The one before it ended before there was an agent.
+    let sixth = life(&mut scene, UIDS[0], 1, 1, Some(5));
+    assert_eq!((sixth.links.len(), restarts(&sixth)), (0, Some(5)));
+    let seventh = life(&mut scene, UIDS[0], 2, 5, Some(6));
+    assert_eq!((seventh.links.len(), restarts(&seventh)), (1, Some(6)));
+    let first = life(&mut scene, UIDS[1], 3, 9, Some(0));
+    assert_eq!((first.links.len(), restarts(&first)), (0, None));
 }

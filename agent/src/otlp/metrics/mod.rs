@@ -35,7 +35,7 @@ use super::{
 };
 use crate::{
     http::{Exposition, Format, RenderError},
-    identity::Labels,
+    identity::{Labels, Registry, names::Details},
 };
 
 /// What all points of an export share.
@@ -49,6 +49,8 @@ struct Times {
 pub(super) struct Export {
     pub exposition: Arc<dyn Exposition>,
     pub host: Host,
+    /// Whose details resources have.
+    pub registry: Arc<Registry>,
     /// What the agent is called as a service.
     pub service: String,
     pub every: Duration,
@@ -88,6 +90,7 @@ impl Export {
             Err(_) => return tracing::warn!("the metrics could not be written for the collector"),
         };
         let page = Page::parse(&page);
+        let details = self.registry.details();
         let counts = self.figures.of(Signal::Metrics);
         counts.produce(page.series.len() as u64);
         let mut lost = None;
@@ -97,14 +100,20 @@ impl Export {
                 // Whoever didn't take one part won't take the next. A minute later there are newer ones.
                 Some(why) => counts.drop(why, items),
                 None => {
-                    let request: Bytes = self.request(&page, series, times).encode_to_vec().into();
+                    let request: Bytes = self.request(&page, series, &details, times).encode_to_vec().into();
                     lost = delivery.deliver(request, items).await.err();
                 }
             }
         }
     }
 
-    fn request(&self, page: &Page<'_>, series: &[Series<'_>], times: Times) -> ExportMetricsServiceRequest {
+    fn request(
+        &self,
+        page: &Page<'_>,
+        series: &[Series<'_>],
+        details: &HashMap<Labels, Details>,
+        times: Times,
+    ) -> ExportMetricsServiceRequest {
         let mut resources: HashMap<Option<&Labels>, BTreeMap<usize, Metric>> = HashMap::new();
         let mut order = Vec::new();
         for one in series {
@@ -118,7 +127,10 @@ impl Export {
         }
         let resource_metrics = order.into_iter().map(|base| ResourceMetrics {
             resource: Some(match base {
-                Some(labels) => self.host.resource(None, labels),
+                Some(labels) => {
+                    let nothing = Details::default();
+                    self.host.resource(None, labels, details.get(labels).unwrap_or(&nothing))
+                }
                 None => self.host.own(&self.service),
             }),
             scope_metrics: vec![ScopeMetrics {

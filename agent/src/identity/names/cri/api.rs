@@ -52,6 +52,8 @@ pub(super) struct Sandbox {
     pub id: String,
     #[prost(message, optional, tag = "2")]
     pub metadata: Option<SandboxMetadata>,
+    #[prost(map = "string, string", tag = "5")]
+    pub labels: HashMap<String, String>,
     #[prost(map = "string, string", tag = "6")]
     pub annotations: HashMap<String, String>,
     #[prost(string, tag = "7")]
@@ -65,6 +67,8 @@ pub(super) struct SandboxStatus {
     pub id: String,
     #[prost(message, optional, tag = "2")]
     pub metadata: Option<SandboxMetadata>,
+    #[prost(map = "string, string", tag = "7")]
+    pub labels: HashMap<String, String>,
     #[prost(map = "string, string", tag = "8")]
     pub annotations: HashMap<String, String>,
     #[prost(string, tag = "9")]
@@ -95,6 +99,8 @@ pub(super) struct Container {
     pub sandbox_id: String,
     #[prost(message, optional, tag = "3")]
     pub metadata: Option<ContainerMetadata>,
+    #[prost(message, optional, tag = "4")]
+    pub image: Option<ImageSpec>,
     #[prost(map = "string, string", tag = "8")]
     pub labels: HashMap<String, String>,
 }
@@ -103,6 +109,19 @@ pub(super) struct Container {
 pub(super) struct ContainerMetadata {
     #[prost(string, tag = "1")]
     pub name: String,
+    /// How many there were of the name before: the kubelet's count of restarts.
+    #[prost(uint32, tag = "2")]
+    pub attempt: u32,
+}
+
+#[derive(Clone, PartialEq, Eq, Message)]
+pub(super) struct ImageSpec {
+    /// From the kubelet, the id that it has found for the name.
+    #[prost(string, tag = "1")]
+    pub image: String,
+    /// The name in the pod's specification, from Kubernetes 1.28 on.
+    #[prost(string, tag = "18")]
+    pub user_specified_image: String,
 }
 
 #[derive(Clone, PartialEq, Eq, Message)]
@@ -111,6 +130,8 @@ pub(super) struct ContainerStatus {
     pub id: String,
     #[prost(message, optional, tag = "2")]
     pub metadata: Option<ContainerMetadata>,
+    #[prost(message, optional, tag = "8")]
+    pub image: Option<ImageSpec>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -133,7 +154,7 @@ impl Event {
 
 impl From<SandboxStatus> for Sandbox {
     fn from(status: SandboxStatus) -> Self {
-        let SandboxStatus { id, metadata, annotations, runtime_handler } = status;
-        Self { id, metadata, annotations, runtime_handler }
+        let SandboxStatus { id, metadata, labels, annotations, runtime_handler } = status;
+        Self { id, metadata, labels, annotations, runtime_handler }
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::api;
-use crate::identity::names::{Container, OBSERVE, Pod};
+use crate::identity::names::{Container, OBSERVE, Pod, PodMetadata, image};
 
 /// The kubelet's label on containers; a container's sandbox may be gone from the list before it.
 const POD_UID: &str = "io.kubernetes.pod.uid";
@@ -56,7 +56,7 @@ impl View {
         for mut container in containers {
             let label = container.labels.remove(POD_UID);
             let pod_uid = self.sandboxes.get(&container.sandbox_id).cloned().or(label);
-            facts.extend(named(container.id, container.metadata, pod_uid));
+            facts.extend(named(container.id, container.metadata, container.image, pod_uid));
         }
         (pods.into_values().collect(), facts)
     }
@@ -76,7 +76,8 @@ impl View {
         };
         let uid = pod.uid.clone();
         let containers = event.containers.into_iter();
-        let named = containers.filter_map(|status| named(status.id, status.metadata, Some(uid.clone())));
+        let named = containers
+            .filter_map(|status| named(status.id, status.metadata, status.image, Some(uid.clone())));
         change.containers = std::iter::once(sandbox).chain(named).collect();
         change.pod = Some(pod);
         change
@@ -96,17 +97,29 @@ impl View {
             ..Container::default()
         };
         let observe = sandbox.annotations.get(OBSERVE).and_then(|text| text.parse().ok());
-        // Owners are not the runtime's business.
-        let (aliases, workload) = (Vec::new(), None);
+        let mut says = PodMetadata::default();
+        sandbox.annotations.iter().for_each(|(key, value)| says.annotate(key, value));
+        sandbox.labels.iter().for_each(|(key, value)| says.label(key, value));
         let api::SandboxMetadata { name, uid, namespace } = metadata;
-        Some((Pod { uid, aliases, namespace, name, workload, observe }, container))
+        // Owners are not the runtime's business.
+        let pod = Pod { uid, namespace, name, observe, metadata: says.shared(), ..Pod::default() };
+        Some((pod, container))
     }
 }
 
-fn named(id: String, metadata: Option<api::ContainerMetadata>, pod_uid: Option<String>) -> Option<Container> {
-    let name = metadata?.name;
+fn named(
+    id: String,
+    metadata: Option<api::ContainerMetadata>,
+    image: Option<api::ImageSpec>,
+    pod_uid: Option<String>,
+) -> Option<Container> {
+    let api::ContainerMetadata { name, attempt } = metadata?;
     let is_useful = !id.is_empty() && !name.is_empty();
-    is_useful.then(|| Container { id, pod_uid, name, ..Container::default() })
+    is_useful.then(|| {
+        let image = image.unwrap_or_default();
+        let version = image::version(&image.user_specified_image).or_else(|| image::version(&image.image));
+        Container { id, pod_uid, name, version, restart_count: Some(attempt), ..Container::default() }
+    })
 }
 
 /// Runtimes that hide containers from the kernel, by the usual names of their handlers: `kata`, `kata-qemu`, `runsc`,

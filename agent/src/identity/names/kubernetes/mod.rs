@@ -16,7 +16,7 @@ mod object;
 mod owners;
 mod pace;
 mod pod;
-pub mod service_name;
+pub mod service;
 mod sync;
 #[cfg(test)]
 mod tests;

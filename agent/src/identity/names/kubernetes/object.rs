@@ -4,10 +4,14 @@
 //! Field names: <https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/pod-v1/>. Go writes an empty
 //! list as `null` or leaves it out, so nearly everything may be absent.
 
+use std::{fmt, marker::PhantomData};
+
 use serde::{
-    Deserialize,
-    de::{DeserializeOwned, IgnoredAny},
+    Deserialize, Deserializer,
+    de::{DeserializeOwned, IgnoredAny, MapAccess, Visitor},
 };
+
+use super::super::{OBSERVE, PodMetadata};
 
 /// A page of a list.
 #[derive(Debug, Deserialize)]
@@ -102,21 +106,94 @@ pub(super) struct OwnerReference {
     controller: bool,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default)]
 pub(super) struct Labels {
-    #[serde(rename = "pod-template-hash")]
     pub template_hash: Option<String>,
-    #[serde(rename = "podwitness.dev/observe")]
     pub observe: Option<String>,
+    /// Those that [`PodMetadata`] takes.
+    pub well_known: Vec<(String, String)>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default)]
 pub(super) struct Annotations {
     /// On the mirror of a static pod: what the kubelet calls the pod itself.
-    #[serde(rename = "kubernetes.io/config.hash")]
     pub config_hash: Option<String>,
-    #[serde(rename = "podwitness.dev/observe")]
     pub observe: Option<String>,
+    /// Those that [`PodMetadata`] takes.
+    pub resource: Vec<(String, String)>,
+}
+
+/// A map of which some entries are kept.
+trait Entries: Default {
+    fn is_wanted(key: &str) -> bool;
+    fn keep(&mut self, key: String, value: String);
+}
+
+impl Entries for Labels {
+    fn is_wanted(key: &str) -> bool {
+        matches!(key, "pod-template-hash" | OBSERVE) || PodMetadata::is_label(key)
+    }
+
+    fn keep(&mut self, key: String, value: String) {
+        match key.as_str() {
+            "pod-template-hash" => self.template_hash = Some(value),
+            OBSERVE => self.observe = Some(value),
+            _ => self.well_known.push((key, value)),
+        }
+    }
+}
+
+impl Entries for Annotations {
+    fn is_wanted(key: &str) -> bool {
+        matches!(key, "kubernetes.io/config.hash" | OBSERVE) || PodMetadata::is_annotation(key)
+    }
+
+    fn keep(&mut self, key: String, value: String) {
+        match key.as_str() {
+            "kubernetes.io/config.hash" => self.config_hash = Some(value),
+            OBSERVE => self.observe = Some(value),
+            _ => self.resource.push((key, value)),
+        }
+    }
+}
+
+/// The values of the others are skipped: one may be as long as all the rest of the object.
+fn entries<'de, D: Deserializer<'de>, T: Entries>(deserializer: D) -> Result<T, D::Error> {
+    struct Chosen<T>(PhantomData<T>);
+
+    impl<'de, T: Entries> Visitor<'de> for Chosen<T> {
+        type Value = T;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a map of strings")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<T, A::Error> {
+            let mut kept = T::default();
+            while let Some(key) = map.next_key::<String>()? {
+                if !T::is_wanted(&key) {
+                    map.next_value::<IgnoredAny>()?;
+                } else if let Some(value) = map.next_value()? {
+                    kept.keep(key, value);
+                }
+            }
+            Ok(kept)
+        }
+    }
+
+    deserializer.deserialize_map(Chosen(PhantomData))
+}
+
+impl<'de> Deserialize<'de> for Labels {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        entries(deserializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Annotations {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        entries(deserializer)
+    }
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -124,6 +201,28 @@ pub(super) struct Annotations {
 pub(super) struct Spec {
     #[serde(default)]
     pub node_name: Option<String>,
+    #[serde(default)]
+    init_containers: Option<Vec<SpecContainer>>,
+    #[serde(default)]
+    containers: Option<Vec<SpecContainer>>,
+    #[serde(default)]
+    ephemeral_containers: Option<Vec<SpecContainer>>,
+}
+
+#[derive(Debug, Deserialize)]
+struct SpecContainer {
+    name: String,
+    #[serde(default)]
+    image: Option<String>,
+}
+
+impl Spec {
+    /// The image of a container as the pod's author has named it; the status has what a runtime made of that.
+    pub(super) fn image(&self, container: &str) -> Option<&str> {
+        let Self { init_containers, containers, ephemeral_containers, .. } = self;
+        let mut all = [init_containers, containers, ephemeral_containers].into_iter().flatten().flatten();
+        all.find(|one| one.name == container)?.image.as_deref()
+    }
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -153,6 +252,8 @@ pub(super) struct ContainerStatus {
     pub name: String,
     #[serde(default, rename = "containerID")]
     container_id: Option<String>,
+    #[serde(default)]
+    restart_count: Option<u32>,
     /// Of the container before a restart. One that lived shortly may never have been told of otherwise.
     #[serde(default)]
     last_state: Option<LastState>,
@@ -171,15 +272,16 @@ struct Terminated {
 }
 
 impl ContainerStatus {
-    /// The ids of the container and of the one before it, as the runtime names them.
-    pub(super) fn ids(&self) -> impl Iterator<Item = &str> {
+    /// The ids of the container and of the one before it, as the runtime names them, each with how many there were
+    /// before.
+    pub(super) fn ids(&self) -> impl Iterator<Item = (&str, Option<u32>)> {
         let last = self.last_state.as_ref().and_then(|last| last.terminated.as_ref());
-        [self.container_id.as_deref(), last.and_then(|last| last.container_id.as_deref())]
+        let last = last.and_then(|last| last.container_id.as_deref());
+        let count = self.restart_count;
+        [(self.container_id.as_deref(), count), (last, count.and_then(|count| count.checked_sub(1)))]
             .into_iter()
-            .flatten()
-            .filter_map(|id| id.split_once("://"))
-            .map(|(_runtime, id)| id)
-            .filter(|id| !id.is_empty())
+            .filter_map(|(id, count)| Some((id?.split_once("://")?.1, count)))
+            .filter(|(id, _)| !id.is_empty())
     }
 }
 

@@ -1,13 +1,18 @@
 //! From the API's objects to what the store keeps.
 
 use super::{
-    super::{Container, Pod, Workload},
+    super::{Container, Pod, PodMetadata, Workload, image},
     object::{Annotations, Labels, PodObject},
 };
 
 /// The pod under the name that its workload gives it.
 pub(super) fn pod(object: &PodObject, workload: Workload) -> Pod {
     let meta = &object.metadata;
+    let mut says = PodMetadata::default();
+    let annotations = meta.annotations.iter().flat_map(|annotations| &annotations.resource);
+    annotations.for_each(|(key, value)| says.annotate(key, value));
+    let labels = meta.labels.iter().flat_map(|labels| &labels.well_known);
+    labels.for_each(|(key, value)| says.label(key, value));
     let hash = meta.annotations.as_ref().and_then(|annotations| annotations.config_hash.clone());
     Pod {
         uid: meta.uid.clone(),
@@ -18,6 +23,7 @@ pub(super) fn pod(object: &PodObject, workload: Workload) -> Pod {
         name: meta.name.clone(),
         workload: Some(workload),
         observe: observe(meta.labels.as_ref(), meta.annotations.as_ref()),
+        metadata: says.shared(),
     }
 }
 
@@ -26,10 +32,12 @@ pub(super) fn containers(object: &PodObject) -> Vec<Container> {
     let statuses = object.status.containers();
     let found = statuses.flat_map(|status| status.ids().map(|id| (id, &status.name)));
     found
-        .map(|(id, name)| Container {
+        .map(|((id, restart_count), name)| Container {
             id: id.to_owned(),
             pod_uid: Some(object.metadata.uid.clone()),
             name: name.clone(),
+            version: object.spec.image(name).and_then(image::version),
+            restart_count,
             ..Container::default()
         })
         .collect()
@@ -44,7 +52,7 @@ pub(super) fn observe(labels: Option<&Labels>, annotations: Option<&Annotations>
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::super::WellKnown, *};
 
     fn object(json: &str) -> PodObject {
         serde_json::from_str(json).unwrap()
@@ -72,6 +80,32 @@ mod tests {
         let pod =
             with_meta(r#","annotations":{"kubernetes.io/config.hash":"0123456789abcdef0123456789abcdef"}"#);
         assert_eq!(pod.aliases, ["0123456789abcdef0123456789abcdef"]);
+    }
+
+    #[test]
+    fn what_a_pod_says_of_itself_is_kept_and_nothing_else_of_its_annotations() {
+        let pod = with_meta(
+            r#","labels":{"app.kubernetes.io/version":"2.4","app":"x","app.kubernetes.io/name":null},
+            "annotations":{"a":{"strange":[1]},"resource.opentelemetry.io/service.name":"cart","b":"x"}"#,
+        );
+        let metadata = pod.metadata.unwrap();
+        assert_eq!(metadata.attributes(), [("service.name".to_owned(), "cart".to_owned())]);
+        assert_eq!(metadata.well_known(WellKnown::Version), Some("2.4"));
+        assert_eq!(with_meta(r#","labels":{"app":"x"}"#).metadata, None);
+    }
+
+    #[test]
+    fn containers_have_the_version_of_their_image_and_the_count_of_those_before() {
+        let object = object(
+            r#"{"metadata":{"name":"n","namespace":"ns","uid":"u"},"spec":{
+            "containers":[{"name":"c","image":"shop/cart:2.4"}],"initContainers":[{"name":"i"}]},"status":{
+            "initContainerStatuses":[{"name":"i","containerID":"containerd://1"}],
+            "containerStatuses":[{"name":"c","containerID":"containerd://2","restartCount":2,
+                "image":"sha256:0","lastState":{"terminated":{"containerID":"containerd://3"}}}]}}"#,
+        );
+        let found = containers(&object);
+        let found: Vec<_> = found.iter().map(|c| (c.version.as_deref(), c.restart_count)).collect();
+        assert_eq!(found, [(None, None), (Some("2.4"), Some(2)), (Some("2.4"), Some(1))]);
     }
 
     #[test]

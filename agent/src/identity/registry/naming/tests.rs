@@ -3,7 +3,7 @@ use std::path::Path;
 use super::*;
 use crate::identity::{
     Labels, Registry, Resolution, Tree,
-    names::{Container as Fact, NameBounds, Pod, Source, SourceState, Workload},
+    names::{Container as Fact, Details, NameBounds, Pod, PodMetadata, Source, SourceState, Workload},
     registry::Bounds,
     testing::Scratch,
 };
@@ -39,7 +39,7 @@ impl Bench {
     fn put(&self, source: Source, owner: Option<&str>) {
         let workload = owner.map(|name| Workload { kind: "Deployment".into(), name: name.into() });
         let (namespace, name) = ("shop".into(), "web-1".into());
-        let pod = Pod { uid: UID.into(), aliases: Vec::new(), namespace, name, workload, observe: None };
+        let pod = Pod { uid: UID.into(), namespace, name, workload, ..Pod::default() };
         self.names.put_pod(source, pod, self.begin);
         let (pod_uid, name) = (Some(UID.into()), "nginx".into());
         let container = Fact { id: id(), pod_uid, name, ..Fact::default() };
@@ -54,6 +54,56 @@ impl Bench {
             other => format!("{other:?}"),
         }
     }
+}
+
+/// Puts a container of a pod that says this version of itself, and has this image.
+fn pod(bench: &Bench, cgroup_id: u64, says: &str, image: &str) {
+    let (uid, id) = (UID.replace("01", &format!("{cgroup_id:02}")), format!("{cgroup_id:064x}"));
+    let mut metadata = PodMetadata::default();
+    metadata.annotate("resource.opentelemetry.io/service.name", "cart");
+    metadata.annotate("resource.opentelemetry.io/service.version", says);
+    let workload = Some(Workload { kind: "Deployment".into(), name: "web".into() });
+    let (namespace, name) = ("shop".into(), format!("web-{cgroup_id}"));
+    let pod =
+        Pod { uid: uid.clone(), namespace, name, workload, metadata: metadata.shared(), ..Pod::default() };
+    bench.names.put_pod(Source::Kubernetes, pod, bench.begin);
+    let container = Fact {
+        id: id.clone(),
+        pod_uid: Some(uid.clone()),
+        name: "nginx".into(),
+        version: Some(image.into()),
+        restart_count: Some(1),
+        ..Fact::default()
+    };
+    bench.names.put_container(Source::Kubernetes, container, bench.begin);
+    bench.registry.born(cgroup_id, Path::new(&format!("/kubepods/burstable/pod{uid}/{id}")), bench.begin);
+}
+
+#[test]
+fn details_of_a_workload_are_those_on_which_its_containers_agree() {
+    let bench = Bench::new("naming-details", BOUNDS);
+    pod(&bench, 11, "1", "2.4");
+    pod(&bench, 12, "2", "2.4");
+    let labels = |pod: &str, container: &str| Labels {
+        namespace: "shop".into(),
+        workload_kind: "Deployment".into(),
+        workload: "web".into(),
+        pod: pod.into(),
+        container: container.into(),
+    };
+    let all = bench.registry.details();
+    let says = |details: &Details, name: &str| {
+        details.pod.as_ref().and_then(|pod| pod.attribute(name).map(str::to_owned))
+    };
+    let one = &all[&labels("web-11", "nginx")];
+    assert_eq!(says(one, "service.version").as_deref(), Some("1"));
+    // Series outlive a container.
+    assert_eq!((one.version.as_deref(), one.restart_count), (Some("2.4"), None));
+    let workload = &all[&labels("", "")];
+    assert_eq!(says(workload, "service.name").as_deref(), Some("cart"));
+    assert_eq!((says(workload, "service.version"), workload.version.as_deref()), (None, Some("2.4")));
+    pod(&bench, 13, "2", "2.5");
+    assert_eq!(bench.registry.details()[&labels("", "")].version, None);
 }
 
 fn id() -> String {

@@ -7,7 +7,11 @@ use tokio::time::Instant;
 
 use super::*;
 use crate::{
-    identity::{Placement, names::NameBounds, testing::Scratch},
+    identity::{
+        Placement,
+        names::{NameBounds, WellKnown},
+        testing::Scratch,
+    },
     kernel::heap::live_bytes,
 };
 
@@ -108,14 +112,13 @@ fn events_name_who_comes_and_goes() {
         wait("a listener", || bench.server.is_listened_to()).await;
         let other = ID.replace('a', "b");
         let of = |id: &str, kind: i32| {
-            let api::Sandbox { id: sandbox, metadata, annotations, runtime_handler } =
-                sandbox("s1", UID, "web-1");
-            let named = Some(api::ContainerMetadata { name: "job".into() });
+            let api::Sandbox { id: sandbox, metadata, .. } = sandbox("s1", UID, "web-1");
+            let named = Some(api::ContainerMetadata { name: "job".into(), attempt: 0 });
             api::Event {
                 container_id: id.into(),
                 kind,
-                sandbox: Some(api::SandboxStatus { id: sandbox, metadata, annotations, runtime_handler }),
-                containers: vec![api::ContainerStatus { id: id.into(), metadata: named }],
+                sandbox: Some(api::SandboxStatus { id: sandbox, metadata, ..Default::default() }),
+                containers: vec![api::ContainerStatus { id: id.into(), metadata: named, image: None }],
             }
         };
         bench.server.send(of(&other, 0)).await;
@@ -278,6 +281,40 @@ fn odd_words_are_left_out() {
     assert_eq!(view.event(gone("s1")).gone_pod, None);
     assert_eq!(view.event(gone("s3")).gone_pod.as_deref(), Some("u1"));
     assert_eq!(view.event(api::Event::default()), view::Change::default());
+}
+
+#[test]
+fn what_a_pod_says_of_itself_and_how_often_it_was_restarted_come_along() {
+    let pairs = |all: &[(&str, &str)]| all.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
+    let says = api::SandboxStatus {
+        id: "s1".into(),
+        metadata: sandbox("s1", UID, "web-1").metadata,
+        labels: pairs(&[("app.kubernetes.io/instance", "cart-eu"), ("app", "x")]),
+        annotations: pairs(&[("resource.opentelemetry.io/service.name", "cart"), ("other", "x")]),
+        ..Default::default()
+    };
+    let image =
+        |id: &str, name: &str| Some(api::ImageSpec { image: id.into(), user_specified_image: name.into() });
+    let metadata = Some(api::ContainerMetadata { name: "app".into(), attempt: 3 });
+    let id = format!("sha256:{}", "a0".repeat(32));
+    let status = api::ContainerStatus { id: ID.into(), metadata, image: image(&id, "shop/cart:2.4") };
+    let event = api::Event { sandbox: Some(says), containers: vec![status], ..Default::default() };
+    let change = View::default().event(event);
+    let metadata = change.pod.unwrap().metadata.unwrap();
+    assert_eq!(metadata.attributes(), [("service.name".to_owned(), "cart".to_owned())]);
+    assert_eq!(metadata.well_known(WellKnown::Instance), Some("cart-eu"));
+    let app = &change.containers[1];
+    assert_eq!((app.version.as_deref(), app.restart_count), (Some("2.4"), Some(3)));
+
+    // Before Kubernetes 1.28 there is the id alone, unless something else than a kubelet has made the container.
+    let listed = |image| api::Container { image, ..container("c", "s1", "app") };
+    let (pods, containers) = View::default().list(
+        vec![sandbox("s1", UID, "web-1")],
+        vec![listed(image(&id, "")), listed(image("busybox:1", ""))],
+    );
+    assert_eq!(pods[0].metadata, None);
+    let versions: Vec<_> = containers[1..].iter().map(|c| c.version.as_deref()).collect();
+    assert_eq!(versions, [None, Some("1")]);
 }
 
 #[test]

@@ -1,7 +1,6 @@
 //! A container runtime that does what a test tells it to.
 
 use std::{
-    collections::HashMap,
     convert::Infallible,
     path::{Path, PathBuf},
     sync::{
@@ -204,11 +203,10 @@ fn frame(message: &impl Message) -> Bytes {
 /// A pod's sandbox.
 pub(super) fn sandbox(id: &str, uid: &str, name: &str) -> api::Sandbox {
     let metadata = api::SandboxMetadata { name: name.into(), uid: uid.into(), namespace: "shop".into() };
-    let (annotations, runtime_handler) = (HashMap::new(), String::new());
-    api::Sandbox { id: id.into(), metadata: Some(metadata), annotations, runtime_handler }
+    api::Sandbox { id: id.into(), metadata: Some(metadata), ..Default::default() }
 }
 
 pub(super) fn container(id: &str, sandbox: &str, name: &str) -> api::Container {
-    let metadata = Some(api::ContainerMetadata { name: name.into() });
-    api::Container { id: id.into(), sandbox_id: sandbox.into(), metadata, labels: HashMap::new() }
+    let metadata = Some(api::ContainerMetadata { name: name.into(), attempt: 0 });
+    api::Container { id: id.into(), sandbox_id: sandbox.into(), metadata, ..Default::default() }
 }

@@ -65,11 +65,10 @@ async fn a_pod_knows_better_than_its_namespace() {
     let names = Names::new(NameBounds { containers: 2, grace: Duration::ZERO });
     let pod = |uid: &str, observe| Pod {
         uid: uid.into(),
-        aliases: Vec::new(),
         namespace: "shop".into(),
         name: "web".into(),
-        workload: None,
         observe,
+        ..Pod::default()
     };
     let observe = |uid: &str| names.labels(&Placement::parse(format!("/kubepods/pod{uid}"))).observe;
     names.set_namespace("shop".into(), Some(false));
