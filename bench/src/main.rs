@@ -10,6 +10,7 @@ mod legs;
 mod live;
 mod machine;
 mod network;
+mod otlp;
 mod peers;
 mod pods;
 mod report;
@@ -54,6 +55,7 @@ const BENCHES: &[(&str, Bench)] = &[
     ("ring", ring::run),
     ("exposition", exposition::run),
     ("live", live::run),
+    ("otlp", otlp::run),
     ("start", start::run),
     ("cpu", cpu::run),
     ("pods", pods::run),
