@@ -26,6 +26,8 @@ pub const STOP: Duration = Duration::from_secs(5);
 pub const SENSORS: usize = 7;
 /// Lines of output that are kept for the message of a failure.
 const KEPT_LINES: usize = 300;
+/// A counter that hasn't moved for so long is at rest.
+const REST: Duration = Duration::from_secs(2);
 
 /// How to start an agent. Both listeners get free ports of loopback unless flags say otherwise.
 #[derive(Clone, Debug, Default)]
@@ -154,14 +156,20 @@ impl Agent {
         response.body
     }
 
-    /// Waits until a counter has reached `expected`, and requires that it is no more.
+    /// Waits until a counter has reached `expected`, and requires that it is no more. Where runs were missed it may never
+    /// get there: then it only has to come to rest.
     #[track_caller]
     pub fn wait_count(&self, name: &str, labels: &[(&str, &str)], expected: u64) {
         let begin = Instant::now();
+        let mut last = (u64::MAX, begin);
         loop {
             let metrics = self.scrape();
             let count = metrics.count(name, labels);
-            if count >= expected || begin.elapsed() > scaled(PATIENCE) {
+            if count != last.0 {
+                last = (count, Instant::now());
+            }
+            let is_at_rest = last.1.elapsed() > scaled(REST) && metrics.sum(refused::COUNT, &[]) > 0.0;
+            if count >= expected || is_at_rest || begin.elapsed() > scaled(PATIENCE) {
                 let series = metrics.series(name, labels);
                 let events = metrics.series("podwitness_sensor_events_total", &[]);
                 let events: Vec<_> = events.iter().map(|of| (of.labels.values(), of.value)).collect();

@@ -10,7 +10,7 @@ use std::{
 
 use crate::{http, kernel};
 
-const COUNT: &str = "podwitness_program_missed_runs_total{";
+pub(crate) const COUNT: &str = "podwitness_program_missed_runs_total";
 const ATTEMPTS: u32 = 3;
 
 /// What the agent of a failed test had counted.
