@@ -1,9 +1,13 @@
 //! What is exported, read by a real Prometheus.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::RangeInclusive,
+};
 
 use integration_tests::{
     Agent, Cgroup, NetNs, Options, Prometheus, Workload, http, kernel,
+    metrics::Sample,
     netns::CLOSED_V4,
     prometheus::check,
     require_kernel,
@@ -47,7 +51,7 @@ fn a_real_prometheus_scrapes_without_error_and_knows_the_exact_counts() {
         (
             format!(
                 "podwitness_syscall_duration_seconds_bucket{}",
-                of(&calls, ",class=\"sleep\",le=\"0.01\"")
+                of(&calls, ",class=\"sleep\",le=\"0.0078125\"")
             ),
             0.0,
         ),
@@ -243,7 +247,7 @@ fn the_format_is_negotiated() {
     assert!(anything.content_type.starts_with("text/plain"), "{}", anything.content_type);
 }
 
-/// A Prometheus that asks for protobuf reads the same out of it as stands in the text.
+/// A Prometheus that asks for protobuf reads the same out of it as stands in the text, and histograms as native ones.
 #[test]
 fn protobuf_is_what_the_text_is() {
     require_kernel!();
@@ -264,43 +268,126 @@ fn protobuf_is_what_the_text_is() {
     agent.wait_count("podwitness_process_exits_total", &of, 2);
     // Nobody is left there: from now on the counts stand still.
     let page = agent.scrape();
-    let ours: BTreeMap<_, _> = page
-        .samples
-        .iter()
-        .filter(|sample| sample.label("workload") == cgroup.path())
-        .map(|sample| {
-            (key(&sample.name, sample.labels.iter().map(|(name, value)| (&**name, &**value))), sample.value)
-        })
-        .collect();
-    assert!(ours.len() > 50, "{ours:?}");
+    let ours = Shown::of_page(page.samples.iter().filter(|sample| sample.label("workload") == cgroup.path()));
+    assert!(ours.numbers.len() > 20 && ours.histograms.len() > 5, "{ours:?}");
     let all = format!("{{__name__=~\"podwitness_.+\",workload=\"{}\"}}", cgroup.path());
-    let theirs = || -> BTreeMap<String, f64> {
-        let value = |series: &Value| series["value"][1].as_str().expect("a value").parse().expect("a number");
-        let labels = |series: &Value| -> String {
-            let labels = series["metric"].as_object().expect("labels");
-            let text = |name: &str| labels[name].as_str().expect("text").to_owned();
-            let own = labels.keys().filter(|name| !["__name__", "instance", "job"].contains(&name.as_str()));
-            let own: Vec<_> = own.map(|name| (name.as_str(), text(name))).collect();
-            key(&text("__name__"), own.iter().map(|(name, value)| (*name, value.as_str())))
-        };
-        prometheus.series(&all).iter().map(|series| (labels(series), value(series))).collect()
+    let is_ours = || Shown::of_prometheus(&prometheus.series(&all)) == ours;
+    wait_until(PATIENCE, "Prometheus has what the page has", is_ours);
+    let of_all = format!("podwitness_syscall_duration_seconds{{workload=\"{}\"}}", cgroup.path());
+    // A scrape that takes too long on a busy machine makes series stale for a moment: each is asked for until it is there.
+    let expect = |query: &str, range: RangeInclusive<f64>| {
+        wait_until(PATIENCE, &format!("{query} is there"), || {
+            let values = prometheus.query(query);
+            assert!(
+                values.iter().all(|value| range.contains(value)),
+                "{query}: {values:?}, not in {range:?}"
+            );
+            values.len() == 1
+        });
     };
-    wait_until(PATIENCE, "Prometheus has what the page has", || theirs() == ours);
-    // That is how it writes the bounds that it finds in protobuf.
-    let small = "podwitness_syscall_duration_seconds_bucket{le=\"5e-07\"}";
-    assert!(!prometheus.series(small).is_empty(), "it has scraped text");
+    for (function, ending) in [("histogram_count", "_count"), ("histogram_sum", "_sum")] {
+        let sum = page.sum(&format!("podwitness_syscall_duration_seconds{ending}"), &of);
+        expect(&format!("sum({function}({of_all}))"), sum * (1.0 - 1e-9)..=sum * (1.0 + 1e-9));
+    }
+    let duration = "podwitness_syscall_duration_seconds";
+    for series in page.series(&format!("{duration}_count"), &of) {
+        let class = [of[0], ("class", series.label("class"))];
+        let bounds = page.bounds(duration, &class);
+        let below = |bound: &f64| page.at_most(duration, &class, *bound) as f64;
+        // Prometheus takes a zero bucket that is alone for one around zero, and what is beyond the last bound for what
+        // is in the next bucket: there is nothing to compare.
+        let at = bounds.iter().position(|bound| 2.0 * below(bound) >= series.value).filter(|at| *at > 0);
+        let Some(at) = at else { continue };
+        let (at_least, at_most) = (bounds[at - 1], bounds[at]);
+        let native = of_all.replace('{', &format!("{{class=\"{}\",", class[1].1));
+        expect(&format!("histogram_quantile(0.5, {native})"), at_least..=at_most);
+        let share = below(&bounds[at]) / series.value;
+        let range = share * (1.0 - 1e-9)..=share * (1.0 + 1e-9);
+        expect(&format!("histogram_fraction(0, {at_most}, {native})"), range);
+    }
     assert_eq!(prometheus.refused(), 0.0);
 }
 
-/// Name and labels that have a value, with bounds by what they say and not by how.
+/// What is shown of something: numbers by name and labels, and histograms.
+#[derive(Debug, Default, PartialEq)]
+struct Shown {
+    numbers: BTreeMap<String, f64>,
+    histograms: BTreeMap<String, Spread>,
+}
+
+/// How what a histogram has observed is spread.
+#[derive(Debug, Default, PartialEq)]
+struct Spread {
+    count: f64,
+    sum: f64,
+    /// By upper bound, what isn't above that but above half of it; of the first bound all that isn't above it.
+    buckets: BTreeMap<String, f64>,
+}
+
+impl Shown {
+    /// What a native histogram would show, too.
+    fn of_page<'s>(samples: impl Iterator<Item = &'s Sample>) -> Self {
+        let mut shown = Self::default();
+        // Of the histogram whose buckets come now.
+        let (mut below, mut last) = (0.0, 0.0);
+        for sample in samples {
+            let labels = sample.labels.iter().map(|(name, value)| (&**name, &**value));
+            let own = labels.filter(|(name, _)| *name != "le");
+            let endings = ["_seconds_bucket", "_seconds_sum", "_seconds_count"];
+            let Some(ending) = endings.iter().find(|ending| sample.name.ends_with(**ending)) else {
+                shown.numbers.insert(key(&sample.name, own), sample.value);
+                continue;
+            };
+            let name = &sample.name[..sample.name.len() - ending.len() + "_seconds".len()];
+            let spread = shown.histograms.entry(key(name, own)).or_default();
+            match *ending {
+                "_seconds_sum" => spread.sum = sample.value,
+                "_seconds_count" => {
+                    spread.count = sample.value;
+                    (below, last) = (0.0, 0.0);
+                }
+                _ => {
+                    let bound: f64 = sample.label("le").parse().expect("a number");
+                    // A native histogram has the next bucket for all the rest.
+                    last = if bound.is_finite() { bound } else { 2.0 * last };
+                    if sample.value > below {
+                        spread.buckets.insert(last.to_string(), sample.value - below);
+                    }
+                    below = sample.value;
+                }
+            }
+        }
+        shown
+    }
+
+    fn of_prometheus(series: &[Value]) -> Self {
+        let number = |value: &Value| value.as_str().expect("a value").parse::<f64>().expect("a number");
+        let mut shown = Self::default();
+        for series in series {
+            let labels = series["metric"].as_object().expect("labels");
+            let texts = labels.iter().map(|(name, value)| (name.as_str(), value.as_str().expect("text")));
+            let own = texts.filter(|(name, _)| !["__name__", "instance", "job"].contains(name));
+            let key = key(labels["__name__"].as_str().expect("a name"), own);
+            let histogram = &series["histogram"][1];
+            if histogram.is_null() {
+                shown.numbers.insert(key, number(&series["value"][1]));
+                continue;
+            }
+            let (count, sum) = (number(&histogram["count"]), number(&histogram["sum"]));
+            let buckets = histogram["buckets"].as_array().into_iter().flatten().map(|bucket| {
+                let [lower, upper, here] = [1, 2, 3].map(|at| number(&bucket[at]));
+                assert!(lower == upper / 2.0 || lower == -upper, "{bucket}");
+                (upper.to_string(), here)
+            });
+            shown.histograms.insert(key, Spread { count, sum, buckets: buckets.collect() });
+        }
+        shown
+    }
+}
+
+/// Name and labels that have a value.
 fn key<'l>(name: &str, labels: impl Iterator<Item = (&'l str, &'l str)>) -> String {
-    let labels: BTreeMap<_, String> = labels
-        .filter(|(_, value)| !value.is_empty())
-        .map(|(name, value)| match value.parse::<f64>() {
-            Ok(bound) if name == "le" => (name, bound.to_string()),
-            _ => (name, value.to_owned()),
-        })
-        .collect();
+    let labels: BTreeMap<_, _> = labels.filter(|(_, value)| !value.is_empty()).collect();
     format!("{name}{labels:?}")
 }
 

@@ -103,7 +103,7 @@ fn exact(threads: &str, mode: &str, options: Options) {
     match mode {
         "full" => {
             assert_eq!(
-                after.at_most(DURATION, &sleep, 0.01),
+                after.at_most(DURATION, &sleep, 0.0078125),
                 0,
                 "the kernel never sleeps less than asked for"
             );

@@ -75,32 +75,23 @@ const _: () = assert!(size_of::<Cell>() == 64);
 /// Classes of system calls in the latency histogram; a power of two.
 pub const CLASSES: usize = 16;
 
-/// Upper bounds of the histogram's buckets in nanoseconds, each inclusive; beyond the last lies +Inf.
-pub const BOUNDS_NS: [u64; 23] = [
-    500,
-    1_000,
-    2_000,
-    5_000,
-    10_000,
-    20_000,
-    50_000,
-    100_000,
-    200_000,
-    500_000,
-    1_000_000,
-    2_000_000,
-    5_000_000,
-    10_000_000,
-    20_000_000,
-    50_000_000,
-    100_000_000,
-    200_000_000,
-    500_000_000,
-    1_000_000_000,
-    2_000_000_000,
-    5_000_000_000,
-    10_000_000_000,
-];
+/// Upper bounds of the histogram's buckets are powers of two of a second, from this one, 477 ns, …
+pub const FIRST_POWER: i32 = -21;
+/// … to this one, 8 s; beyond lies +Inf.
+pub const LAST_POWER: i32 = 3;
+
+/// These bounds in nanoseconds, each inclusive. Durations are whole nanoseconds, so to round down takes none across.
+pub const BOUNDS_NS: [u64; (LAST_POWER - FIRST_POWER) as usize + 1] = {
+    const SECOND: u64 = 1_000_000_000;
+    let mut bounds = [0; (LAST_POWER - FIRST_POWER) as usize + 1];
+    let mut i = 0;
+    while i < bounds.len() {
+        let power = FIRST_POWER + i as i32;
+        bounds[i] = if power < 0 { SECOND >> -power } else { SECOND << power };
+        i += 1;
+    }
+    bounds
+};
 
 /// Buckets of the histogram, +Inf included.
 pub const BUCKETS: usize = BOUNDS_NS.len() + 1;
@@ -228,6 +219,16 @@ mod tests {
             assert_eq!(bucket(bound + 1), i + 1);
         }
         assert_eq!(bucket(u64::MAX), BUCKETS - 1);
+    }
+
+    #[test]
+    fn bounds_are_powers_of_two_of_a_second() {
+        for (bound, power) in BOUNDS_NS.into_iter().zip(FIRST_POWER..=LAST_POWER) {
+            // In units of 2^-21 ns, in which all of it is whole.
+            let exactly = 1_000_000_000_u64 << (power + 21);
+            assert!(bound << 21 <= exactly && exactly < (bound + 1) << 21, "2^{power} s and {bound} ns");
+        }
+        assert_eq!((BOUNDS_NS[0], BOUNDS_NS[21], BOUNDS_NS[24]), (476, 1_000_000_000, 8_000_000_000));
     }
 
     #[test]

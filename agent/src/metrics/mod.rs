@@ -4,6 +4,7 @@
 //! while it is sent.
 
 mod agent;
+mod bounds;
 mod budget;
 mod detail;
 mod kernel_stats;
@@ -21,6 +22,7 @@ mod tests;
 mod text;
 
 pub use agent::{Agent, Figures};
+pub use bounds::Bounds;
 pub use detail::Detail;
 pub use kernel_stats::{KernelStats, Outcome};
 pub use page::{Base, Filling, Page, Unit};

@@ -9,7 +9,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{Detail, labels::Texts};
+use super::{Bounds, Detail, labels::Texts};
 
 /// What a figure is measured in. Goes into the family's name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,8 +51,7 @@ pub(super) enum Kind {
     /// A counter of seconds.
     Seconds,
     Gauge,
-    /// Upper bounds in seconds.
-    Histogram(Box<[f64]>),
+    Histogram(Bounds),
 }
 
 /// 16 bytes for a series, or for the many of a histogram.
@@ -78,9 +77,9 @@ impl<'r> Filling<'r> {
         name: &'static str,
         help: &'static str,
         names: &'static [&'static str],
-        bounds: &[f64],
+        bounds: Bounds,
     ) -> Self {
-        let kind = Kind::Histogram(bounds.into());
+        let kind = Kind::Histogram(bounds);
         Self(Family::new(name, help, Some(Unit::Seconds), kind, true, names), PhantomData)
     }
 
@@ -186,12 +185,12 @@ impl Family {
 
     /// Series that one sample makes: of a histogram each bucket, sum and count.
     pub(super) fn cost(&self) -> usize {
-        if let Kind::Histogram(bounds) = &self.kind { bounds.len() + 3 } else { 1 }
+        if let Kind::Histogram(bounds) = &self.kind { bounds.count() + 3 } else { 1 }
     }
 
     /// Figures of one sample.
     pub(super) fn width(&self) -> usize {
-        if let Kind::Histogram(bounds) = &self.kind { bounds.len() + 2 } else { 1 }
+        if let Kind::Histogram(bounds) = &self.kind { bounds.count() + 2 } else { 1 }
     }
 
     /// A count, or the bits of the sum and the counts of a histogram.

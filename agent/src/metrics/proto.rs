@@ -2,6 +2,8 @@
 //!
 //! Such a message may have the size of all its series. Its length is counted first, so that it can be written in chunks
 //! like the text.
+//!
+//! A histogram is there twice: with the buckets of the text, and as a native one. A scraper takes what it wants.
 
 use std::sync::Arc;
 
@@ -12,6 +14,7 @@ use prost::{
 };
 
 use super::{
+    bounds::{self, Bounds},
     page::{Family, Kind, Page, Sample},
     text::{CHUNK, MARGIN, full_name},
 };
@@ -25,6 +28,11 @@ const LABEL: u32 = 1;
 const GAUGE: u32 = 2;
 const COUNTER: u32 = 3;
 const HISTOGRAM: u32 = 7;
+
+/// Each bound is twice the one before.
+const SCHEMA: i32 = 0;
+/// Empty buckets that take less room than a span that leaves them out.
+const GAP: i32 = 2;
 
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct LabelPair {
@@ -49,6 +57,29 @@ pub(super) struct Histogram {
     pub(super) sample_sum: Option<f64>,
     #[prost(message, repeated, tag = "3")]
     pub(super) bucket: Vec<Bucket>,
+    /// Bounds are powers of 2 to the power of 2 to the power of -schema.
+    #[prost(sint32, optional, tag = "5")]
+    pub(super) schema: Option<i32>,
+    #[prost(double, optional, tag = "6")]
+    pub(super) zero_threshold: Option<f64>,
+    /// What isn't above the threshold.
+    #[prost(uint64, optional, tag = "7")]
+    pub(super) zero_count: Option<u64>,
+    #[prost(message, repeated, tag = "12")]
+    pub(super) positive_span: Vec<BucketSpan>,
+    /// By how much each bucket of the spans has more than the one before.
+    #[prost(sint64, repeated, tag = "13")]
+    pub(super) positive_delta: Vec<i64>,
+}
+
+/// Buckets that stand together.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub(super) struct BucketSpan {
+    /// How many were left out before it; of the first one, the index of its first bucket.
+    #[prost(sint32, optional, tag = "1")]
+    pub(super) offset: Option<i32>,
+    #[prost(uint32, optional, tag = "2")]
+    pub(super) length: Option<u32>,
 }
 
 #[derive(Clone, Copy, PartialEq, Message)]
@@ -185,18 +216,62 @@ fn value(family: &Family, sample: &Sample) -> Value {
         Kind::Gauge => number(GAUGE, f64::from_bits(sample.value)),
         Kind::Histogram(bounds) => {
             let amounts = family.amounts(sample);
-            let mut below = 0;
-            let bucket = bounds.iter().zip(&amounts[1..]).map(|(bound, count)| {
-                below += count;
-                Bucket { cumulative_count: Some(below), upper_bound: Some(*bound) }
-            });
-            Value::Histogram(Histogram {
-                bucket: bucket.collect(),
-                sample_count: Some(amounts[1..].iter().sum()),
-                sample_sum: Some(f64::from_bits(amounts[0])),
-            })
+            Value::Histogram(histogram(*bounds, f64::from_bits(amounts[0]), &amounts[1..]))
         }
     }
+}
+
+/// With both kinds of buckets.
+fn histogram(bounds: Bounds, sum: f64, counts: &[u64]) -> Histogram {
+    let mut below = 0;
+    let bucket = bounds.iter().zip(counts).map(|(bound, count)| {
+        below += count;
+        Bucket { cumulative_count: Some(below), upper_bound: Some(bound) }
+    });
+    let (positive_span, positive_delta) = native(bounds.first + 1, &counts[1..]);
+    Histogram {
+        bucket: bucket.collect(),
+        sample_count: Some(counts.iter().sum()),
+        sample_sum: Some(sum),
+        schema: Some(SCHEMA),
+        // The first bucket has no lower bound but zero, which is just what the zero bucket is.
+        zero_threshold: Some(bounds::power(bounds.first)),
+        zero_count: Some(counts[0]),
+        positive_span,
+        positive_delta,
+    }
+}
+
+/// Spans and their deltas. The bucket up to 2^power has the index `power`, and these begin with `first`.
+///
+/// What lies beyond the last bound goes into the bucket above that one: the native bucket that ends at +Inf begins only
+/// where floats end, and to put something there would be to say that it was infinite.
+fn native(first: i32, counts: &[u64]) -> (Vec<BucketSpan>, Vec<i64>) {
+    let (mut spans, mut deltas): (Vec<BucketSpan>, Vec<i64>) = Default::default();
+    // The index after the last one that was written, and what that bucket had.
+    let (mut next, mut before) = (0, 0_u64);
+    let full = (first..).zip(counts).filter(|(_, count)| **count > 0);
+    for (index, count) in full {
+        let mut put = |count: u64| {
+            deltas.push(count.wrapping_sub(before).cast_signed());
+            before = count;
+        };
+        let gap = index - next;
+        match spans.last_mut() {
+            Some(span) if gap <= GAP => {
+                (0..gap).for_each(|_| put(0));
+                span.length = span.length.map(|length| length + gap as u32 + 1);
+            }
+            _ => spans.push(BucketSpan { offset: Some(gap), length: Some(1) }),
+        }
+        put(*count);
+        next = index + 1;
+    }
+    if spans.is_empty() {
+        // A span without buckets tells that this is a native histogram, although all is in its zero bucket.
+        spans.push(BucketSpan { offset: Some(0), length: Some(0) });
+    }
+    (spans, deltas)
 }
 
 fn put_text(out: &mut Vec<u8>, tag: u32, text: &str) {
@@ -236,4 +311,79 @@ fn labels(text: &str) -> Vec<LabelPair> {
         labels.push(LabelPair { name: Some(name.to_owned()), value: Some(plain) });
     }
     labels
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the native buckets hold, by the power of two that is their upper bound, read as the format has it.
+    fn read(histogram: &Histogram) -> Vec<(i32, u64)> {
+        let mut deltas = histogram.positive_delta.iter();
+        let (mut index, mut count, mut found) = (0, 0_i64, Vec::new());
+        for span in &histogram.positive_span {
+            index += span.offset.unwrap();
+            for _ in 0..span.length.unwrap() {
+                count += deltas.next().unwrap();
+                found.push((index, count.cast_unsigned()));
+                index += 1;
+            }
+        }
+        assert_eq!(deltas.next(), None, "as many deltas as buckets");
+        found.retain(|(_, count)| *count > 0);
+        found
+    }
+
+    fn span(offset: i32, length: u32) -> BucketSpan {
+        BucketSpan { offset: Some(offset), length: Some(length) }
+    }
+
+    #[test]
+    fn a_histogram_is_native_as_well() {
+        let bounds = Bounds::powers(-3, 4);
+        // Up to 1/8, 1/4, 1/2, 1, 2, 4, 8, 16 and beyond.
+        let histogram = histogram(bounds, 7.5, &[5, 0, 3, 1, 0, 0, 0, 2, 4]);
+        assert_eq!((histogram.sample_count, histogram.sample_sum), (Some(15), Some(7.5)));
+        assert_eq!(
+            (histogram.schema, histogram.zero_threshold, histogram.zero_count),
+            (Some(0), Some(0.125), Some(5))
+        );
+        // The three empty ones are left out; what is beyond the last bound is in the bucket above it.
+        assert_eq!(histogram.positive_span, [span(-1, 2), span(3, 2)]);
+        assert_eq!(histogram.positive_delta, [3, -2, 1, 2]);
+        assert_eq!(read(&histogram), [(-1, 3), (0, 1), (4, 2), (5, 4)]);
+        let classic: Vec<_> =
+            histogram.bucket.iter().map(|bucket| bucket.cumulative_count.unwrap()).collect();
+        assert_eq!(classic, [5, 5, 8, 9, 9, 9, 9, 11]);
+    }
+
+    #[test]
+    fn small_gaps_are_written_and_zeros_alone_are_still_native() {
+        let bounds = Bounds::powers(-3, 4);
+        let gaps = histogram(bounds, 0.0, &[0, 1, 0, 0, 2, 0, 0, 0, 0]);
+        assert_eq!((&*gaps.positive_span, &*gaps.positive_delta), (&[span(-2, 4)][..], &[1, -1, 0, 2][..]));
+        let zeros = histogram(bounds, 0.0, &[9, 0, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!((&*zeros.positive_span, zeros.positive_delta.len()), (&[span(0, 0)][..], 0));
+    }
+
+    #[test]
+    fn native_and_classic_buckets_hold_the_same() {
+        let bounds = Bounds::powers(-21, 3);
+        let mut random = 1_u64;
+        for _ in 0..1000 {
+            let counts: Vec<u64> = (0..=bounds.count())
+                .map(|_| {
+                    random = random.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
+                    if random >> 62 == 0 { random >> 8 & 0x7ff_ffff } else { 0 }
+                })
+                .collect();
+            let histogram = histogram(bounds, 0.0, &counts);
+            let expected =
+                (bounds.first..).zip(counts.iter().copied()).skip(1).filter(|(_, count)| *count > 0);
+            assert_eq!(read(&histogram), expected.collect::<Vec<_>>());
+            assert_eq!(histogram.zero_count, Some(counts[0]));
+            let decoded = Histogram::decode(histogram.encode_to_vec().as_slice()).unwrap();
+            assert_eq!(decoded, histogram);
+        }
+    }
 }

@@ -10,7 +10,7 @@ use prometheus_client::{
 };
 
 use super::{
-    Detail, Filling, Page, Unit,
+    Bounds, Detail, Filling, Page, Unit, bounds,
     labels::Bases,
     proto::{Histogram, LabelPair, Messages, Number},
     text::Lines,
@@ -18,7 +18,8 @@ use super::{
 use crate::{http::Format, identity::Labels};
 use prost::Message;
 
-const BOUNDS: [f64; 4] = [0.000_05, 0.001, 1.0, 60.0];
+/// As they are written by whoever writes canonical numbers, and by whoever doesn't.
+const BOUNDS: Bounds = Bounds::powers(-2, 1);
 
 /// What is shown, in an order that is not the page's.
 fn containers() -> Vec<Arc<Labels>> {
@@ -40,7 +41,7 @@ fn figure(place: usize) -> u64 {
 }
 
 fn counts(place: usize) -> Vec<u64> {
-    (0..=BOUNDS.len()).map(|bucket| figure(place + bucket) >> 8).collect()
+    (0..=BOUNDS.count()).map(|bucket| figure(place + bucket) >> 8).collect()
 }
 
 fn ours(format: Format) -> String {
@@ -70,7 +71,7 @@ fn page() -> (Page, usize) {
     );
     page.counter("none", "Nothing", &["call"], rows().take(0).map(|(_, base)| (base, [""], 0)));
     let all: Vec<_> = (0..shown.len()).map(counts).collect();
-    let mut time = Filling::histogram("time", "A histogram", &["class"], &BOUNDS);
+    let mut time = Filling::histogram("time", "A histogram", &["class"], BOUNDS);
     rows().zip(&all).for_each(|((at, base), counts)| {
         time.observe(base, ["poll"], figure(at) as f64 / 1e9, counts);
     });
@@ -110,7 +111,7 @@ impl Collector for Theirs {
         let mut family = encoder.encode_descriptor("time", "A histogram", seconds, MetricType::Histogram)?;
         for (at, container) in shown.iter().enumerate() {
             let counts = counts(at);
-            let bounds = BOUNDS.into_iter().chain([f64::INFINITY]);
+            let bounds = BOUNDS.iter().chain([f64::INFINITY]);
             let buckets: Vec<_> = bounds.zip(counts.iter().copied()).collect();
             family.encode_family(&labels(container, &[("class", "poll")]))?.encode_histogram::<NoLabelSet>(
                 figure(at) as f64 / 1e9,
@@ -214,8 +215,7 @@ struct TheirMetric {
 /// A series of the text, as name and labels, with its value.
 fn line(name: &str, le: Option<f64>, labels: &[LabelPair], value: f64) -> (String, f64) {
     let mut text = String::new();
-    let le =
-        le.map(|le| if le.is_finite() { dtoa::Buffer::new().format(le).to_owned() } else { "+Inf".into() });
+    let le = le.map(|le| if le.is_finite() { bounds::written(le) } else { "+Inf".into() });
     le.iter().for_each(|le| super::labels::push(&mut text, "le", le));
     for label in labels {
         if !text.is_empty() {
@@ -243,7 +243,7 @@ fn protobuf_tells_the_same_as_the_text() {
             if let Some(number) = gauge.or(counter) {
                 series.push(line(&name, None, &label, number.value.unwrap()));
             }
-            let Some(Histogram { sample_count, sample_sum, bucket }) = histogram else { continue };
+            let Some(Histogram { sample_count, sample_sum, bucket, .. }) = histogram else { continue };
             let count = sample_count.unwrap() as f64;
             series.push(line(&format!("{name}_sum"), None, &label, sample_sum.unwrap()));
             series.push(line(&format!("{name}_count"), None, &label, count));

@@ -5,7 +5,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::page::{Family, Kind, Page, Unit};
+use super::{
+    bounds,
+    page::{Family, Kind, Page, Unit},
+};
 use crate::http::Format;
 
 /// Bytes of a chunk; what belongs to one histogram stays together.
@@ -50,7 +53,7 @@ impl Lines {
                     line([&heads[0], base, own, dtoa::Buffer::new().format(f64::from_bits(next.value))])
                 }
                 Kind::Histogram(bounds) => {
-                    let counts = &family.counts[next.value as usize..][..bounds.len() + 2];
+                    let counts = &family.counts[next.value as usize..][..bounds.count() + 2];
                     let (sum, counts) = (f64::from_bits(counts[0]), &counts[1..]);
                     labels.clear();
                     labels.extend([base, own]);
@@ -140,11 +143,8 @@ fn heads(family: &Family) -> Vec<String> {
         Kind::Gauge => vec![format!("{name}{brace}")],
         Kind::Histogram(bounds) => {
             let mut heads = vec![format!("{name}_sum{{"), format!("{name}_count{{")];
-            heads.extend(
-                bounds
-                    .iter()
-                    .map(|bound| format!("{name}_bucket{{le=\"{}\",", dtoa::Buffer::new().format(*bound))),
-            );
+            let of = |bound| format!("{name}_bucket{{le=\"{}\",", bounds::written(bound));
+            heads.extend(bounds.iter().map(of));
             heads.push(format!("{name}_bucket{{le=\"+Inf\","));
             heads
         }

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     identity::peers::{Peer, Peers},
-    metrics::{Base, Filling, Page},
+    metrics::{Base, Bounds, Filling, Page},
     observation,
 };
 
@@ -48,11 +48,9 @@ pub const SENSOR: Sensor = Sensor {
     ],
 };
 
-/// Upper bounds of the connect histogram in seconds, inclusive: a loopback's to a SYN timeout's.
-pub const BOUNDS: [f64; 16] = [
-    0.000_05, 0.000_1, 0.000_2, 0.000_5, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0, 5.0, 20.0,
-    60.0,
-];
+/// From 61 µs, in which a handshake on the loopback device is done, to 128 s, when the kernel has nearly given up to
+/// send a SYN by default.
+pub const BOUNDS: Bounds = Bounds::powers(-14, 7);
 
 const PEER: [&str; 2] = ["peer_namespace", "peer_workload"];
 
@@ -68,13 +66,13 @@ pub struct Counters {
 /// How durations spread over [`BOUNDS`].
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 struct Spread {
-    buckets: [u64; BOUNDS.len() + 1],
+    buckets: [u64; BOUNDS.count() + 1],
     seconds: f64,
 }
 
 impl Spread {
     fn take(&mut self, seconds: f64) {
-        self.buckets[BOUNDS.partition_point(|bound| *bound < seconds)] += 1;
+        self.buckets[BOUNDS.bucket(seconds)] += 1;
         self.seconds += seconds;
     }
 
@@ -184,7 +182,7 @@ pub fn expose(page: &mut Page, rows: &[(Base, &Counters)]) {
         "podwitness_tcp_connect_duration",
         "Time from the call of connect to the attempt's outcome, good or bad",
         &[],
-        &BOUNDS,
+        BOUNDS,
     );
     let mut accepts = Filling::counter(
         "podwitness_tcp_accepts",
@@ -215,7 +213,7 @@ pub fn expose(page: &mut Page, rows: &[(Base, &Counters)]) {
         "podwitness_tcp_rtt",
         "Smoothed round-trip time of a connection when it is closed",
         &[],
-        &BOUNDS,
+        BOUNDS,
     );
     for (base, counters) in rows {
         for (peer, tally) in counters.by_peer.iter() {
@@ -358,7 +356,7 @@ mod tests {
             counters.record(EventKind::TcpConnect, &event, &peers.of(remote(&event)), &peers);
         }
         assert_eq!((counters.connects(), counters.connecting.count()), (2, 1));
-        // 1.5 s lies beyond the bound of 1 s and not beyond that of 5 s.
-        assert_eq!(counters.connecting.buckets[BOUNDS.iter().position(|bound| *bound == 5.0).unwrap()], 1);
+        // 1.5 s lies beyond the bound of 1 s and not beyond that of 2 s.
+        assert_eq!(counters.connecting.buckets[BOUNDS.iter().position(|bound| bound == 2.0).unwrap()], 1);
     }
 }

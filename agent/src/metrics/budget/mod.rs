@@ -17,8 +17,8 @@ pub(super) use self::fold::{Fold, without};
 use self::folding::Folding;
 use super::Page;
 
-/// Series that the account of all others has at most, for which there is always room: 93 with all details folded.
-const OTHERS: usize = 100;
+/// Series that the account of all others has at most, for which there is always room: 107 with all details folded.
+const OTHERS: usize = 120;
 
 /// What is known from one page to the next.
 pub(super) struct Budget {

@@ -2,10 +2,10 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::{Budget, Figures, Fold};
+use super::{Budget, Figures, Fold, OTHERS};
 use crate::{
     identity::Labels,
-    metrics::{Detail, Filling, Page, labels::Bases, page::Family},
+    metrics::{Bounds, Detail, Filling, Page, labels::Bases, page::Family},
 };
 
 /// A container's counts: of calls, errors, connects to peers, classes of calls, and without detail.
@@ -18,7 +18,7 @@ struct Account {
     exits: u64,
 }
 
-const BOUNDS: [f64; 2] = [0.1, 1.0];
+const BOUNDS: Bounds = Bounds::powers(-3, -2);
 
 fn pod(workload: &str, pod: &str) -> Arc<Labels> {
     Arc::new(Labels {
@@ -62,7 +62,7 @@ impl Node {
         let mut errors = Filling::counter("errors", "", &["syscall", "errno"]);
         let mut connects = Filling::counter("connects", "", &["peer_namespace", "peer_workload"]);
         let mut calls = Filling::counter("calls", "", &["syscall"]);
-        let mut times = Filling::histogram("time", "", &["class"], &BOUNDS);
+        let mut times = Filling::histogram("time", "", &["class"], BOUNDS);
         let mut exits = Filling::counter("exits", "", &[]);
         for (base, account) in &places {
             for (call, errno, count) in &account.errors {
@@ -151,7 +151,7 @@ fn calls(count: usize) -> Vec<(String, u64)> {
 
 #[test]
 fn a_page_below_the_limit_passes_as_it_is() {
-    let mut node = Node::new(1000);
+    let mut node = Node::new(900 + OTHERS);
     let web = pod("web", "web-1");
     *node.account(&web) = Account { calls: calls(700), exits: 3, ..Account::default() };
     assert_eq!(node.scrape().len(), 701);
@@ -166,7 +166,7 @@ fn a_page_below_the_limit_passes_as_it_is() {
 
 #[test]
 fn what_is_shown_stays_and_what_is_new_is_folded() {
-    let mut node = Node::new(1000);
+    let mut node = Node::new(900 + OTHERS);
     let web = pod("web", "web-1");
     *node.account(&web) = Account { calls: calls(800), ..Account::default() };
     let first = node.scrape();
@@ -190,7 +190,7 @@ fn what_is_shown_stays_and_what_is_new_is_folded() {
 
 #[test]
 fn errnos_go_before_calls_and_containers() {
-    let mut node = Node::new(1100);
+    let mut node = Node::new(1000 + OTHERS);
     let web = pod("web", "web-1");
     // 94 of 100 are below the ceiling of calls, and above that of errnos and peers.
     *node.account(&web) = Account { calls: calls(925), ..Account::default() };
@@ -207,7 +207,7 @@ fn errnos_go_before_calls_and_containers() {
 
 #[test]
 fn containers_have_equal_shares() {
-    let mut node = Node::new(1100);
+    let mut node = Node::new(1000 + OTHERS);
     let (greedy, modest) = (pod("greedy", "greedy-1"), pod("modest", "modest-1"));
     *node.account(&greedy) = Account { calls: calls(5000), ..Account::default() };
     *node.account(&modest) = Account { calls: calls(60), exits: 1, ..Account::default() };
@@ -229,7 +229,7 @@ fn containers_have_equal_shares() {
 
 #[test]
 fn a_crowd_of_containers_is_told_by_workload_and_nothing_is_lost_when_they_go() {
-    let mut node = Node::new(1000);
+    let mut node = Node::new(900 + OTHERS);
     let crowd: Vec<_> = (0..900).map(|number| pod("crowd", &format!("crowd-{number:04}"))).collect();
     for (number, labels) in crowd.iter().enumerate() {
         *node.account(labels) = Account { calls: calls(3), exits: number as u64 + 1, ..Account::default() };
@@ -266,7 +266,7 @@ fn a_crowd_of_containers_is_told_by_workload_and_nothing_is_lost_when_they_go() 
 
 #[test]
 fn a_better_name_counts_nothing_twice() {
-    let mut node = Node::new(300);
+    let mut node = Node::new(200 + OTHERS);
     for number in 0..400 {
         let account = node.account(&pod("early", &format!("early-{number}")));
         (account.exits, account.times) = (1, vec![("poll", 1)]);
@@ -300,7 +300,7 @@ fn a_better_name_counts_nothing_twice() {
 
 #[test]
 fn whatever_comes_and_goes_the_limit_holds_and_no_counter_goes_back() {
-    let mut node = Node::new(700);
+    let mut node = Node::new(600 + OTHERS);
     let mut random = 0x2545_f491_4f6c_dd1d_u64;
     let mut next = |below: u64| {
         random ^= random << 13;

@@ -26,7 +26,7 @@ pub(super) const SECTIONS: &[Section] = &[
                 )
             },
             Metric {
-                bound: "16 classes × 24 buckets",
+                bound: "16 classes × 26 buckets",
                 ..histogram(
                     "podwitness_syscall_duration_seconds",
                     &["class"],
@@ -84,7 +84,7 @@ pub(super) const SECTIONS: &[Section] = &[
                 )
             },
             Metric {
-                bound: "17 buckets",
+                bound: "23 buckets",
                 ..histogram(
                     "podwitness_tcp_connect_duration_seconds",
                     &[],
@@ -138,7 +138,7 @@ pub(super) const SECTIONS: &[Section] = &[
                 )
             },
             Metric {
-                bound: "17 buckets",
+                bound: "23 buckets",
                 ..histogram(
                     "podwitness_tcp_rtt_seconds",
                     &[],

@@ -2,10 +2,14 @@
 
 use std::{collections::BTreeMap, sync::LazyLock};
 
-use agent_ebpf::contract::syscalls::{BOUNDS_NS, BUCKETS, CLASSES, NUMBERS};
+use agent_ebpf::contract::syscalls::{BUCKETS, CLASSES, FIRST_POWER, LAST_POWER, NUMBERS};
 
 use super::{CLASS_NAMES, errno_name, name};
-use crate::metrics::{Base, Filling, Page};
+use crate::metrics::{Base, Bounds, Filling, Page};
+
+/// What the programs compare with, in seconds.
+const BOUNDS: Bounds = Bounds::powers(FIRST_POWER, LAST_POWER);
+const _: () = assert!(BOUNDS.count() + 1 == BUCKETS);
 
 /// System calls of one container.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -126,7 +130,7 @@ pub fn expose(page: &mut Page, rows: &[(Base, &Counters)]) {
         "podwitness_syscall_duration",
         "Time from entry to return of system calls, by class; where calls are sampled, estimated for fast ones",
         &["class"],
-        &BOUNDS_NS.map(|ns| ns as f64 / 1e9),
+        BOUNDS,
     );
     let mut estimated = Filling::counter(
         "podwitness_syscall_duration_estimated",
