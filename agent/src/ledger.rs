@@ -21,6 +21,7 @@ use agent_ebpf::contract::{event::EventKind, oom, syscalls::Mode};
 
 use crate::{
     config::ModeByNamespace,
+    exemplar::Sent,
     identity::{
         Container, Labels, Listed, Registry, Renamed, Resolution, Selection,
         peers::{Peer, Peers},
@@ -228,6 +229,17 @@ impl Ledger {
             Record::Cgroup(..) | Record::Call(..) => {}
         }
         Some(booked)
+    }
+
+    /// A span that was sent is an example of what its container has counted.
+    pub fn exemplify(&mut self, sent: &Sent, now: Instant) {
+        let resolution = self.registry.resolve(sent.cgroup_id, now);
+        let key = if matches!(resolution, Resolution::Overflow) { SHARED } else { sent.cgroup_id };
+        let Some(account) = self.accounts.get_mut(&key) else { return };
+        for counted in &sent.counted {
+            account.tcp.exemplify(counted, sent.exemplar, &self.peers);
+            account.process.exemplify(counted, sent.exemplar);
+        }
     }
 
     /// Observes a cgroup, or leaves it alone from now on: the programs pass over it, and what was counted for it

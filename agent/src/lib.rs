@@ -13,6 +13,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod doctor;
+pub mod exemplar;
 pub mod filter;
 #[doc(hidden)]
 #[cfg(any(test, feature = "fuzzing"))]

@@ -1,6 +1,7 @@
 //! Where observations go beside the live stream: to a collector, into a recording.
 
 use crate::{
+    exemplar::Sent,
     otlp::{Seen, Sink},
     recording::Recorder,
 };
@@ -20,14 +21,12 @@ impl Outlets {
         self.sink.is_some() || self.recorder.is_some()
     }
 
-    /// Takes what was seen, in the order of its time.
-    pub fn put(&mut self, seen: &[Seen]) {
+    /// Takes what was seen, in the order of its time. Returns what of the spans that are sent is counted, too.
+    pub fn put(&mut self, seen: &[Seen]) -> Vec<Sent> {
         if let Some(recorder) = &mut self.recorder {
             recorder.put(seen);
         }
-        if let Some(sink) = &mut self.sink {
-            sink.put(seen);
-        }
+        self.sink.as_mut().map(|sink| sink.put(seen)).unwrap_or_default()
     }
 
     /// Nothing more will be seen.

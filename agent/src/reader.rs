@@ -181,6 +181,8 @@ impl Reader {
 /// The ledger under lock, and what of its entries goes to the live stream and to the collector.
 struct Book<'a> {
     ledger: MutexGuard<'a, Ledger>,
+    /// Where the ledger is when it isn't under lock.
+    shelf: &'a Mutex<Ledger>,
     hub: &'a Hub,
     outlets: &'a mut Outlets,
     seen: Vec<Seen>,
@@ -190,8 +192,8 @@ struct Book<'a> {
 
 impl<'a> Book<'a> {
     fn open(ledger: &'a Mutex<Ledger>, hub: &'a Hub, outlets: &'a mut Outlets, offset_ns: i64) -> Self {
-        let (ledger, seen) = (lock(ledger), Vec::new());
-        Self { ledger, hub, outlets, seen, offset_ns, now: Instant::now() }
+        let seen = Vec::new();
+        Self { ledger: lock(ledger), shelf: ledger, hub, outlets, seen, offset_ns, now: Instant::now() }
     }
 
     fn enter(&mut self, record: &Record) {
@@ -223,7 +225,11 @@ impl<'a> Book<'a> {
     fn close(mut self) {
         drop(self.ledger);
         self.seen.sort_by_key(|seen| seen.boot_ns);
-        self.outlets.put(&self.seen);
+        let sent = self.outlets.put(&self.seen);
+        if !sent.is_empty() {
+            let mut ledger = lock(self.shelf);
+            sent.iter().for_each(|sent| ledger.exemplify(sent, self.now));
+        }
         let observations: Vec<_> = self.seen.into_iter().map(|seen| Arc::new(seen.observation)).collect();
         let is_death = |of: &&Arc<Observation>| is_death(of.kind, of.detail.exit_reason());
         for death in observations.iter().filter(is_death) {

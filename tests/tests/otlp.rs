@@ -6,7 +6,7 @@ use std::{
 };
 
 use integration_tests::{
-    Agent, Cgroup, Containerd, NetNs, Options, Receiver, Workload,
+    Agent, Cgroup, Containerd, NetNs, Options, Prometheus, Receiver, Workload, http,
     netns::CLOSED_V4,
     otlp::Protocol,
     require_containerd, require_kernel, require_receiver,
@@ -292,6 +292,127 @@ fn metrics_are_those_that_prometheus_gets() {
     let agents = points.iter().find(|point| point["name"] == "podwitness_ring_wakeups").expect("its own");
     assert_eq!(agents["resource"]["service.name"], "podwitness");
     workload.finish();
+}
+
+/// The exemplars of a workload on the page: name and bound of the series, ids, and value.
+fn exemplars(agent: &Agent, workload: &str) -> Vec<(String, Option<f64>, [String; 2], f64)> {
+    let page = http::get_as(agent.metrics, "/metrics", "application/openmetrics-text;version=1.0.0").unwrap();
+    let workload = format!("workload=\"{workload}\"");
+    let lines = page.body.lines().filter(|line| line.contains(&workload));
+    let quoted = |text: &str, name: &str| -> Option<String> {
+        let (_, rest) = text.split_once(&format!("{name}=\""))?;
+        Some(rest.split('"').next()?.to_owned())
+    };
+    lines
+        .filter_map(|line| line.split_once(" # "))
+        .map(|(series, exemplar)| {
+            let name = series.split('{').next().expect("a name").to_owned();
+            let bound = quoted(series, "le").map(|bound| bound.parse().expect("a bound"));
+            let ids = ["trace_id", "span_id"].map(|name| quoted(exemplar, name).expect("an id"));
+            let value = exemplar.split(' ').nth(1).expect("a value").parse().expect("a number");
+            (name, bound, ids, value)
+        })
+        .collect()
+}
+
+/// Each exemplar on the page is a span that the collector has, and Prometheus keeps it, in every format.
+#[test]
+fn exemplars_are_spans_that_were_sent() {
+    require_kernel!();
+    require_receiver!();
+    let receiver = Receiver::start(Protocol::Http);
+    let agent = Agent::start(options(&receiver));
+    let text = Prometheus::start_as(agent.metrics, &[], "1s", &["exemplar-storage"]);
+    let protobuf = Prometheus::start_as(agent.metrics, &[], "1s", &["exemplar-storage", "native-histograms"]);
+    let (cgroup, netns) = (Cgroup::new("exemplars"), NetNs::new());
+    let namespace = netns.path().display().to_string();
+    let runs: [&[&str]; 3] = [
+        &["loopback", "--count", "50", "--netns", &namespace],
+        &["connect", "--addr", CLOSED_V4, "--count", "30", "--netns", &namespace],
+        &["spawn", "--count", "3", "--exit", "3"],
+    ];
+    runs.iter().for_each(|run| Workload::run(run, &cgroup).0.finish());
+    agent.wait_count("podwitness_process_exits_total", &[("workload", cgroup.path())], 6);
+
+    let (duration, rtt) = ("podwitness_tcp_connect_duration_seconds", "podwitness_tcp_rtt_seconds");
+    let (failures, exits) = ("podwitness_tcp_connect_failures_total", "podwitness_process_exits_total");
+    let buckets = [duration, rtt].map(|name| format!("{name}_bucket"));
+    let names = [buckets[0].as_str(), &buckets[1], failures, exits];
+    wait_until(PATIENCE, "all that has spans has exemplars", || {
+        let found = exemplars(&agent, cgroup.path());
+        names.iter().all(|name| found.iter().any(|(of, ..)| of == name))
+    });
+    let found = exemplars(&agent, cgroup.path());
+    // Of an exit with code 0, and of another one.
+    assert_eq!(found.iter().filter(|(name, ..)| name == exits).count(), 2, "{found:#?}");
+    let sent = || receiver.items("traces");
+    for (name, bound, [trace, span], value) in &found {
+        let is_meant = |sent: &&Value| sent["trace"] == **trace && sent["span"] == **span;
+        wait_until(PATIENCE, &format!("the collector has {span} of {name}"), || {
+            sent().iter().any(|sent| is_meant(&sent))
+        });
+        let sent = sent();
+        let attributes = &sent.iter().find(is_meant).expect("a span")["attributes"];
+        let measured = match name.as_str() {
+            _ if *name == buckets[0] => attributes["podwitness.connect.duration"].as_f64(),
+            _ if *name == buckets[1] => attributes["podwitness.connection.rtt"].as_f64(),
+            _ => Some(1.0),
+        };
+        assert!((measured.expect("measured") - value).abs() < 1e-8, "{name}: {value}, {attributes}");
+        let is_inside = |bound: f64| *value <= bound && (*value > bound / 2.0 || bound < 0.000_1);
+        assert!(bound.is_none_or(is_inside), "{value} in {bound:?}");
+        assert!(names.contains(&name.as_str()), "{name}");
+    }
+    // A native histogram has them under its own name.
+    for (prometheus, names) in [(&text, names), (&protobuf, [duration, rtt, failures, exits])] {
+        for name in names {
+            let path = format!("query_exemplars?query={}&start=0&end=4102444800", http::encode(name));
+            wait_until(PATIENCE, &format!("Prometheus has exemplars of {name}"), || {
+                let data = prometheus.data(&path);
+                let series = data.as_array().into_iter().flatten();
+                let of_ours = series.filter(|series| series["seriesLabels"]["workload"] == cgroup.path());
+                let ids: Vec<_> = of_ours
+                    .flat_map(|series| series["exemplars"].as_array().into_iter().flatten())
+                    .map(|exemplar| [&exemplar["labels"]["trace_id"], &exemplar["labels"]["span_id"]])
+                    .collect();
+                let is_sent = |ids: &[&Value; 2]| {
+                    sent().iter().any(|span| span["trace"] == *ids[0] && span["span"] == *ids[1])
+                };
+                !ids.is_empty() && ids.iter().all(is_sent)
+            });
+        }
+    }
+}
+
+/// Nobody could follow them.
+#[test]
+fn a_span_that_was_not_sent_is_no_exemplar() {
+    require_kernel!();
+    require_receiver!();
+    let receiver = Receiver::start(Protocol::Http);
+    for (options, has_failures) in [
+        (options(&receiver).flag("otlp-sample-ratio", "0"), true),
+        (options(&receiver).variable("OTEL_TRACES_EXPORTER", "none"), false),
+    ] {
+        let agent = Agent::start(options);
+        let (cgroup, netns) = (Cgroup::new("unsent"), NetNs::new());
+        let namespace = netns.path().display().to_string();
+        let loopback = ["loopback", "--count", "20", "--netns", &namespace];
+        Workload::run(&loopback, &cgroup).0.finish();
+        agent.wait_count("podwitness_process_exits_total", &[("workload", cgroup.path())], 1);
+        let found = exemplars(&agent, cgroup.path());
+        assert!(found.is_empty(), "{found:#?}");
+        let refused = ["connect", "--addr", CLOSED_V4, "--count", "5", "--netns", &namespace];
+        Workload::run(&refused, &cgroup).0.finish();
+        agent.wait_count("podwitness_process_exits_total", &[("workload", cgroup.path())], 2);
+        let found = exemplars(&agent, cgroup.path());
+        assert_eq!(
+            found.iter().any(|(name, ..)| name.ends_with("_failures_total")),
+            has_failures,
+            "{found:#?}"
+        );
+        assert!(found.iter().all(|(name, ..)| !name.contains("exits")), "{found:#?}");
+    }
 }
 
 /// The labels that don't say whose the series is: those do as attributes of the resource.

@@ -72,6 +72,7 @@ impl Detail {
                 *by_text.entry(text).or_insert_with_key(|text| texts.push(text))
             })
             .collect();
+        family.marks.iter_mut().for_each(|mark| mark.own = owns[mark.own as usize]);
         let width = family.width();
         let mut samples: Vec<Sample> = Vec::new();
         // Those of one base stand together.

@@ -3,6 +3,7 @@
 
 use std::{
     borrow::Cow,
+    cmp::Reverse,
     collections::HashMap,
     hash::{BuildHasherDefault, Hasher},
     marker::PhantomData,
@@ -10,6 +11,7 @@ use std::{
 };
 
 use super::{Bounds, Detail, labels::Texts};
+use crate::exemplar::Exemplar;
 
 /// What a figure is measured in. Goes into the family's name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +43,8 @@ pub(super) struct Family {
     pub(super) samples: Vec<Sample>,
     /// Of each histogram: the bits of its sum, then its buckets.
     pub(super) counts: Vec<u64>,
+    /// In their order once the family is complete.
+    pub(super) marks: Vec<Mark>,
     /// The rest of the labels, with the brace and the space that end them.
     pub(super) own: Texts,
     known: Known,
@@ -61,6 +65,16 @@ pub(super) struct Sample {
     pub(super) own: u32,
     /// A count, the bits of a float, or where the counts of a histogram begin.
     pub(super) value: u64,
+}
+
+/// An exemplar and where it belongs.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Mark {
+    pub(super) base: u32,
+    pub(super) own: u32,
+    /// 0 where there are no buckets.
+    pub(super) bucket: usize,
+    pub(super) exemplar: Exemplar,
 }
 
 /// Fills a family. Values of labels stay where they are meanwhile: they are known again by that.
@@ -88,6 +102,13 @@ impl<'r> Filling<'r> {
         self.0.samples.push(Sample { base: base.0, own, value: count });
     }
 
+    /// An exemplar of what was put there last, in this bucket if it has some.
+    pub fn exemplify(&mut self, bucket: usize, exemplar: Option<&Exemplar>) {
+        if let (Some(exemplar), Some(Sample { base, own, .. })) = (exemplar, self.0.samples.last()) {
+            self.0.marks.push(Mark { base: *base, own: *own, bucket, exemplar: *exemplar });
+        }
+    }
+
     /// Sum, and counts by bucket; these are not cumulative, and there is one more of them than bounds.
     pub fn observe<V: AsRef<[&'r str]>>(&mut self, base: Base, values: V, sum: f64, counts: &[u64]) {
         let family = &mut self.0;
@@ -108,6 +129,7 @@ impl Page {
     pub fn add(&mut self, Filling(mut family, _): Filling<'_>) {
         family.known = Known::default();
         self.detail.apply(&mut family);
+        family.settle_marks();
         self.families.push(family);
     }
 
@@ -179,8 +201,8 @@ impl Family {
         is_based: bool,
         names: &'static [&'static str],
     ) -> Self {
-        let (samples, counts, own, known) = Default::default();
-        Self { name, help, unit, kind, is_based, names: names.into(), samples, counts, own, known }
+        let (samples, counts, marks, own, known) = Default::default();
+        Self { name, help, unit, kind, is_based, names: names.into(), samples, counts, marks, own, known }
     }
 
     /// Series that one sample makes: of a histogram each bucket, sum and count.
@@ -199,6 +221,22 @@ impl Family {
             Kind::Histogram(_) => &self.counts[sample.value as usize..][..self.width()],
             _ => std::slice::from_ref(&sample.value),
         }
+    }
+
+    /// Brings exemplars into their order, and keeps the last one where several have come together.
+    pub(super) fn settle_marks(&mut self) {
+        self.marks.sort_by_key(|mark| (mark.place(), Reverse(mark.exemplar.unix_ns)));
+        self.marks.dedup_by_key(|mark| mark.place());
+    }
+
+    /// The exemplars of a sample by bucket, where something was counted.
+    pub(super) fn exemplars<'s>(&'s self, sample: &'s Sample) -> impl Iterator<Item = (usize, &'s Exemplar)> {
+        let place = (sample.base, sample.own);
+        let begin = self.marks.partition_point(|mark| (mark.base, mark.own) < place);
+        let amounts = self.amounts(sample);
+        let is_counted = move |bucket: usize| amounts[(bucket + 1).min(amounts.len() - 1)] > 0;
+        let marks = self.marks[begin..].iter().take_while(move |mark| (mark.base, mark.own) == place);
+        marks.filter(move |mark| is_counted(mark.bucket)).map(|mark| (mark.bucket, &mark.exemplar))
     }
 
     /// Each comes once: nothing is to be known again.
@@ -228,6 +266,12 @@ impl Family {
         }
         text.push_str(if self.is_based || !self.names.is_empty() { "} " } else { " " });
         self.own.end()
+    }
+}
+
+impl Mark {
+    fn place(&self) -> (u32, u32, usize) {
+        (self.base, self.own, self.bucket)
     }
 }
 

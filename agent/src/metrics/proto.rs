@@ -18,6 +18,7 @@ use super::{
     page::{Family, Kind, Page, Sample},
     text::{CHUNK, MARGIN, full_name},
 };
+use crate::exemplar;
 
 /// Fields of `MetricFamily` and `Metric`.
 const NAME: u32 = 1;
@@ -42,11 +43,32 @@ pub(super) struct LabelPair {
     pub(super) value: Option<String>,
 }
 
-/// `Gauge` and `Counter`.
-#[derive(Clone, Copy, PartialEq, Message)]
+/// `Gauge` and `Counter`; the latter may have an exemplar.
+#[derive(Clone, PartialEq, Message)]
 pub(super) struct Number {
     #[prost(double, optional, tag = "1")]
     pub(super) value: Option<f64>,
+    #[prost(message, optional, tag = "2")]
+    pub(super) exemplar: Option<Exemplar>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Exemplar {
+    #[prost(message, repeated, tag = "1")]
+    pub(super) label: Vec<LabelPair>,
+    #[prost(double, optional, tag = "2")]
+    pub(super) value: Option<f64>,
+    #[prost(message, optional, tag = "3")]
+    pub(super) timestamp: Option<Timestamp>,
+}
+
+/// `google.protobuf.Timestamp`.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub(super) struct Timestamp {
+    #[prost(int64, tag = "1")]
+    pub(super) seconds: i64,
+    #[prost(int32, tag = "2")]
+    pub(super) nanos: i32,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -70,6 +92,9 @@ pub(super) struct Histogram {
     /// By how much each bucket of the spans has more than the one before.
     #[prost(sint64, repeated, tag = "13")]
     pub(super) positive_delta: Vec<i64>,
+    /// Of the native histogram; those of the buckets are the others'.
+    #[prost(message, repeated, tag = "16")]
+    pub(super) exemplars: Vec<Exemplar>,
 }
 
 /// Buckets that stand together.
@@ -82,12 +107,14 @@ pub(super) struct BucketSpan {
     pub(super) length: Option<u32>,
 }
 
-#[derive(Clone, Copy, PartialEq, Message)]
+#[derive(Clone, PartialEq, Message)]
 pub(super) struct Bucket {
     #[prost(uint64, optional, tag = "1")]
     pub(super) cumulative_count: Option<u64>,
     #[prost(double, optional, tag = "2")]
     pub(super) upper_bound: Option<f64>,
+    #[prost(message, optional, tag = "3")]
+    pub(super) exemplar: Option<Exemplar>,
 }
 
 /// Writes a page.
@@ -209,14 +236,23 @@ impl Value {
 }
 
 fn value(family: &Family, sample: &Sample) -> Value {
-    let number = |tag, value| Value::Number(tag, Number { value: Some(value) });
+    let mut exemplars = family.exemplars(sample).map(|(bucket, exemplar)| (bucket, Exemplar::from(exemplar)));
+    let number = |tag, value| Value::Number(tag, Number { value: Some(value), exemplar: None });
     match &family.kind {
-        Kind::Counter => number(COUNTER, sample.value as f64),
+        Kind::Counter => {
+            let exemplar = exemplars.next().map(|(_, exemplar)| exemplar);
+            Value::Number(COUNTER, Number { value: Some(sample.value as f64), exemplar })
+        }
         Kind::Seconds => number(COUNTER, f64::from_bits(sample.value)),
         Kind::Gauge => number(GAUGE, f64::from_bits(sample.value)),
         Kind::Histogram(bounds) => {
             let amounts = family.amounts(sample);
-            Value::Histogram(histogram(*bounds, f64::from_bits(amounts[0]), &amounts[1..]))
+            let mut histogram = histogram(*bounds, f64::from_bits(amounts[0]), &amounts[1..]);
+            exemplars.for_each(|(bucket, exemplar)| histogram.exemplify(bucket, exemplar));
+            histogram
+                .exemplars
+                .sort_by_key(|exemplar| exemplar.timestamp.map(|time| (time.seconds, time.nanos)));
+            Value::Histogram(histogram)
         }
     }
 }
@@ -226,7 +262,7 @@ fn histogram(bounds: Bounds, sum: f64, counts: &[u64]) -> Histogram {
     let mut below = 0;
     let bucket = bounds.iter().zip(counts).map(|(bound, count)| {
         below += count;
-        Bucket { cumulative_count: Some(below), upper_bound: Some(bound) }
+        Bucket { cumulative_count: Some(below), upper_bound: Some(bound), exemplar: None }
     });
     let (positive_span, positive_delta) = native(bounds.first + 1, &counts[1..]);
     Histogram {
@@ -239,6 +275,35 @@ fn histogram(bounds: Bounds, sum: f64, counts: &[u64]) -> Histogram {
         zero_count: Some(counts[0]),
         positive_span,
         positive_delta,
+        exemplars: Vec::new(),
+    }
+}
+
+impl Histogram {
+    fn exemplify(&mut self, bucket: usize, exemplar: Exemplar) {
+        self.exemplars.push(exemplar.clone());
+        if bucket == self.bucket.len() {
+            // This bucket goes without saying otherwise.
+            let (cumulative_count, upper_bound) = (self.sample_count, Some(f64::INFINITY));
+            self.bucket.push(Bucket { cumulative_count, upper_bound, exemplar: Some(exemplar) });
+        } else {
+            self.bucket[bucket].exemplar = Some(exemplar);
+        }
+    }
+}
+
+impl From<&exemplar::Exemplar> for Exemplar {
+    fn from(exemplar: &exemplar::Exemplar) -> Self {
+        let label = ["trace_id", "span_id"].into_iter().zip(exemplar.ids());
+        let pair =
+            |(name, value): (&str, String)| LabelPair { name: Some(name.to_owned()), value: Some(value) };
+        let seconds = (exemplar.unix_ns / 1_000_000_000).cast_signed();
+        let nanos = (exemplar.unix_ns % 1_000_000_000) as i32;
+        Self {
+            label: label.map(pair).collect(),
+            value: Some(exemplar.value),
+            timestamp: Some(Timestamp { seconds, nanos }),
+        }
     }
 }
 

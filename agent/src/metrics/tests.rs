@@ -15,7 +15,7 @@ use super::{
     proto::{Histogram, LabelPair, Messages, Number},
     text::Lines,
 };
-use crate::{http::Format, identity::Labels};
+use crate::{exemplar::Exemplar, http::Format, identity::Labels};
 use prost::Message;
 
 /// As they are written by whoever writes canonical numbers, and by whoever doesn't.
@@ -265,4 +265,91 @@ fn protobuf_tells_the_same_as_the_text() {
     }
     assert_eq!(series.len(), page().1);
     assert_eq!(headings, text.lines().filter(|line| line.starts_with('#')).collect::<Vec<_>>());
+}
+
+/// Two failures with different peers, and a histogram; all with exemplars.
+fn page_with_exemplars(detail: Detail) -> Page {
+    let shown = [containers().swap_remove(0)];
+    let mut bases = Bases::default();
+    let base = bases.place(shown.iter())[0];
+    let mut page = Page::new(bases.texts(), detail);
+    let mut failures = Filling::counter("failures", "Failures", &["peer_workload", "reason"]);
+    for (peer, at) in [("db", 2_500_000_000), ("cache", 1_250_000_000)] {
+        failures.count(base, [peer, "refused"], 3);
+        failures.exemplify(0, Some(&Exemplar::at(at)));
+    }
+    page.add(failures);
+    let mut time = Filling::histogram("time", "A histogram", &[], BOUNDS);
+    time.observe(base, [], 9.5, &[0, 2, 0, 0, 1]);
+    // Nothing is counted in the last but one.
+    for (bucket, value, at) in [(1, 0.375, 3_000_000_000), (4, 8.0, 2_000_000_000), (3, 1.5, 1)] {
+        time.exemplify(bucket, Some(&Exemplar { value, ..Exemplar::at(at) }));
+    }
+    page.add(time);
+    page
+}
+
+fn text_with_exemplars(format: Format, detail: Detail) -> String {
+    let chunks: Vec<_> = Lines::new(Arc::new(page_with_exemplars(detail)), format).collect();
+    String::from_utf8(chunks.concat()).unwrap()
+}
+
+#[test]
+fn openmetrics_has_exemplars_where_they_belong() {
+    let text = text_with_exemplars(Format::OpenMetrics, Detail::ALL);
+    let trace = "ab".repeat(16);
+    let found: Vec<_> = text
+        .lines()
+        .filter_map(|line| line.split_once(" # "))
+        .map(|(series, exemplar)| {
+            let key =
+                ["db", "cache", "0.5", "+Inf"].into_iter().find(|key| series.contains(&format!("\"{key}\"")));
+            (key.unwrap(), exemplar.replace(&trace, "TRACE"))
+        })
+        .collect();
+    let exemplar = |span: u64, rest: &str| format!("{{trace_id=\"TRACE\",span_id=\"{span:016x}\"}} {rest}");
+    assert_eq!(
+        found,
+        [
+            ("db", exemplar(2_500_000_000, "1.0 2.500")),
+            ("cache", exemplar(1_250_000_000, "1.0 1.250")),
+            ("0.5", exemplar(3_000_000_000, "0.375 3.000")),
+            ("+Inf", exemplar(2_000_000_000, "8.0 2.000")),
+        ]
+    );
+    assert!(!text_with_exemplars(Format::Text, Detail::ALL).contains(" # {"), "the older format knows none");
+}
+
+#[test]
+fn of_what_is_summed_up_the_last_exemplar_stays() {
+    let text = text_with_exemplars(Format::OpenMetrics, Detail { peer: false, ..Detail::ALL });
+    let failures: Vec<_> = text.lines().filter(|line| line.starts_with("failures_total")).collect();
+    assert_eq!(failures.len(), 1, "{text}");
+    assert!(failures[0].contains("} 6 # {") && failures[0].ends_with("} 1.0 2.500"), "{failures:?}");
+}
+
+#[test]
+fn protobuf_has_the_same_exemplars() {
+    let page = page_with_exemplars(Detail::ALL);
+    let mut rest = bytes::Bytes::from(Messages::new(Arc::new(page)).collect::<Vec<_>>().concat());
+    let failures = TheirFamily::decode_length_delimited(&mut rest).unwrap();
+    let ends: Vec<_> = failures
+        .metric
+        .into_iter()
+        .map(|metric| metric.counter.unwrap().exemplar.unwrap().timestamp.unwrap())
+        .map(|time| (time.seconds, time.nanos))
+        .collect();
+    assert_eq!(ends, [(2, 500_000_000), (1, 250_000_000)]);
+    let mut time = TheirFamily::decode_length_delimited(&mut rest).unwrap();
+    let histogram = time.metric.remove(0).histogram.unwrap();
+    let of_buckets: Vec<_> = histogram
+        .bucket
+        .iter()
+        .filter_map(|bucket| Some((bucket.upper_bound?, bucket.exemplar.as_ref()?.value?)))
+        .collect();
+    assert_eq!(of_buckets, [(0.5, 0.375), (f64::INFINITY, 8.0)]);
+    let native: Vec<_> = histogram.exemplars.iter().map(|exemplar| exemplar.value.unwrap()).collect();
+    assert_eq!(native, [8.0, 0.375], "by their time");
+    let label = histogram.exemplars[0].label[0].clone();
+    assert_eq!((label.name.as_deref(), label.value), (Some("trace_id"), Some("ab".repeat(16))));
 }

@@ -9,7 +9,7 @@ use super::{
     bounds,
     page::{Family, Kind, Page, Unit},
 };
-use crate::http::Format;
+use crate::{exemplar::Exemplar, http::Format};
 
 /// Bytes of a chunk; what belongs to one histogram stays together.
 pub(super) const CHUNK: usize = 64 * 1024;
@@ -38,7 +38,8 @@ impl Lines {
     fn write_family(&mut self, chunk: &mut Vec<u8>) {
         let Self { page, sample, heads, labels, .. } = self;
         let family = &page.families[self.family];
-        let mut line = |parts: [&str; 4]| {
+        let has_exemplars = self.format == Format::OpenMetrics;
+        let mut line = |parts: [&str; 5]| {
             parts.into_iter().for_each(|part| chunk.extend_from_slice(part.as_bytes()));
             chunk.push(b'\n');
             chunk.len() < CHUNK - MARGIN
@@ -47,22 +48,30 @@ impl Lines {
             *sample += 1;
             let base = if family.is_based { page.bases.piece(next.base) } else { "" };
             let own = family.own.piece(next.own);
+            let mut marks = family.exemplars(next).filter(|_| has_exemplars).peekable();
+            let mut mark = |bucket| {
+                let next = marks.next_if(|(of, _)| *of == bucket);
+                next.map_or_else(String::new, |(_, exemplar)| tail(exemplar))
+            };
             let has_room = match &family.kind {
-                Kind::Counter => line([&heads[0], base, own, itoa::Buffer::new().format(next.value)]),
+                Kind::Counter => {
+                    line([&heads[0], base, own, itoa::Buffer::new().format(next.value), &mark(0)])
+                }
                 Kind::Seconds | Kind::Gauge => {
-                    line([&heads[0], base, own, dtoa::Buffer::new().format(f64::from_bits(next.value))])
+                    line([&heads[0], base, own, dtoa::Buffer::new().format(f64::from_bits(next.value)), ""])
                 }
                 Kind::Histogram(bounds) => {
                     let counts = &family.counts[next.value as usize..][..bounds.count() + 2];
                     let (sum, counts) = (f64::from_bits(counts[0]), &counts[1..]);
                     labels.clear();
                     labels.extend([base, own]);
-                    line([&heads[0], labels, "", dtoa::Buffer::new().format(sum)]);
-                    line([&heads[1], labels, "", itoa::Buffer::new().format(counts.iter().sum::<u64>())]);
+                    line([&heads[0], labels, "", dtoa::Buffer::new().format(sum), ""]);
+                    let count = counts.iter().sum::<u64>();
+                    line([&heads[1], labels, "", itoa::Buffer::new().format(count), ""]);
                     let (mut below, mut has_room) = (0, true);
-                    for (head, count) in heads[2..].iter().zip(counts) {
+                    for (bucket, (head, count)) in heads[2..].iter().zip(counts).enumerate() {
                         below += count;
-                        has_room = line([head, labels, "", itoa::Buffer::new().format(below)]);
+                        has_room = line([head, labels, "", itoa::Buffer::new().format(below), &mark(bucket)]);
                     }
                     has_room
                 }
@@ -149,6 +158,14 @@ fn heads(family: &Family) -> Vec<String> {
             heads
         }
     }
+}
+
+/// What stands behind a value that has an exemplar.
+fn tail(exemplar: &Exemplar) -> String {
+    let [trace, span] = exemplar.ids();
+    let (seconds, ms) = (exemplar.unix_ns / 1_000_000_000, exemplar.unix_ns / 1_000_000 % 1000);
+    let value = dtoa::Buffer::new().format(exemplar.value).to_owned();
+    format!(" # {{trace_id=\"{trace}\",span_id=\"{span}\"}} {value} {seconds}.{ms:03}")
 }
 
 impl Unit {

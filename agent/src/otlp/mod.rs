@@ -37,6 +37,7 @@ pub use self::{
 use self::{queue::Queue, send::Sender, worker::Delivery};
 use crate::{
     config::Config,
+    exemplar::Sent,
     http::Exposition,
     identity::{Container, Registry},
     observation::Observation,
@@ -71,21 +72,27 @@ pub struct Sink {
 }
 
 impl Sink {
-    /// Takes what was seen. Costs some microseconds, and never waits for the collector.
-    pub fn put(&mut self, seen: &[Seen]) {
+    /// Takes what was seen. Costs some microseconds, and never waits for the collector. Returns what of the spans that
+    /// are sent is counted, too.
+    pub fn put(&mut self, seen: &[Seen]) -> Vec<Sent> {
         let Self { assembler, spans: span_queue, logs: log_queue, telemetry } = self;
+        let mut sent = Vec::new();
         for seen in seen {
             assembler.take(seen, telemetry);
             // At once: all that comes of a burst would take more memory than the queues have room for.
             if let (Some(queue), false) = (span_queue.as_ref(), telemetry.spans.is_empty()) {
-                queue.push(telemetry.spans.iter().map(encode::packed));
+                let taken = queue.push(telemetry.spans.iter().map(encode::packed));
+                let counted = telemetry.counted.drain(..).filter(|(place, _)| *place < taken);
+                sent.extend(counted.map(|(_, sent)| sent));
             }
             if let (Some(queue), false) = (log_queue.as_ref(), telemetry.logs.is_empty()) {
                 queue.push(telemetry.logs.iter().map(encode::packed));
             }
             telemetry.spans.clear();
             telemetry.logs.clear();
+            telemetry.counted.clear();
         }
+        sent
     }
 
     /// Nothing more will be seen.

@@ -31,8 +31,8 @@ impl<T> Queue<T> {
         self.figures.of(self.signal)
     }
 
-    /// Appends all of them that there is room for, and counts the others.
-    pub(super) fn push(&self, new: impl ExactSizeIterator<Item = T>) {
+    /// Appends all of them that there is room for, and counts the others. Returns how many those are, from the first on.
+    pub(super) fn push(&self, new: impl ExactSizeIterator<Item = T>) -> usize {
         let mut items = self.items();
         let produced = new.len();
         let room = self.bound.saturating_sub(items.len()).min(produced);
@@ -45,6 +45,7 @@ impl<T> Queue<T> {
             self.counts().drop(Loss::QueueFull, refused);
             self.filled.notify_one();
         }
+        room
     }
 
     /// Waits for the first item, then until there are `most` or `delay` is over. Nothing when the agent ends and

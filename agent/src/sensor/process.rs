@@ -7,7 +7,8 @@ use agent_ebpf::contract::{process::FILENAME_LEN, stats::SensorId};
 
 use super::{Hook, Sensor, text};
 use crate::{
-    metrics::{Base, Page},
+    exemplar::{Counted, Exemplar, Exemplars},
+    metrics::{Base, Filling, Page},
     observation,
 };
 
@@ -28,10 +29,12 @@ pub const ERROR: &str = "error";
 pub const SIGNAL: &str = "signal";
 pub const OOM_KILLED: &str = "oom_killed";
 
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Counters {
     started: u64,
     exits: BTreeMap<&'static str, u64>,
+    /// By the reason of the exit.
+    exemplars: Exemplars<&'static str>,
 }
 
 impl Counters {
@@ -41,6 +44,13 @@ impl Counters {
 
     pub fn record_exit(&mut self, reason: &'static str) {
         *self.exits.entry(reason).or_default() += 1;
+    }
+
+    /// A span tells of an exit that was counted.
+    pub fn exemplify(&mut self, counted: &Counted, exemplar: Exemplar) {
+        if let Counted::Exit(reason) = counted {
+            self.exemplars.put(*reason, exemplar, 1.0);
+        }
     }
 
     /// Executables started.
@@ -67,6 +77,7 @@ impl Counters {
         for (reason, exits) in &other.exits {
             *self.exits.entry(reason).or_default() += exits;
         }
+        self.exemplars.add(&other.exemplars);
     }
 }
 
@@ -80,14 +91,18 @@ pub fn expose(page: &mut Page, rows: &[(Base, &Counters)]) {
             .filter(|(_, counters)| counters.started > 0)
             .map(|(l, counters)| (*l, [], counters.started)),
     );
-    page.counter(
+    let mut exits = Filling::counter(
         "podwitness_process_exits",
         "Processes that ended, by reason: exit code 0, another one, a signal, or the OOM killer",
         &["reason"],
-        rows.iter().flat_map(|(labels, counters)| {
-            counters.exits.iter().map(move |(reason, exits)| (*labels, [*reason], *exits))
-        }),
     );
+    for (base, counters) in rows {
+        for (reason, count) in &counters.exits {
+            exits.count(*base, [*reason], *count);
+            exits.exemplify(0, counters.exemplars.of(reason));
+        }
+    }
+    page.add(exits);
 }
 
 /// Signal, core dump and exit code out of a status of wait(2).

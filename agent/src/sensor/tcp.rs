@@ -20,6 +20,7 @@ use super::{
     syscalls::{self, errno_name},
 };
 use crate::{
+    exemplar::{Counted, Exemplar, Exemplars},
     identity::peers::{Peer, Peers},
     metrics::{Base, Bounds, Filling, Page},
     observation,
@@ -64,10 +65,12 @@ pub struct Counters {
 }
 
 /// How durations spread over [`BOUNDS`].
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 struct Spread {
     buckets: [u64; BOUNDS.count() + 1],
     seconds: f64,
+    /// By bucket.
+    exemplars: Exemplars<usize>,
 }
 
 impl Spread {
@@ -76,11 +79,23 @@ impl Spread {
         self.seconds += seconds;
     }
 
+    fn exemplify(&mut self, seconds: f64, exemplar: Exemplar) {
+        self.exemplars.put(BOUNDS.bucket(seconds), exemplar, seconds);
+    }
+
+    fn show(&self, base: Base, family: &mut Filling<'_>) {
+        family.observe(base, [], self.seconds, &self.buckets);
+        for (bucket, exemplar) in self.exemplars.iter() {
+            family.exemplify(bucket, Some(exemplar));
+        }
+    }
+
     fn add(&mut self, other: &Self) {
         self.seconds += other.seconds;
         for (sum, count) in self.buckets.iter_mut().zip(other.buckets) {
             *sum += count;
         }
+        self.exemplars.add(&other.exemplars);
     }
 
     fn count(&self) -> u64 {
@@ -127,6 +142,20 @@ impl Counters {
                 }
             }
             _ => {}
+        }
+    }
+
+    /// A span tells of something that was counted.
+    pub fn exemplify(&mut self, counted: &Counted, exemplar: Exemplar, peers: &Peers) {
+        match counted {
+            Counted::Connect(seconds) => self.connecting.exemplify(*seconds, exemplar),
+            Counted::Rtt(seconds) => self.rtt.exemplify(*seconds, exemplar),
+            Counted::ConnectFailure(Some(peer), reason) => {
+                if let Some(tally) = self.by_peer.counted(peer, peers) {
+                    tally.exemplars.put(*reason, exemplar, 1.0);
+                }
+            }
+            Counted::ConnectFailure(None, _) | Counted::Exit(_) => {}
         }
     }
 
@@ -232,13 +261,14 @@ pub fn expose(page: &mut Page, rows: &[(Base, &Counters)]) {
             }
             for (reason, count) in &tally.failures {
                 failures.count(*base, [peer[0], peer[1], reason], *count);
+                failures.exemplify(0, tally.exemplars.of(reason));
             }
         }
         if counters.connects() > 0 {
-            durations.observe(*base, [], counters.connecting.seconds, &counters.connecting.buckets);
+            counters.connecting.show(*base, &mut durations);
         }
         if counters.rtt.count() > 0 {
-            rtts.observe(*base, [], counters.rtt.seconds, &counters.rtt.buckets);
+            counters.rtt.show(*base, &mut rtts);
         }
     }
     let families = [connects, failures, durations, accepts, closes, sent, received, retransmits, rtts];
@@ -358,5 +388,24 @@ mod tests {
         assert_eq!((counters.connects(), counters.connecting.count()), (2, 1));
         // 1.5 s lies beyond the bound of 1 s and not beyond that of 2 s.
         assert_eq!(counters.connecting.buckets[BOUNDS.iter().position(|bound| bound == 2.0).unwrap()], 1);
+    }
+
+    #[test]
+    fn a_span_is_an_example_of_what_was_counted() {
+        let peers = Peers::new(PeerBounds { addresses: 0, per_container: 0 }, &[]);
+        let mut counters = Counters::default();
+        let event = event(libc::ECONNREFUSED, ACTIVE | DURATION_KNOWN);
+        let peer = peers.of(remote(&event));
+        counters.record(EventKind::TcpConnect, &event, &peer, &peers);
+        for counted in [Counted::Connect(1.5), Counted::ConnectFailure(Some(Arc::clone(&peer)), "refused")] {
+            counters.exemplify(&counted, Exemplar::at(7), &peers);
+        }
+        let mut sum = Counters::default();
+        sum.add(&counters);
+        let buckets: Vec<_> =
+            sum.connecting.exemplars.iter().map(|(bucket, of)| (bucket, of.value)).collect();
+        assert_eq!(buckets, [(BOUNDS.bucket(1.5), 1.5)]);
+        let (_, tally) = sum.by_peer.iter().next().unwrap();
+        assert_eq!(tally.exemplars.of(&"refused"), Some(&Exemplar::at(7)));
     }
 }

@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use super::{Budget, Figures, Fold, OTHERS};
 use crate::{
+    exemplar::Exemplar,
     identity::Labels,
     metrics::{Bounds, Detail, Filling, Page, labels::Bases, page::Family},
 };
@@ -203,6 +204,32 @@ fn errnos_go_before_calls_and_containers() {
     let of = |text: &str| shown.iter().find(|(series, _)| series.contains(text)).map(|(_, values)| values[0]);
     assert_eq!(of("syscall=\"openat\",errno=\"other\""), Some(8.0));
     assert_eq!(of("peer_namespace=\"\",peer_workload=\"other\""), Some(9.0));
+}
+
+#[test]
+fn exemplars_go_with_what_they_are_of() {
+    let labels = [pod("web", "web-1")];
+    let peers: Vec<_> = (0..200).map(|peer| format!("peer-{peer}")).collect();
+    let mut bases = Bases::default();
+    let base = bases.place(labels.iter())[0];
+    let mut page = Page::new(bases.texts(), Detail::ALL);
+    let mut connects = Filling::counter("connects", "", &["peer_namespace", "peer_workload"]);
+    for (count, peer) in (1..).zip(&peers) {
+        connects.count(base, ["ns", peer], count);
+        connects.exemplify(0, Some(&Exemplar::at(count)));
+    }
+    page.add(connects);
+    let (page, figures) = Budget::new(100 + OTHERS).fit(page);
+    let folded = figures.folded[Fold::Peer as usize] as u64;
+    assert!((50..150).contains(&folded), "{figures:?}");
+    let family = &page.families[0];
+    assert_eq!(family.samples.len() as u64, 201 - folded);
+    for sample in &family.samples {
+        let exemplars: Vec<_> = family.exemplars(sample).map(|(_, exemplar)| exemplar.unix_ns).collect();
+        let is_other = family.own.piece(sample.own).contains("\"other\"");
+        // Those that count least are folded; what stands for them has the last of theirs.
+        assert_eq!(exemplars, [if is_other { folded } else { sample.value }]);
+    }
 }
 
 #[test]

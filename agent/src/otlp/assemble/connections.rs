@@ -7,6 +7,7 @@ use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 
 use super::{Assembler, Attributes, Context, Decision, Draft, SpanId, Telemetry, TraceId};
 use crate::{
+    exemplar::Counted,
     observation::{Process, Tcp},
     otlp::Seen,
 };
@@ -23,7 +24,8 @@ pub(super) struct ConnectionKey {
 #[derive(Debug)]
 pub(super) struct Connection {
     began_ns: u64,
-    attempt_ns: u64,
+    /// Seconds that the attempt took, if its beginning was seen.
+    attempt: Option<f64>,
     owner: Owner,
     who: Option<Process>,
 }
@@ -45,22 +47,22 @@ impl Assembler {
         };
         let took_ns = (tcp.duration.unwrap_or(0.0).max(0.0) * 1e9) as u64;
         let began_ns = seen.boot_ns.saturating_sub(took_ns);
-        let who = seen.observation.process.clone();
+        let (who, attempt) = (seen.observation.process.clone(), tcp.duration);
         match seen.observation.kind {
             EventKind::TcpConnect if tcp.reason.is_none() => {
                 let owner = self.owner(seen);
-                self.connections.insert(key, Connection { began_ns, attempt_ns: took_ns, owner, who });
+                self.connections.insert(key, Connection { began_ns, attempt, owner, who });
             }
             EventKind::TcpConnect => {
                 let owner = self.owner(seen);
-                let connection = Connection { began_ns, attempt_ns: took_ns, owner, who };
+                let connection = Connection { began_ns, attempt, owner, who };
                 self.end_connection(seen, tcp, &connection, out);
             }
             EventKind::TcpClose if tcp.side == Some("client") => {
                 let known = self.connections.remove(&key);
                 let connection = known.unwrap_or_else(|| {
                     let owner = self.owner(seen);
-                    Connection { began_ns, attempt_ns: 0, owner, who }
+                    Connection { began_ns, attempt: None, owner, who }
                 });
                 self.end_connection(seen, tcp, &connection, out);
             }
@@ -82,7 +84,8 @@ impl Assembler {
     }
 
     fn end_connection(&mut self, seen: &Seen, tcp: &Tcp, connection: &Connection, out: &mut Telemetry) {
-        let Connection { began_ns, attempt_ns, owner, who } = connection;
+        let Connection { began_ns, attempt, owner, who } = connection;
+        let attempt_ns = (attempt.unwrap_or(0.0).max(0.0) * 1e9) as u64;
         let span = self.seed.connection(tcp.netns, [tcp.local_port, tcp.remote_port], seen.boot_ns);
         let peer = tcp.peer.as_deref();
         let mut attributes = Attributes::default()
@@ -105,8 +108,8 @@ impl Assembler {
         if tcp.local_port != 0 {
             attributes = attributes.number("network.local.port", tcp.local_port);
         }
-        if *attempt_ns > 0 {
-            attributes = attributes.seconds("podwitness.connect.duration", *attempt_ns);
+        if attempt_ns > 0 {
+            attributes = attributes.seconds("podwitness.connect.duration", attempt_ns);
         }
         attributes = attributes.some(tcp.traffic, |all, traffic| {
             all.number("podwitness.connection.sent_bytes", traffic.sent_bytes)
@@ -120,9 +123,12 @@ impl Assembler {
         });
         let forced = match error {
             Some(_) => Some(Decision::Failure),
-            None if *attempt_ns >= self.slow_ns => Some(Decision::Slow),
+            None if attempt_ns >= self.slow_ns => Some(Decision::Slow),
             None => None,
         };
+        let failure = tcp.reason.map(|reason| Counted::ConnectFailure(tcp.peer.clone(), reason));
+        let rtt = tcp.traffic.and_then(|traffic| traffic.rtt).map(Counted::Rtt);
+        let counted = attempt.map(Counted::Connect).into_iter().chain(failure).chain(rtt).collect();
         let draft = Draft {
             context: Context { trace: owner.trace, span, parent: owner.parent },
             name: "TCP connection".to_owned(),
@@ -131,6 +137,7 @@ impl Assembler {
             end_ns: seen.boot_ns,
             attributes,
             error,
+            counted,
         };
         self.emit(seen, draft, forced, owner.parent, out);
     }

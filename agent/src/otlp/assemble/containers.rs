@@ -15,7 +15,7 @@ use opentelemetry_proto::tonic::{
     },
 };
 
-use super::{Assembler, Attributes, Context, Decision, Draft, EVENTS, Telemetry};
+use super::{Assembler, Attributes, Context, Decision, Draft, EVENTS, Of, Telemetry};
 use crate::{
     identity::{Labels, Placement, names::Details},
     observation::{Exit, Oom},
@@ -190,6 +190,7 @@ impl Assembler {
             end_ns: seen.boot_ns,
             attributes,
             error,
+            counted: Vec::new(),
         };
         let links = before.map(|before| Link {
             trace_id: before.context.trace.to_vec(),
@@ -203,7 +204,8 @@ impl Assembler {
             ..draft.into_span(seen)
         };
         let item = super::Item { resource: self.resource(seen.cgroup_id), data };
-        self.send(item, context.span, Decision::Death, out);
+        let of = Of { id: context.span, cgroup_id: seen.cgroup_id, counted: Vec::new() };
+        self.send(item, of, Decision::Death, out);
     }
 }
 

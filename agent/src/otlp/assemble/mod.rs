@@ -39,7 +39,11 @@ use super::{
     resource::Host,
     sampling::{Decision, Sampler},
 };
-use crate::{config::OtlpConfig, observation::Detail};
+use crate::{
+    config::OtlpConfig,
+    exemplar::{Counted, Exemplar, Sent},
+    observation::Detail,
+};
 
 /// Spans that were not drawn and wait a little: should their process or container be killed, they are sent.
 const HELD: usize = 256;
@@ -58,6 +62,8 @@ pub struct Item<T> {
 pub struct Telemetry {
     pub spans: Vec<Item<Span>>,
     pub logs: Vec<Item<LogRecord>>,
+    /// What of the spans is counted, too, with their places among them.
+    pub counted: Vec<(usize, Sent)>,
 }
 
 /// Where in the tree of spans something belongs.
@@ -68,12 +74,19 @@ struct Context {
     parent: Option<SpanId>,
 }
 
+/// What is known of a span beside itself.
+#[derive(Debug)]
+struct Of {
+    id: SpanId,
+    cgroup_id: u64,
+    counted: Vec<Counted>,
+}
+
 /// A span that was not drawn.
 #[derive(Debug)]
 struct Held {
-    cgroup_id: u64,
+    of: Of,
     process: Option<SpanId>,
-    id: SpanId,
     item: Item<Span>,
 }
 
@@ -102,6 +115,8 @@ struct Draft {
     attributes: Attributes,
     /// What kind of failure, and in words.
     error: Option<(String, String)>,
+    /// What metrics tell of it.
+    counted: Vec<Counted>,
 }
 
 impl Assembler {
@@ -150,27 +165,37 @@ impl Assembler {
     fn emit(
         &mut self,
         seen: &Seen,
-        draft: Draft,
+        mut draft: Draft,
         forced: Option<Decision>,
         process: Option<SpanId>,
         out: &mut Telemetry,
     ) {
-        let id = draft.context.span;
+        let (id, cgroup_id) = (draft.context.span, seen.cgroup_id);
+        let counted = std::mem::take(&mut draft.counted);
         let resource = self.resource(seen.cgroup_id);
         let data = draft.into_span(seen);
         let item = Item { resource, data };
         let mut drawn = || self.sampler.draws(id, &seen.observation.labels, seen.boot_ns);
         if let Some(decision) = forced.or_else(|| drawn().then_some(Decision::Drawn)) {
-            return self.send(item, id, decision, out);
+            return self.send(item, Of { id, cgroup_id, counted }, decision, out);
         }
         if self.held.len() >= HELD {
             self.held.pop_front();
             self.figures.left_out.fetch_add(1, Relaxed);
         }
-        self.held.push_back(Held { cgroup_id: seen.cgroup_id, process, id, item });
+        self.held.push_back(Held { of: Of { id, cgroup_id, counted }, process, item });
     }
 
-    fn send(&self, mut item: Item<Span>, id: SpanId, decision: Decision, out: &mut Telemetry) {
+    fn send(&self, mut item: Item<Span>, of: Of, decision: Decision, out: &mut Telemetry) {
+        let Of { id, cgroup_id, counted } = of;
+        if !counted.is_empty()
+            && let (Ok(trace_id), Ok(span_id)) =
+                (item.data.trace_id.as_slice().try_into(), item.data.span_id.as_slice().try_into())
+        {
+            let unix_ns = item.data.end_time_unix_nano;
+            let exemplar = Exemplar { trace_id, span_id, value: 1.0, unix_ns };
+            out.counted.push((out.spans.len(), Sent { cgroup_id, counted, exemplar }));
+        }
         item.data.trace_state = self.sampler.state(id, decision);
         let why = Attributes::default().text("podwitness.sampling.decision", decision.name());
         item.data.attributes.extend(why.into_vec());
@@ -182,10 +207,10 @@ impl Assembler {
     fn send_held(&mut self, is_meant: impl Fn(u64, Option<SpanId>) -> bool, out: &mut Telemetry) {
         let (meant, others) = std::mem::take(&mut self.held)
             .into_iter()
-            .partition::<VecDeque<_>, _>(|held| is_meant(held.cgroup_id, held.process));
+            .partition::<VecDeque<_>, _>(|held| is_meant(held.of.cgroup_id, held.process));
         self.held = others;
         for held in meant {
-            self.send(held.item, held.id, Decision::Death, out);
+            self.send(held.item, held.of, Decision::Death, out);
         }
     }
 
@@ -223,7 +248,7 @@ impl Assembler {
 
 impl Draft {
     fn into_span(self, seen: &Seen) -> Span {
-        let Self { context, name, kind, start_ns, end_ns, attributes, error } = self;
+        let Self { context, name, kind, start_ns, end_ns, attributes, error, counted: _ } = self;
         let (attributes, status) = match error {
             Some((kind, message)) => {
                 let status = Status { code: StatusCode::Error.into(), message };

@@ -4,6 +4,7 @@ use opentelemetry_proto::tonic::{logs::v1::SeverityNumber, trace::v1::span::Span
 
 use super::{Assembler, Attributes, Context, Decision, Draft, Telemetry, containers::kill_attributes};
 use crate::{
+    exemplar::Counted,
     observation::{Exec, Exit, Oom, Process},
     otlp::Seen,
     sensor::process::OOM_KILLED,
@@ -103,6 +104,7 @@ impl Assembler {
             end_ns: seen.boot_ns,
             attributes,
             error,
+            counted: vec![Counted::Exit(exit.reason)],
         };
         let is_death = exit.signal.is_some();
         let forced = match draft.error {

@@ -229,6 +229,33 @@ fn what_belongs_to_a_death_is_sent_after_all() {
 }
 
 #[test]
+fn only_spans_that_are_sent_are_exemplars() {
+    let mut scene = Scene::new(|config| config.sample_ratio = 0);
+    scene.exec(SECOND, 7, "/bin/a");
+    scene.tcp(EventKind::TcpConnect, 2 * SECOND, 7, 5000, 1000, None);
+    scene.tcp(EventKind::TcpClose, 3 * SECOND, 7, 5000, SECOND, None);
+    scene.exit(4 * SECOND, 8, SECOND, 0);
+    assert_eq!(scene.out.counted, [], "none was drawn");
+    scene.tcp(EventKind::TcpConnect, 5 * SECOND, 7, 5001, 2000, Some("refused"));
+    scene.killed(6 * SECOND, 7, 5 * SECOND);
+    let counted: Vec<_> = scene.out.counted.drain(..).collect();
+    let what: Vec<_> = counted.iter().map(|(_, sent)| sent.counted.as_slice()).collect();
+    let refused = [Counted::Connect(2e-6), Counted::ConnectFailure(None, "refused")];
+    // The one that was held is sent for the sake of the death.
+    let expected: [&[Counted]; 3] = [&refused, &[Counted::Connect(1e-6)], &[Counted::Exit("signal")]];
+    assert_eq!(what, expected);
+    let spans = scene.spans();
+    for (place, Sent { cgroup_id, exemplar, .. }) in counted {
+        let span = &spans[place];
+        assert_eq!(
+            (exemplar.trace_id.to_vec(), exemplar.span_id.to_vec()),
+            (span.trace_id.clone(), span.span_id.clone())
+        );
+        assert_eq!((cgroup_id, exemplar.unix_ns), (42, span.end_time_unix_nano));
+    }
+}
+
+#[test]
 fn what_is_remembered_has_a_bound() {
     let mut scene = Scene::new(|config| (config.tracked, config.sample_ratio) = (16, 0));
     for pid in 1..5000 {

@@ -2,14 +2,19 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use crate::identity::peers::{Peer, Peers};
+use crate::{
+    exemplar::Exemplars,
+    identity::peers::{Peer, Peers},
+};
 
 /// Connections with one peer.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Tally {
     pub connects: u64,
     /// Of these, the failed ones, by reason.
     pub failures: BTreeMap<&'static str, u64>,
+    /// Of the failures, by reason.
+    pub exemplars: Exemplars<&'static str>,
     pub accepts: u64,
     pub closes: u64,
     /// Of those that were closed.
@@ -20,7 +25,8 @@ pub(super) struct Tally {
 
 impl Tally {
     fn add(&mut self, other: &Self) {
-        let Self { connects, failures, accepts, closes, sent_bytes, received_bytes, retransmits } = other;
+        let Self { connects, failures, exemplars, accepts, closes, sent_bytes, received_bytes, retransmits } =
+            other;
         self.connects += connects;
         self.accepts += accepts;
         self.closes += closes;
@@ -30,12 +36,13 @@ impl Tally {
         for (reason, count) in failures {
             *self.failures.entry(reason).or_default() += count;
         }
+        self.exemplars.add(exemplars);
     }
 }
 
 /// Tallies by peer. Those without a namespace are as few as the configuration names; of the others there are at most
 /// [`Peers::per_container`], and what is beyond is counted for one that is called `other`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct ByPeer(BTreeMap<Arc<Peer>, Tally>);
 
 impl ByPeer {
@@ -49,6 +56,12 @@ impl ByPeer {
             peers.other()
         };
         self.0.entry(Arc::clone(peer)).or_default()
+    }
+
+    /// Where one of an event with this peer was counted.
+    pub(super) fn counted(&mut self, peer: &Arc<Peer>, peers: &Peers) -> Option<&mut Tally> {
+        let peer = if self.0.contains_key(peer) { peer } else { peers.other() };
+        self.0.get_mut(peer)
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (&Peer, &Tally)> {

@@ -76,6 +76,15 @@ impl Round {
                 rows.push((*base, *own, at));
             }
             rows.sort_unstable();
+            // An exemplar is one of what its series stands for, too.
+            family.marks.retain_mut(|mark| {
+                let Some(base) = bases[mark.base as usize] else { return false };
+                let key = Key { base, own: owns[mark.own as usize] };
+                let to = shelf.routes.get(&key).map_or(key, |route| route.to);
+                let place = places[to.base as usize].zip(own_places[to.own as usize]);
+                place.map(|(base, own)| (mark.base, mark.own) = (base, own)).is_some()
+            });
+            family.settle_marks();
             family.samples.clear();
             family.counts.clear();
             for (base, own, at) in rows {
