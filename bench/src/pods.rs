@@ -50,7 +50,8 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
         }
         let share = (agent.cpu()? - cpu).as_secs_f64() / begun.elapsed().as_secs_f64();
         let (mapped, resident) = (agent.mapped()?, agent.resident()?);
-        let series = |page: &String| page.lines().filter(|line| line.starts_with("podwitness_")).count() as f64;
+        let series =
+            |page: &String| page.lines().filter(|line| line.starts_with("podwitness_")).count() as f64;
         let of = |what: &str, sample: &[f64]| Row::plain(format!("{count} pods: {what}"), sample);
         let each = |figure: &dyn Fn(&String) -> f64| pages.iter().map(figure).collect::<Vec<_>>();
         rows.extend([
@@ -66,7 +67,9 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
                 Some(Stored { samples, bytes }) => {
                     rows.push(of("Prometheus' bytes per sample", &[bytes as f64 / samples as f64]));
                 }
-                None => notes.push("There is no `prometheus` in PATH: what it stores was not measured.".into()),
+                None => {
+                    notes.push("There is no `prometheus` in PATH: what it stores was not measured.".into())
+                }
             }
         }
         drop(pods);
@@ -109,7 +112,8 @@ impl Pods {
                 .context("start a pod")?;
             let pid = worker.id();
             pods.workers.push(worker);
-            fs::write(directory.join("cgroup.procs"), pid.to_string()).context("move a pod into its cgroup")?;
+            fs::write(directory.join("cgroup.procs"), pid.to_string())
+                .context("move a pod into its cgroup")?;
         }
         Ok(pods)
     }
