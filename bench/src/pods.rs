@@ -68,7 +68,7 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
                     rows.push(of("Prometheus' bytes per sample", &[bytes as f64 / samples as f64]));
                 }
                 None => {
-                    notes.push("There is no `prometheus` in PATH: what it stores was not measured.".into())
+                    notes.push("There is no `prometheus` in PATH: what it stores was not measured.".into());
                 }
             }
         }
