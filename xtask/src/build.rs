@@ -8,9 +8,10 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
+use crate::architecture::Architecture;
 use crate::machine;
-use crate::process::{cargo, output, show, target_directory};
-use crate::setup::{self, Purpose};
+use crate::process::{cargo, show, target_directory, workspace};
+use crate::setup::{self, Purpose, Ready};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Profile {
@@ -47,15 +48,32 @@ pub(crate) fn agent(profile: Profile) -> Result<PathBuf> {
 /// The same without any library that the system would have to have: for images, and for other distributions.
 ///
 /// The target is named, so that programs that run during the build, and the kernel half, are spared the flag.
-pub(crate) fn static_agent(profile: Profile) -> Result<PathBuf> {
-    let said = output(Command::new("rustc").arg("-vV")).context("rustc does not start")?;
-    let host = said.lines().find_map(|line| line.strip_prefix("host: "));
-    let host = host.context("rustc does not say what it compiles for")?;
-    let variable = format!("CARGO_TARGET_{}_RUSTFLAGS", host.to_uppercase().replace('-', "_"));
-    let mut build = cargo();
-    build.args(["build", "--package", "podwitness", "--target", host]).args(profile.flag());
-    show(build.env(variable, "-C target-feature=+crt-static"))?;
-    Ok(target_directory().join(host).join(profile.directory()).join("podwitness"))
+pub(crate) fn static_agent(profile: Profile, architecture: Architecture) -> Result<PathBuf> {
+    let ready = setup::run(Purpose::Build)?;
+    let mut build = static_cargo(architecture, &ready)?;
+    build.args(["build", "--package", "podwitness"]).args(profile.flag());
+    show(&mut build)?;
+    Ok(target_directory().join(architecture.target()).join(profile.directory()).join("podwitness"))
+}
+
+/// A cargo whose programs need no library of the system. For another architecture than this machine's it is the one of
+/// the kernel half, which has the source of `std` at hand.
+pub(crate) fn static_cargo(architecture: Architecture, ready: &Ready) -> Result<Command> {
+    let target = architecture.target();
+    let flags = format!("CARGO_TARGET_{}_RUSTFLAGS", target.to_uppercase().replace('-', "_"));
+    if architecture == Architecture::host()? {
+        let mut cargo = cargo();
+        cargo.env("CARGO_BUILD_TARGET", target).env(flags, "-C target-feature=+crt-static");
+        return Ok(cargo);
+    }
+    let mut cargo = ready.toolchain.cargo();
+    // Else rustup's variables of the cargo that runs us would decide for it.
+    cargo.current_dir(workspace()).env_remove("CARGO").env_remove("RUSTUP_TOOLCHAIN");
+    cargo.env("CARGO_BUILD_TARGET", target).env(flags, "-C target-feature=+crt-static");
+    // What is unstable is to compile `std` oneself.
+    cargo.env("RUSTC_BOOTSTRAP", "1").env("CARGO_UNSTABLE_BUILD_STD", "std,panic_abort");
+    setup::cross(architecture)?.apply(&mut cargo);
+    Ok(cargo)
 }
 
 pub(crate) fn package(name: &str, profile: Profile) -> Result<()> {

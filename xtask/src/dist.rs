@@ -1,14 +1,15 @@
 //! `cargo xtask dist`: what a release consists of, in `target/dist`, with checksums.
 
-use std::{env, fmt::Write as _, fs, os::unix::fs::symlink, path::PathBuf, process::Command};
+use std::{fmt::Write as _, fs, os::unix::fs::symlink, process::Command};
 
 use anyhow::{Context as _, Result};
 
 use crate::{
+    architecture::Architecture,
     build::{self, Profile},
     image::{self, done, sha256},
     process::{target_directory, workspace},
-    setup::{self, Purpose},
+    setup,
 };
 
 /// What lies beside the agent in its archive.
@@ -19,23 +20,18 @@ const BESIDE: [&str; 5] =
 const PLUGIN: [&str; 2] = ["kubectl-podwitness", "kubectl_complete-podwitness"];
 
 /// Makes all of it, of an agent that is there already or is built now.
-pub(crate) fn run(agent: Option<String>) -> Result<()> {
-    let agent = match agent {
-        Some(agent) => PathBuf::from(agent),
-        None => {
-            setup::run(Purpose::Build)?;
-            build::static_agent(Profile::Release)?
-        }
-    };
+pub(crate) fn run(architecture: Architecture, agent: Option<String>) -> Result<()> {
+    let built = || build::static_agent(Profile::Release, architecture);
+    let agent = agent.map_or_else(built, |agent| Ok(agent.into()))?;
     let dist = target_directory().join("dist");
     let _ = fs::remove_dir_all(&dist);
     fs::create_dir_all(&dist).with_context(|| format!("cannot create {}", dist.display()))?;
-    let image = image::make(&agent, &image::home())?;
+    let image = image::make(&agent, architecture, &image::home())?;
     for file in [&image.archive, &image.bill] {
         fs::copy(file, dist.join(file.file_name().context("a file without a name")?))?;
     }
 
-    let name = format!("podwitness-{}-linux-{}", env!("CARGO_PKG_VERSION"), env::consts::ARCH);
+    let name = format!("podwitness-{}-linux-{}", env!("CARGO_PKG_VERSION"), architecture.name());
     let tree = target_directory().join("image").join(&name);
     fs::create_dir_all(&tree)?;
     fs::copy(&agent, tree.join("podwitness")).context("cannot copy the agent")?;

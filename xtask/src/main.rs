@@ -1,7 +1,9 @@
 //! The chores of podwitness: `cargo xtask` lists them.
 
+mod architecture;
 mod bench;
 mod build;
+mod debian;
 mod dist;
 mod fuzz;
 mod image;
@@ -24,6 +26,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
 
+use architecture::Architecture;
 use build::Profile;
 use setup::Purpose;
 
@@ -34,11 +37,14 @@ Usage: cargo xtask COMMAND
 
   setup                            install what the build needs and this machine lacks
   build [--release]                the agent with its kernel half: target/{debug,release}/podwitness
-  image [--debug] [--of AGENT]     the agent, static, as an OCI archive with a list of what is in it (SBOM)
-  dist [--of AGENT]                what a release consists of, with checksums: target/dist
+  image [--debug] [--arch ARCH] [--of AGENT]
+                                   the agent, static, as an OCI archive with a list of what is in it (SBOM);
+                                   for this machine's architecture, or for amd64 or arm64
+  dist [--arch ARCH] [--of AGENT]  what a release consists of, with checksums: target/dist
   run [--debug] [-- ARGUMENTS]     build it and run it here, in the foreground
   test [--unprivileged] [FILTER…]  unit tests, then the tests on the live kernel
-  vm [KERNEL…] [--filter TEST…]    the tests on the live kernel in emulated machines: 5.10, 6.1, 6.12, newest
+  vm [KERNEL…] [--filter TEST…]    the tests on the live kernel in emulated machines: 5.10, 6.1, 6.12, newest;
+                                   and the same for another architecture: 6.12-arm64
   bench [NAME…] [--rounds N] [--no-peers] [--peers] [--write] [--debug] [-- ARGUMENTS]
                                    what the agent costs, beside its floors and its peers: bench/README.md
   guards                           record anew what the programs may cost: tests/guards.txt
@@ -65,8 +71,8 @@ enum Call {
     Help,
     Setup,
     Build(Profile),
-    Image(Profile, Option<String>),
-    Dist(Option<String>),
+    Image(Profile, Architecture, Option<String>),
+    Dist(Architecture, Option<String>),
     Run(Profile, Vec<OsString>),
     Test { unprivileged: bool, filter: Vec<String> },
     Vm { kernels: Vec<String>, filter: Vec<String> },
@@ -92,9 +98,9 @@ impl Call {
             "build" => Self::Build(if words.flag("--release") { Profile::Release } else { Profile::Debug }),
             "image" => {
                 let profile = if words.flag("--debug") { Profile::Debug } else { Profile::Release };
-                Self::Image(profile, words.value("--of")?)
+                Self::Image(profile, words.architecture()?, words.value("--of")?)
             }
-            "dist" => Self::Dist(words.value("--of")?),
+            "dist" => Self::Dist(words.architecture()?, words.value("--of")?),
             "run" => {
                 let profile = if words.flag("--debug") { Profile::Debug } else { Profile::Release };
                 words.flag("--release");
@@ -134,8 +140,8 @@ impl Call {
             Self::Help => print!("{USAGE}"),
             Self::Setup => drop(setup::run(Purpose::Build)?),
             Self::Build(profile) => build::build(profile)?,
-            Self::Dist(agent) => dist::run(agent)?,
-            Self::Image(profile, agent) => image::run(profile, agent)?,
+            Self::Dist(architecture, agent) => dist::run(architecture, agent)?,
+            Self::Image(profile, architecture, agent) => image::run(profile, architecture, agent)?,
             Self::Run(profile, arguments) => match build::run(profile, &arguments)? {},
             Self::Test { unprivileged, filter } => test::run(unprivileged, &filter)?,
             Self::Vm { kernels, filter } => vm::run(&kernels, &filter)?,
@@ -179,6 +185,11 @@ impl Words {
         Ok(Some(self.0.remove(at)))
     }
 
+    /// The one to build for.
+    fn architecture(&mut self) -> Result<Architecture> {
+        self.value("--arch")?.map_or_else(Architecture::host, |word| Architecture::parse(&word))
+    }
+
     /// All that follows `flag`.
     fn after(&mut self, flag: &str) -> Vec<String> {
         let at = self.0.iter().position(|word| word == flag);
@@ -202,7 +213,7 @@ impl Words {
 
 #[cfg(test)]
 mod tests {
-    use super::{Call, Profile, bench};
+    use super::{Architecture, Call, Profile, bench};
 
     fn parse(line: &str) -> anyhow::Result<Call> {
         Call::parse(line.split_whitespace().map(Into::into))
@@ -213,9 +224,13 @@ mod tests {
         assert_eq!(parse("").unwrap(), Call::Help);
         assert_eq!(parse("build").unwrap(), Call::Build(Profile::Debug));
         assert_eq!(parse("build --release").unwrap(), Call::Build(Profile::Release));
-        assert_eq!(parse("image").unwrap(), Call::Image(Profile::Release, None));
-        assert_eq!(parse("dist --of agent").unwrap(), Call::Dist(Some("agent".into())));
-        assert_eq!(parse("image --debug").unwrap(), Call::Image(Profile::Debug, None));
+        let host = Architecture::host().unwrap();
+        assert_eq!(parse("image").unwrap(), Call::Image(Profile::Release, host, None));
+        assert_eq!(parse("dist --of agent").unwrap(), Call::Dist(host, Some("agent".into())));
+        assert_eq!(
+            parse("image --debug --arch arm64").unwrap(),
+            Call::Image(Profile::Debug, Architecture::Aarch64, None)
+        );
         assert_eq!(parse("run").unwrap(), Call::Run(Profile::Release, vec![]));
         assert_eq!(parse("test").unwrap(), Call::Test { unprivileged: false, filter: vec![] });
     }

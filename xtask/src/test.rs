@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use anyhow::{Result, bail};
 
+use crate::architecture::Architecture;
 use crate::build::{self, Profile};
 use crate::image;
 use crate::machine;
@@ -22,7 +23,7 @@ pub(crate) fn run(unprivileged: bool, filter: &[String]) -> Result<()> {
     }
     let ready = setup::run(if skipped.is_none() { Purpose::Test } else { Purpose::Build })?;
     // The one that goes into the image.
-    let agent = build::static_agent(Profile::Release)?;
+    let agent = build::static_agent(Profile::Release, Architecture::host()?)?;
 
     let mut tests = cargo();
     tests.args(["test", "--workspace", "--exclude", LIVE, "--no-fail-fast", "--"]).args(filter);
@@ -33,7 +34,7 @@ pub(crate) fn run(unprivileged: bool, filter: &[String]) -> Result<()> {
         tests.args(["test", "--package", LIVE, "--no-fail-fast", "--"]).args(filter);
         // They share one kernel, and each looks at what the others would disturb.
         tests.arg("--test-threads=1").env("PODWITNESS_BIN", &agent);
-        tests.env("PODWITNESS_IMAGE", image::make(&agent, &image::home())?.archive);
+        tests.env("PODWITNESS_IMAGE", image::make(&agent, Architecture::host()?, &image::home())?.archive);
         hand_over(&ready, &mut tests)?;
         Some(Tally::of(tests)?)
     } else {

@@ -14,9 +14,9 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 
 use crate::{
+    architecture::Architecture,
     build::{self, Profile},
     process::{output, target_directory, workspace},
-    setup::{self, Purpose},
 };
 
 /// Nobody in particular; a manifest that needs root says so.
@@ -24,15 +24,9 @@ const USER: &str = "65532:65532";
 const TYPE: &str = "application/vnd.oci.image";
 
 /// Builds the agent, unless there is one, and its image.
-pub(crate) fn run(profile: Profile, agent: Option<String>) -> Result<()> {
-    let agent = match agent {
-        Some(agent) => PathBuf::from(agent),
-        None => {
-            setup::run(Purpose::Build)?;
-            build::static_agent(profile)?
-        }
-    };
-    let image = make(&agent, &home())?;
+pub(crate) fn run(profile: Profile, architecture: Architecture, agent: Option<String>) -> Result<()> {
+    let agent = agent.map_or_else(|| build::static_agent(profile, architecture), |agent| Ok(agent.into()))?;
+    let image = make(&agent, architecture, &home())?;
     let size = |path: &Path| fs::metadata(path).map_or(0.0, |file| file.len() as f64 / f64::from(1 << 20));
     eprintln!(
         "built {} ({:.1} MiB; the agent in it {:.1} MiB)\n      {}\n      digest of the manifest: {}",
@@ -59,7 +53,7 @@ pub(crate) struct Image {
 }
 
 /// Makes the image of this agent, which has to be a static one, in a directory that is emptied before.
-pub(crate) fn make(agent: &Path, home: &Path) -> Result<Image> {
+pub(crate) fn make(agent: &Path, architecture: Architecture, home: &Path) -> Result<Image> {
     let _ = fs::remove_dir_all(home);
     let (root, layout) = (home.join("root"), home.join("layout"));
     let blobs = layout.join("blobs/sha256");
@@ -86,11 +80,7 @@ pub(crate) fn make(agent: &Path, home: &Path) -> Result<Image> {
     done(Command::new("gzip").args(["-9", "-n", "-f"]).arg(&layer))?;
     let layer = blob(&home.join("layer.tar.gz"), &blobs, &format!("{TYPE}.layer.v1.tar+gzip"))?;
 
-    let architecture = match env::consts::ARCH {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        other => bail!("no image is made for {other}"),
-    };
+    let architecture = architecture.debian();
     let version = env!("CARGO_PKG_VERSION");
     let labels = [
         ("org.opencontainers.image.title", "podwitness"),
@@ -197,6 +187,7 @@ mod tests {
     use std::{env, fs};
 
     use super::make;
+    use crate::architecture::Architecture::X86_64;
 
     /// Nothing of when, where and in which order it was made is in it.
     #[test]
@@ -205,8 +196,8 @@ mod tests {
         fs::create_dir_all(&directory).unwrap();
         let agent = directory.join("agent");
         fs::write(&agent, "not an agent, but a file").unwrap();
-        let first = make(&agent, &directory.join("first")).unwrap();
-        let second = make(&agent, &directory.join("second")).unwrap();
+        let first = make(&agent, X86_64, &directory.join("first")).unwrap();
+        let second = make(&agent, X86_64, &directory.join("second")).unwrap();
         assert_eq!(first.digest, second.digest);
         let same = fs::read(&first.archive).unwrap() == fs::read(&second.archive).unwrap();
         assert!(same, "the archives differ");

@@ -15,7 +15,8 @@ use crate::process::output;
 use crate::steps::{Live, Outcome};
 
 const PACKAGES: [&str; 3] = ["containerd", "runc", "busybox-static"];
-const PROGRAMS: [&str; 5] = ["containerd", "containerd-shim-runc-v2", "ctr", "runc", "busybox"];
+/// What the tests call of these packages.
+pub(crate) const PROGRAMS: [&str; 5] = ["containerd", "containerd-shim-runc-v2", "ctr", "runc", "busybox"];
 
 /// Where its programs are.
 pub(crate) struct Containerd {

@@ -3,6 +3,7 @@
 mod apt;
 mod browser;
 mod containerd;
+mod cross;
 mod linker;
 mod manifest_tools;
 mod mounts;
@@ -15,10 +16,12 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
 
+use crate::architecture::Architecture;
 use crate::kernel_half::{LINKER_VERSION, Toolchain, on_path};
 use crate::steps::{Outcome, Steps};
 use apt::Apt;
-pub(crate) use containerd::Containerd;
+pub(crate) use containerd::{Containerd, PROGRAMS as CONTAINERD};
+pub(crate) use cross::Cross;
 pub(crate) use manifest_tools::ManifestTools;
 pub(crate) use test_tools::Prometheus;
 
@@ -54,6 +57,17 @@ pub(crate) fn cplusplus() -> Result<()> {
         Apt::default().install(&["g++"], live)?;
         Ok(Outcome::Done)
     })
+}
+
+/// What C is compiled and everything is linked with, for another architecture.
+pub(crate) fn cross(architecture: Architecture) -> Result<Cross> {
+    let mut cross = None;
+    Steps::new(1).run(&format!("a C compiler for {}", architecture.name()), |live| {
+        let (found, outcome) = Cross::ensure(architecture, live)?;
+        cross = Some(found);
+        Ok(outcome)
+    })?;
+    cross.context("no C compiler")
 }
 
 pub(crate) fn run(purpose: Purpose) -> Result<Ready> {

@@ -1,9 +1,12 @@
-#!/busybox/sh
+#!/busybox/busybox sh
 # The first process of the test machine: makes it a system, runs the tests of /tests/plan, switches it off.
 # Lines that begin with @@ are for the host, which reads the console.
 
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/busybox
 export HOME=/root
+
+# Beside the real tools, and behind them in the search path.
+/busybox/busybox --install -s /busybox
 
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys

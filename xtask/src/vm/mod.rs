@@ -3,9 +3,9 @@
 mod console;
 mod cpio;
 mod kernel;
-mod packages;
 mod payload;
 mod qemu;
+mod userland;
 
 use std::fmt::Write as _;
 use std::fs;
@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::build::{self, Profile};
+use crate::architecture::Architecture;
 use crate::process::target_directory;
 use crate::setup::{self, Purpose};
 use crate::steps::{Live, Outcome, Steps};
@@ -22,6 +22,7 @@ use console::Findings;
 use kernel::{Kernel, Wanted};
 use payload::Payload;
 use qemu::{End, Qemu};
+use userland::Userland;
 
 /// Lines of failed tests that are shown per kernel; the whole console is kept in a file.
 const SHOWN: usize = 120;
@@ -31,16 +32,24 @@ pub(crate) fn run(kernels: &[String], filter: &[String]) -> Result<()> {
     if wanted.is_empty() {
         wanted = kernel::DEFAULT.iter().map(|name| Wanted::parse(name)).collect::<Result<_>>()?;
     }
-    if std::env::consts::ARCH != "x86_64" {
-        bail!("the test machines are x86_64 only so far, and so has to be what runs in them");
-    }
     let ready = setup::run(Purpose::Vm)?;
-    let agent = build::agent(Profile::Release)?;
+    let architectures = Architecture::ALL.into_iter();
+    let architectures: Vec<_> =
+        architectures.filter(|one| wanted.iter().any(|wanted| wanted.architecture == *one)).collect();
 
-    let mut steps = Steps::new(wanted.len() + 2);
-    let (mut qemu, mut busybox) = (None, None);
-    steps.run("QEMU", |live| Ok(keep(&mut qemu, Qemu::ensure(live)?)))?;
-    steps.run("busybox", |live| Ok(keep(&mut busybox, payload::ensure_busybox(live)?)))?;
+    let mut steps = Steps::new(wanted.len() + 2 * architectures.len());
+    let mut machines = Vec::new();
+    for architecture in architectures {
+        let (mut qemu, mut userland) = (None, None);
+        let name = architecture.debian();
+        steps.run(&format!("QEMU for {name}"), |live| {
+            Ok(keep(&mut qemu, Qemu::ensure(architecture, live)?))
+        })?;
+        steps.run(&format!("programs for {name}"), |live| {
+            Ok(keep(&mut userland, Userland::ensure(architecture, live)?))
+        })?;
+        machines.push((qemu.context("no QEMU")?, userland.context("no programs")?));
+    }
     let mut found = Vec::new();
     for wanted in &wanted {
         let mut kernel = None;
@@ -48,15 +57,21 @@ pub(crate) fn run(kernels: &[String], filter: &[String]) -> Result<()> {
             .run(&format!("kernel {}", wanted.name()), |live| Ok(keep(&mut kernel, wanted.ensure(live)?)))?;
         found.push(kernel.context("no kernel")?);
     }
-    let (qemu, busybox) = (qemu.context("no QEMU")?, busybox.context("no busybox")?);
-    let payload = Payload::collect(&agent, &busybox, ready.containerd.as_ref(), filter)?;
-    eprintln!("\ntest programs: {}", payload.tests.join(", "));
+    let with_payload = |(qemu, userland): (Qemu, Userland)| {
+        Ok((qemu, userland.architecture, Payload::collect(&userland, &ready, filter)?))
+    };
+    let machines: Vec<_> = machines.into_iter().map(with_payload).collect::<Result<_>>()?;
+    if let Some((.., payload)) = machines.first() {
+        eprintln!("\ntest programs: {}", payload.tests.join(", "));
+    }
 
     let mut steps = Steps::new(found.len());
     let mut reports = Vec::new();
     for kernel in found {
+        let machine = machines.iter().find(|(_, architecture, _)| *architecture == kernel.architecture);
+        let (qemu, _, payload) = machine.context("no machine for the kernel")?;
         steps.run(&format!("tests on {}", kernel.version), |live| {
-            let report = Report::make(&qemu, kernel, &payload, live)?;
+            let report = Report::make(qemu, kernel, payload, live)?;
             let outcome = Outcome::Ended(report.summary());
             reports.push(report);
             Ok(outcome)

@@ -1,4 +1,4 @@
-//! What goes into the test machine: the agent, the tests, the tools they call, and the libraries of all of them.
+//! What goes into the test machine: the agent, the tests, the programs they call, and the libraries of all of them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,42 +7,21 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, Result, bail};
 
 use super::cpio::Archive;
-use super::kernel::{Kernel, home};
-use super::packages::{Mirrors, Packages};
-use crate::kernel_half::on_path;
-use crate::process::{cargo, output};
-use crate::setup::Containerd;
-use crate::steps::{Failure, Live, Outcome};
+use super::kernel::Kernel;
+use super::userland::{Userland, add_program};
+use crate::architecture::Architecture;
+use crate::build::{self, Profile};
+use crate::process::cargo;
+use crate::setup::Ready;
 
 /// The live tests, and the helper they drive.
 const LIVE: &str = "integration-tests";
 const WORKLOAD: &str = "workload";
 
-/// Programs that the tests call and busybox lacks, or has in a simpler form.
-const TOOLS: [&str; 1] = ["ip"];
-
-/// Any release's will do; it has no needs.
-const BUSYBOX_SUITE: &str = "trixie";
-const BUSYBOX: &str = "busybox-static";
-
 /// How many times slower than a usual machine an emulated one is: tests do so much less and wait so much longer.
 const SCALE: u32 = 4;
 
 const INIT: &[u8] = include_bytes!("init.sh");
-
-/// Busybox on this machine, unpacked at its first use.
-pub(super) fn ensure_busybox(live: &Live) -> Result<(PathBuf, Outcome)> {
-    let root = home()?.join("busybox");
-    let program =
-        || ["usr/bin/busybox", "bin/busybox"].map(|path| root.join(path)).into_iter().find(|p| p.exists());
-    if let Some(found) = program() {
-        return Ok((found, Outcome::AlreadyThere));
-    }
-    let mirrors = Mirrors::of_this_machine()?;
-    let packages = Packages::open(home()?.join("apt-busybox"), &mirrors, &[BUSYBOX_SUITE], live)?;
-    packages.unpack(BUSYBOX, &root, live)?;
-    Ok((program().context("busybox-static has no busybox")?, Outcome::Done))
-}
 
 /// Everything but what belongs to one kernel.
 pub(super) struct Payload {
@@ -51,13 +30,9 @@ pub(super) struct Payload {
 }
 
 impl Payload {
-    pub(super) fn collect(
-        agent: &Path,
-        busybox: &Path,
-        containerd: Option<&Containerd>,
-        filter: &[String],
-    ) -> Result<Self> {
-        let built = Built::build()?;
+    pub(super) fn collect(userland: &Userland, ready: &Ready, filter: &[String]) -> Result<Self> {
+        let agent = agent(userland.architecture)?;
+        let built = Built::build(userland.architecture, ready)?;
         let mut archive = Archive::default();
         for directory in ["/proc", "/sys", "/dev", "/tmp", "/run", "/root", "/var"] {
             archive.directory(Path::new(directory));
@@ -67,25 +42,9 @@ impl Payload {
         archive.file(Path::new("/etc/hosts"), b"127.0.0.1 localhost\n");
         archive.file(Path::new("/etc/resolv.conf"), b"");
         archive.program(Path::new("/init"), INIT);
-        for tool in TOOLS {
-            let program = on_path(tool).ok_or_else(|| {
-                Failure::error(format!("the tests need `{tool}`"), "install the package iproute2")
-            })?;
-            add_program(&mut archive, &program, &program)?;
-        }
-        // Behind the real tools in the search path.
-        let applets = output(Command::new(busybox).arg("--list")).context("busybox does not start")?;
-        add_program(&mut archive, busybox, Path::new("/busybox/busybox"))?;
-        for applet in applets.lines() {
-            archive.link(&Path::new("/busybox").join(applet), "busybox");
-        }
-        archive.link(Path::new("/bin/sh"), "/busybox/busybox");
+        userland.install(&mut archive, ready.containerd.as_ref())?;
 
-        for (name, program) in containerd.map_or_else(|| Ok(Vec::new()), Containerd::programs)? {
-            add_program(&mut archive, &program, &Path::new("/containerd").join(name))?;
-        }
-
-        add_program(&mut archive, agent, Path::new("/tests/podwitness"))?;
+        add_program(&mut archive, &agent, Path::new("/tests/podwitness"))?;
         add_program(&mut archive, &built.workload, &Path::new("/tests").join(WORKLOAD))?;
         for (name, program) in &built.tests {
             add_program(&mut archive, program, &Path::new("/tests").join(name))?;
@@ -116,6 +75,27 @@ fn plan(tests: &[String], filter: &[String]) -> Result<String> {
     Ok([format!("SCALE={SCALE}\n")].into_iter().chain(runs).collect())
 }
 
+/// The agent as it is released, and static where the machine can't have the libraries of this one.
+fn agent(architecture: Architecture) -> Result<PathBuf> {
+    match architecture == Architecture::host()? {
+        true => build::agent(Profile::Release),
+        false => build::static_agent(Profile::Release, architecture),
+    }
+}
+
+/// A cargo whose programs run in the machine.
+fn programs_for(architecture: Architecture, ready: &Ready) -> Result<Command> {
+    match architecture == Architecture::host()? {
+        true => Ok(cargo()),
+        false => {
+            let mut cargo = build::static_cargo(architecture, ready)?;
+            // As the tests' harness does in any case; else there would be two of `core`.
+            cargo.env("CARGO_PROFILE_VM_PANIC", "unwind");
+            Ok(cargo)
+        }
+    }
+}
+
 /// What cargo has made of the live tests.
 struct Built {
     workload: PathBuf,
@@ -124,8 +104,8 @@ struct Built {
 }
 
 impl Built {
-    fn build() -> Result<Self> {
-        let mut command = cargo();
+    fn build(architecture: Architecture, ready: &Ready) -> Result<Self> {
+        let mut command = programs_for(architecture, ready)?;
         // The profile is the one in Cargo.toml for slow machines.
         command.args(["test", "--package", LIVE, "--profile", "vm", "--test", "*", "--no-run"]);
         eprintln!("$ cargo test --package {LIVE} --profile vm --test '*' --no-run");
@@ -159,40 +139,11 @@ fn test_name(program: &Path) -> Option<String> {
     in_deps.then(|| name.to_owned())
 }
 
-/// A program at `place`, and its libraries where they are here.
-fn add_program(archive: &mut Archive, program: &Path, place: &Path) -> Result<()> {
-    let content = fs::read(program).with_context(|| format!("cannot read {}", program.display()))?;
-    archive.program(place, &content);
-    // A program that is linked statically has none, and ldd says so by failing.
-    let libraries =
-        output(Command::new("ldd").arg(program).env_remove("LD_LIBRARY_PATH")).unwrap_or_default();
-    for library in libraries.lines().filter_map(library) {
-        let path = Path::new(library);
-        if !archive.has(path) {
-            archive.program(path, &fs::read(path).with_context(|| format!("cannot read {library}"))?);
-        }
-    }
-    Ok(())
-}
-
-/// The file in "libc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x00007f)" or "/lib64/ld-linux-x86-64.so.2 (0x00007f)".
-fn library(line: &str) -> Option<&str> {
-    let path = line.rsplit_once("=> ").map_or(line, |(_, path)| path).trim();
-    path.starts_with('/').then(|| path.split(' ').next()).flatten()
-}
-
 #[cfg(test)]
 mod tests {
     use std::path::{Path, PathBuf};
 
-    use super::{executables, library, plan, test_name};
-
-    #[test]
-    fn libraries_are_found_in_what_ldd_says() {
-        assert_eq!(library("\tlibm.so.6 => /lib/libm.so.6 (0x7f)"), Some("/lib/libm.so.6"));
-        assert_eq!(library("\t/lib64/ld-linux-x86-64.so.2 (0x7f)"), Some("/lib64/ld-linux-x86-64.so.2"));
-        assert_eq!(library("\tlinux-vdso.so.1 (0x7f)"), None);
-    }
+    use super::{executables, plan, test_name};
 
     #[test]
     fn programs_are_found_in_what_cargo_says() {

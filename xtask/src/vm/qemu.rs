@@ -11,28 +11,22 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 
 use super::kernel::{Kernel, home};
-use super::packages::{Mirrors, Packages};
+use crate::architecture::Architecture;
+use crate::debian::{Mirrors, Packages, release_of_this_system};
 use crate::kernel_half::on_path;
 use crate::process::output;
 use crate::steps::{Failure, Live, Outcome};
 
-const PROGRAM: &str = "qemu-system-x86_64";
-const PACKAGE: &str = "qemu-system-x86";
-
 /// QEMU 7 crashes its guests now and then.
 const OLDEST: u32 = 8;
 
-const LIBRARIES: [&str; 2] = ["usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu"];
+const LIBRARIES: [&str; 2] = ["usr/lib", "lib"];
 const FIRMWARE: [&str; 2] = ["usr/share/qemu", "usr/share/seabios"];
 
 /// Emulation only: what is tested is the kernel, and it has to work on machines that are virtual themselves.
-const MACHINE: [&str; 17] = [
+const MACHINE: [&str; 13] = [
     "-nodefaults",
     "-no-reboot",
-    "-machine",
-    "q35",
-    "-cpu",
-    "qemu64",
     "-accel",
     "tcg,thread=multi",
     "-smp",
@@ -47,7 +41,29 @@ const MACHINE: [&str; 17] = [
 ];
 
 /// A panic ends the machine; everything below an emergency stays off the console, which is ours.
-const COMMAND_LINE: &str = "console=ttyS0 quiet loglevel=1 panic=-1";
+const COMMAND_LINE: &str = "quiet loglevel=1 panic=-1";
+
+/// The board and the processor in it. To sign pointers as the hardware would is dear to emulate; any other way will do.
+fn board(architecture: Architecture) -> [&'static str; 4] {
+    match architecture {
+        Architecture::X86_64 => ["-machine", "q35", "-cpu", "qemu64"],
+        Architecture::Aarch64 => ["-machine", "virt", "-cpu", "max,pauth-impdef=on"],
+    }
+}
+
+fn serial(architecture: Architecture) -> &'static str {
+    match architecture {
+        Architecture::X86_64 => "ttyS0",
+        Architecture::Aarch64 => "ttyAMA0",
+    }
+}
+
+fn package(architecture: Architecture) -> &'static str {
+    match architecture {
+        Architecture::X86_64 => "qemu-system-x86",
+        Architecture::Aarch64 => "qemu-system-arm",
+    }
+}
 
 /// A machine that says nothing for so long hangs.
 const SILENCE: Duration = Duration::from_secs(10 * 60);
@@ -58,6 +74,8 @@ pub(super) struct Qemu {
     program: PathBuf,
     /// Where it was unpacked to, if it isn't the system's.
     root: Option<PathBuf>,
+    /// Of what it emulates.
+    architecture: Architecture,
 }
 
 /// How a machine's life ended.
@@ -68,28 +86,31 @@ pub(super) enum End {
 }
 
 impl Qemu {
-    pub(super) fn ensure(live: &Live) -> Result<(Self, Outcome)> {
-        let of_system = on_path(PROGRAM).map(|program| Self { program, root: None });
+    pub(super) fn ensure(architecture: Architecture, live: &Live) -> Result<(Self, Outcome)> {
+        let name = format!("qemu-system-{}", architecture.name());
+        let of_system = on_path(&name).map(|program| Self { program, root: None, architecture });
         if let Some(qemu) = of_system.filter(Self::works) {
             return Ok((qemu, Outcome::AlreadyThere));
         }
         let home = home()?;
-        let root = home.join("qemu");
-        let own = Self { program: root.join("usr/bin").join(PROGRAM), root: Some(root.clone()) };
+        let package = package(architecture);
+        let root = home.join(package);
+        let own = Self { program: root.join("usr/bin").join(&name), root: Some(root.clone()), architecture };
         if own.works() {
             return Ok((own, Outcome::AlreadyThere));
         }
         let release = release_of_this_system().ok_or_else(|| {
             Failure::error(
                 format!("there is no QEMU of version {OLDEST} or newer on this machine"),
-                format!("install {PROGRAM} by your system's package manager"),
+                format!("install {name} by your system's package manager"),
             )
         })?;
         let suite = format!("{release}-backports");
         let suites = [release.as_str(), &suite];
-        let packages = Packages::open(home.join("apt-qemu"), &Mirrors::of_this_machine()?, &suites, live)?;
+        let (apt, host) = (home.join("apt-qemu"), Architecture::host()?);
+        let packages = Packages::open(apt, &Mirrors::of_this_machine()?, &suites, host, live)?;
         let partial = home.join(format!(".qemu-{}", std::process::id()));
-        let unpacked = packages.on_top_of_this_system().unpack_with_needs(PACKAGE, &suite, &partial, live);
+        let unpacked = packages.on_top_of_this_system().unpack_with_needs(&[package], &suite, &partial, live);
         let _ = fs::remove_dir_all(&root);
         let moved =
             unpacked.and_then(|()| fs::rename(&partial, &root).context("cannot move QEMU into the cache"));
@@ -97,8 +118,8 @@ impl Qemu {
         moved?;
         if !own.works() {
             return Err(Failure::error(
-                format!("Debian's {PACKAGE} was unpacked but does not start, or is older than {OLDEST}"),
-                format!("install a newer {PROGRAM}, then run this again"),
+                format!("Debian's {package} was unpacked but does not start, or is older than {OLDEST}"),
+                format!("install a newer {name}, then run this again"),
             ));
         }
         Ok((own, Outcome::Done))
@@ -113,7 +134,10 @@ impl Qemu {
         let mut command = Command::new(&self.program);
         command.env_remove("LD_LIBRARY_PATH");
         if let Some(root) = &self.root {
-            let libraries = LIBRARIES.map(|directory| root.join(directory).display().to_string());
+            let libraries = LIBRARIES.map(|directory| {
+                let name = Architecture::host().map(Architecture::gnu).unwrap_or_default();
+                root.join(directory).join(name).display().to_string()
+            });
             command.env("LD_LIBRARY_PATH", libraries.join(":"));
             for directory in FIRMWARE {
                 command.arg("-L").arg(root.join(directory));
@@ -132,8 +156,9 @@ impl Qemu {
     ) -> Result<End> {
         let mut command = self.command();
         command
+            .args(board(self.architecture))
             .args(MACHINE)
-            .arg(COMMAND_LINE)
+            .arg(format!("console={} {COMMAND_LINE}", serial(self.architecture)))
             .arg("-kernel")
             .arg(&kernel.image)
             .arg("-initrd")
@@ -182,14 +207,6 @@ impl Qemu {
 fn version(said: &str) -> Option<u32> {
     let (_, rest) = said.split_once("version ")?;
     rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
-}
-
-/// As in "bookworm"; only Debian has one that its mirrors know.
-fn release_of_this_system() -> Option<String> {
-    let text = fs::read_to_string("/etc/os-release").ok()?;
-    let field =
-        |key: &str| text.lines().find_map(|line| line.strip_prefix(key)).map(|value| value.trim_matches('"'));
-    (field("ID=") == Some("debian")).then(|| field("VERSION_CODENAME=").map(str::to_owned))?
 }
 
 #[cfg(test)]

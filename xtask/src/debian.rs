@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
+use crate::architecture::Architecture;
 use crate::kernel_half::on_path;
 use crate::machine;
 use crate::process::{output, quietly};
@@ -24,13 +25,13 @@ const FRESH: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Where this machine gets Debian's packages from.
 #[derive(Debug, PartialEq)]
-pub(super) struct Mirrors {
+pub(crate) struct Mirrors {
     main: String,
     security: String,
 }
 
 impl Mirrors {
-    pub(super) fn of_this_machine() -> Result<Self> {
+    pub(crate) fn of_this_machine() -> Result<Self> {
         if let Some(main) = env::var_os(MIRROR_VARIABLE).and_then(|value| value.into_string().ok()) {
             return Ok(Self { security: beside(&main), main });
         }
@@ -42,7 +43,7 @@ impl Mirrors {
         ]));
         known_to_apt.as_deref().and_then(Self::in_targets).ok_or_else(|| {
             Failure::error(
-                "the kernels come from Debian, and this machine's package sources name no Debian mirror",
+                "this needs packages of Debian, and the machine's package sources name no Debian mirror",
                 format!("set {MIRROR_VARIABLE} to one, as in http://MIRROR/debian"),
             )
         })
@@ -77,17 +78,25 @@ fn beside(main: &str) -> String {
 }
 
 /// A package manager with lists of its own.
-pub(super) struct Packages {
+pub(crate) struct Packages {
     home: PathBuf,
     /// What is installed here counts as there; otherwise nothing is.
     on_top_of_this_system: bool,
+    /// This machine's, or that of an emulated one.
+    architecture: Architecture,
 }
 
 impl Packages {
-    pub(super) fn open(home: PathBuf, mirrors: &Mirrors, suites: &[&str], live: &Live) -> Result<Self> {
+    pub(crate) fn open(
+        home: PathBuf,
+        mirrors: &Mirrors,
+        suites: &[&str],
+        architecture: Architecture,
+        live: &Live,
+    ) -> Result<Self> {
         if on_path("apt-get").is_none() || on_path("dpkg-deb").is_none() {
             return Err(Failure::error(
-                "the kernels come as Debian packages, and this system has no apt-get or no dpkg-deb",
+                "this needs packages of Debian, and the system has no apt-get or no dpkg-deb",
                 "run this on Debian or in a container of it",
             ));
         }
@@ -97,19 +106,19 @@ impl Packages {
         }
         let sources: String = suites.iter().map(|suite| mirrors.source(suite)).collect::<Result<_>>()?;
         fs::write(home.join("sources.list"), sources).context("cannot write the list of package sources")?;
-        let packages = Self { home, on_top_of_this_system: false };
+        let packages = Self { home, on_top_of_this_system: false, architecture };
         // One missing suite is no reason to stop: whether the rest suffices shows when a package is wanted.
         let _ = quietly(packages.apt("apt-get").args(["--quiet", "update"]), live);
         Ok(packages)
     }
 
-    pub(super) fn on_top_of_this_system(mut self) -> Self {
+    pub(crate) fn on_top_of_this_system(mut self) -> Self {
         self.on_top_of_this_system = true;
         self
     }
 
     /// A field of the newest version of a package.
-    pub(super) fn field(&self, package: &str, name: &str) -> Result<String> {
+    pub(crate) fn field(&self, package: &str, name: &str) -> Result<String> {
         let shown = output(self.apt("apt-cache").args(["show", "--no-all-versions", package]));
         let prefix = format!("{name}: ");
         shown
@@ -125,25 +134,25 @@ impl Packages {
     }
 
     /// Unpacks one package, and none that it depends on.
-    pub(super) fn unpack(&self, package: &str, into: &Path, live: &Live) -> Result<()> {
+    pub(crate) fn unpack(&self, package: &str, into: &Path, live: &Live) -> Result<()> {
         let archives = self.home.join("cache/archives");
         quietly(self.apt("apt-get").args(["--quiet", "download", package]).current_dir(&archives), live)
             .with_context(|| format!("cannot download the Debian package {package}"))?;
         self.extract_all(into, live)
     }
 
-    /// Unpacks a package with everything it needs that this system lacks.
-    pub(super) fn unpack_with_needs(
+    /// Unpacks packages with everything they need that isn't there.
+    pub(crate) fn unpack_with_needs(
         &self,
-        package: &str,
+        packages: &[&str],
         suite: &str,
         into: &Path,
         live: &Live,
     ) -> Result<()> {
         let mut command = self.apt("apt-get");
         command.args(["--quiet", "install", "--download-only", "--yes", "--no-install-recommends"]);
-        quietly(command.args(["--target-release", suite, package]), live)
-            .with_context(|| format!("cannot download the Debian package {package}"))?;
+        quietly(command.args(["--target-release", suite]).args(packages), live)
+            .with_context(|| format!("cannot download from Debian: {}", packages.join(", ")))?;
         self.extract_all(into, live)
     }
 
@@ -174,6 +183,8 @@ impl Packages {
         option("Dir::Etc::SourceList", &at("sources.list"));
         option("Dir::State::Lists", &at("lists"));
         option("Dir::Cache", &at("cache"));
+        option("APT::Architecture", self.architecture.debian());
+        option("APT::Architectures", self.architecture.debian());
         for own in ["Dir::Etc::SourceParts", "Dir::Etc::Preferences", "Dir::Etc::PreferencesParts"] {
             option(own, "/dev/null");
         }
@@ -190,8 +201,16 @@ impl Packages {
     }
 }
 
+/// As in "bookworm"; only Debian has one that its mirrors know.
+pub(crate) fn release_of_this_system() -> Option<String> {
+    let text = fs::read_to_string("/etc/os-release").ok()?;
+    let field =
+        |key: &str| text.lines().find_map(|line| line.strip_prefix(key)).map(|value| value.trim_matches('"'));
+    (field("ID=") == Some("debian")).then(|| field("VERSION_CODENAME=").map(str::to_owned))?
+}
+
 /// What an earlier run noted in `file`, unless that was long ago.
-pub(super) fn noted(file: &Path) -> Option<String> {
+pub(crate) fn noted(file: &Path) -> Option<String> {
     let written = file.metadata().ok()?.modified().ok()?;
     let fresh = written.elapsed().is_ok_and(|age| age < FRESH);
     fresh.then(|| fs::read_to_string(file).ok())?
