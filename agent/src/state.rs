@@ -30,6 +30,8 @@ struct Cgroups {
     alive: Vec<Arc<Container>>,
     /// Those that are still remembered.
     dead: usize,
+    /// Of the one that was started last.
+    restart_count: Option<u32>,
 }
 
 impl Insight for Agent {
@@ -40,6 +42,7 @@ impl Insight for Agent {
         let mut cgroups: HashMap<Arc<Labels>, Cgroups> = HashMap::new();
         for Listed { container, alive } in self.registry.list() {
             let cgroups = cgroups.entry(container.labels()).or_default();
+            cgroups.restart_count = cgroups.restart_count.max(container.details().restart_count);
             if alive {
                 cgroups.alive.push(container);
             } else {
@@ -63,6 +66,9 @@ impl Insight for Agent {
                 let cgroups = cgroups.get(labels).unwrap_or(&none);
                 container["alive"] = (!cgroups.alive.is_empty()).into();
                 container["cgroups"] = json!({ "alive": cgroups.alive.len(), "dead": cgroups.dead });
+                if let Some(count) = cgroups.restart_count {
+                    container["restart_count"] = count.into();
+                }
                 let memory = memory.as_mut().and_then(|memory| {
                     memory.of(cgroups.alive.iter().map(|container| container.path.as_path()))
                 });

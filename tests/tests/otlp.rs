@@ -190,6 +190,12 @@ fn a_restarted_container_is_linked_to_the_one_before_it_and_called_as_its_pod_sa
     );
     assert_eq!(second["links"], json!([first["span"]]), "{second}");
 
+    let told = http::get(agent.debug, "/v1/containers").unwrap().body;
+    let told: Value = serde_json::from_str(&told).unwrap();
+    let is_ours = |one: &&Value| one["namespace"] == namespace && one["container"] == "app";
+    let ours = told["containers"].as_array().unwrap().iter().find(is_ours);
+    assert_eq!(ours.unwrap()["restart_count"], 1, "{told}");
+
     // Metrics stand under the same service.
     let is_of_app = |point: &Value| {
         point["resource"]["k8s.namespace.name"] == namespace

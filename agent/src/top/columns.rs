@@ -42,13 +42,13 @@ pub(super) enum Figure {
 }
 
 /// The first is the name.
-pub(super) static COLUMNS: [Column; 14] = [
+pub(super) static COLUMNS: [Column; 15] = [
     column("name", 'n', "CONTAINER", 20, 0, Figure::Text(|row| place(&row.labels))),
     column("calls", 's', "CALLS/S", 9, 0, Figure::Rate(|rates| rates.syscalls)),
     column("errors", 'e', "ERRORS/S", 9, 1, Figure::Rate(|rates| rates.syscall_errors)),
     column("connects", 'c', "CONN/S", 8, 2, Figure::Rate(|rates| rates.connects)),
     column("failed", 'f', "FAILED/S", 9, 3, Figure::Rate(|rates| rates.connect_failures)),
-    column("accepts", 'a', "ACCEPT/S", 9, 13, Figure::Rate(|rates| rates.accepts)),
+    column("accepts", 'a', "ACCEPT/S", 9, 14, Figure::Rate(|rates| rates.accepts)),
     column("sent", 't', "SENT/S", 9, 8, traffic(|row| Some(row.rates?.sent))),
     column("received", 'g', "RECV/S", 9, 9, traffic(|row| Some(row.rates?.received))),
     column("rtt", 'l', "RTT", 8, 10, round_trip(|row| row.rates?.rtt)),
@@ -70,11 +70,17 @@ pub(super) static COLUMNS: [Column; 14] = [
     ),
     column("deaths", 'd', "DEATHS", 7, 11, Figure::Count(|row| row.figures.deaths())),
     column("oom", 'o', "OOM", 4, 12, Figure::Count(|row| row.figures.oom_kills)),
+    column("restarts", 'u', "RESTARTS", 8, 13, whole(|row| Some(row.restart_count?.into()))),
     column("busiest", 'b', "BUSIEST CALL", 16, 6, Figure::Text(busiest)),
 ];
 
 const fn memory(of: fn(&Row) -> Option<f64>, least_first: bool) -> Figure {
     Figure::Value { of, shown: |of| bytes(of as u64), plain: |of| format!("{of:.0}"), least_first }
+}
+
+const fn whole(of: fn(&Row) -> Option<f64>) -> Figure {
+    const SHOWN: fn(f64) -> String = |of| format!("{of:.0}");
+    Figure::Value { of, shown: SHOWN, plain: SHOWN, least_first: false }
 }
 
 const fn traffic(of: fn(&Row) -> Option<f64>) -> Figure {

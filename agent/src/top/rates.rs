@@ -14,6 +14,7 @@ pub(super) struct Row {
     pub alive: bool,
     pub cgroups: Cgroups,
     pub memory: Option<Memory>,
+    pub restart_count: Option<u32>,
     pub figures: Figures,
     /// None until two answers tell.
     pub rates: Option<Rates>,
@@ -120,13 +121,14 @@ fn seconds(from: jiff::Timestamp, to: jiff::Timestamp) -> f64 {
 }
 
 fn row(told: &Told, base: Option<&Base<'_>>) -> Row {
-    let Told { labels, alive, cgroups, memory, figures, calls, deaths } = told;
+    let Told { labels, alive, cgroups, memory, restart_count, figures, calls, deaths } = told;
     let before = base.and_then(|base| Before::of(told, base));
     Row {
         labels: labels.clone(),
         alive: *alive,
         cgroups: *cgroups,
         memory: *memory,
+        restart_count: *restart_count,
         figures: figures.clone(),
         rates: before.as_ref().map(|before| before.rates(figures)),
         calls: self::calls(calls, before.as_ref()),

@@ -32,6 +32,7 @@ pub(super) struct Told {
     #[serde(default)]
     pub cgroups: Cgroups,
     pub memory: Option<Memory>,
+    pub restart_count: Option<u32>,
     pub figures: Figures,
     /// Counts by name.
     #[serde(default)]

@@ -64,6 +64,8 @@ pub(super) fn containers() -> Value {
             required.push(name.into());
         }
     }
+    // Absent where no source of names tells it.
+    container["properties"]["restart_count"] = count();
     // Absent where the memory controller's files can't be read.
     container["properties"]["memory"] = memory();
     object([("time", time()), ("containers", many(container))])

@@ -63,6 +63,7 @@ fn busy(app: &mut App) {
         busy["memory"] = json!({
             "usage_bytes": 50 << 20, "working_set_bytes": 40 << 20, "limit_bytes": 64 << 20, "headroom_bytes": 24 << 20,
         });
+        busy["restart_count"] = 4.into();
         busy["deaths"] = json!([{
             "time": "2026-01-02T03:04:05Z", "kind": "process.exit", "pod": "busy", "pid": 7, "comm": "\u{1b}[2Jx",
             "reason": "signal", "signal": 9, "duration": 1.0,

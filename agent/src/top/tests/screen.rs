@@ -101,6 +101,7 @@ fn the_table_has_the_busiest_at_the_top() {
             "24.0MiB",
             "0",
             "0",
+            "4",
             "read",
             "500"
         ]
