@@ -119,8 +119,8 @@ fn flags(matches: &ArgMatches) -> Flags {
     }
 }
 
-/// `name` is what people type for the program.
-fn command(name: &str) -> clap::Command {
+/// All that can be typed; `name` is what people type for the program.
+pub fn command(name: &str) -> clap::Command {
     clap::Command::new("podwitness")
         .bin_name(name)
         .version(env!("CARGO_PKG_VERSION"))

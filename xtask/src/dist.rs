@@ -8,7 +8,7 @@ use crate::{
     architecture::Architecture,
     build::{self, Profile},
     image::{self, done, sha256},
-    process::{target_directory, workspace},
+    process::{cargo, show, target_directory, workspace},
     setup,
 };
 
@@ -44,6 +44,10 @@ pub(crate) fn run(architecture: Architecture, agent: Option<String>) -> Result<(
         let from = workspace().join(file);
         fs::copy(&from, tree.join(from.file_name().context("a file without a name")?))?;
     }
+    // By a program of this machine: the agent may be one for another.
+    let mut manual = cargo();
+    manual.args(["run", "--quiet", "--package", "podwitness", "--example", "manual", "--"]);
+    show(manual.arg(&tree))?;
     image::tar_gz(&tree, &dist.join(format!("{name}.tar.gz")))?;
     let manifests = format!("podwitness-{}-deploy.tar.gz", env!("CARGO_PKG_VERSION"));
     image::tar_gz(&workspace().join("deploy"), &dist.join(manifests))?;
