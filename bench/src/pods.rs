@@ -122,7 +122,10 @@ impl Pods {
 impl Drop for Pods {
     fn drop(&mut self) {
         self.workers.iter().for_each(|worker| child::signal(worker, libc::SIGTERM));
-        self.workers.iter_mut().for_each(|worker| child::end(worker, libc::SIGTERM));
+        for worker in &mut self.workers {
+            child::end(worker, libc::SIGTERM);
+            let _ = fs::remove_dir_all(files_of(worker.id()));
+        }
         for directory in self.made.iter().rev() {
             // A process that has ended leaves its cgroup a moment later.
             let begun = Instant::now();
@@ -131,6 +134,11 @@ impl Drop for Pods {
             }
         }
     }
+}
+
+/// Where a pod has its files. It may be ended while there are some.
+fn files_of(pid: u32) -> PathBuf {
+    env::temp_dir().join(format!("podwitness-bench-pod-{pid}"))
 }
 
 /// What a pod does in a second.
@@ -144,7 +152,7 @@ pub(crate) struct Work {
 impl Work {
     pub(crate) fn new() -> io::Result<Self> {
         let open = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-        let directory = env::temp_dir().join(format!("podwitness-bench-{}", std::process::id()));
+        let directory = files_of(std::process::id());
         Ok(Self { open, closed: (Ipv4Addr::LOCALHOST, 1), directory })
     }
 

@@ -103,6 +103,13 @@ fn container(namespace: &str, name: &str) -> (Value, Cgroup) {
     (object, Cgroup::at(&format!("/kubepods/burstable/pod{uid}/{id}")))
 }
 
+/// Puts a pod into the cluster's namespace `shop`, and returns the cgroup of its container.
+fn put(cluster: &Cluster, name: &str) -> Cgroup {
+    let (pod, cgroup) = container("shop", name);
+    cluster.put(pod);
+    cgroup
+}
+
 /// An agent on the node, named by the cluster, and what leads to it.
 fn agent_in(cluster: &Cluster, name: &str) -> Agent {
     let agent = Agent::start(
@@ -139,10 +146,7 @@ fn connect(cgroup: &Cgroup, count: &str) {
 fn a_pods_events_come_through_the_api_server() {
     require_kernel!();
     let cluster = Cluster::new(&[NODE]);
-    let (mine, cgroup) = container("shop", "web-0");
-    let (other, neighbour) = container("shop", "web-1");
-    cluster.put(mine);
-    cluster.put(other);
+    let [cgroup, neighbour] = ["web-0", "web-1"].map(|name| put(&cluster, name));
     let mut first = agent_in(&cluster, "podwitness-aaaaa");
     let tail = Running::start(&[
         "tail",
@@ -198,8 +202,7 @@ fn a_pods_events_come_through_the_api_server() {
 fn a_node_is_enough_and_the_context_has_a_namespace() {
     require_kernel!();
     let cluster = Cluster::new(&[NODE]);
-    let (mine, cgroup) = container("shop", "web-0");
-    cluster.put(mine);
+    let cgroup = put(&cluster, "web-0");
     let agent = agent_in(&cluster, "podwitness-aaaaa");
     let outside = Cgroup::new("outside");
     let node = format!("workload=\"{}\"", outside.path());
@@ -237,10 +240,7 @@ fn a_node_is_enough_and_the_context_has_a_namespace() {
 fn top_shows_a_pod_or_a_node() {
     require_kernel!();
     let cluster = Cluster::new(&[NODE]);
-    let (mine, cgroup) = container("shop", "web-0");
-    let (other, neighbour) = container("shop", "web-1");
-    cluster.put(mine);
-    cluster.put(other);
+    let [cgroup, neighbour] = ["web-0", "web-1"].map(|name| put(&cluster, name));
     let agent = agent_in(&cluster, "podwitness-aaaaa");
     connect(&cgroup, "3");
     connect(&neighbour, "4");
@@ -265,8 +265,7 @@ fn top_shows_a_pod_or_a_node() {
 fn why_a_pod_died() {
     require_kernel!();
     let cluster = Cluster::new(&[NODE]);
-    let (mine, cgroup) = container("shop", "web-0");
-    cluster.put(mine);
+    let cgroup = put(&cluster, "web-0");
     let agent = agent_in(&cluster, "podwitness-aaaaa");
     let why = |more: &[&str]| {
         let output =
