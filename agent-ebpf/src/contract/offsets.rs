@@ -88,7 +88,7 @@ pub const FIELDS: &[Field] = &[
     TASK_ABI,
     field("IO_KIOCB_OPCODE", "io_kiocb.opcode", 1),
     field("SUBMIT_REQ_RECORD", "trace_event_raw_io_uring_submit_req.opcode", 1),
-    field("REGS_NUMBER", REGS_NUMBER, 8),
+    field("REGS_NUMBER", REGS_NUMBER, REGS_NUMBER_WIDTH),
     field("REGS_ARG0", REGS_ARG0, 8),
     field("REGS_IP", "pt_regs.ip", 8),
     field("REGS_CX", "pt_regs.cx", 8),
@@ -210,9 +210,13 @@ pub const COMPAT_MASK: u32 = 1 << 22;
 #[cfg(not(target_arch = "aarch64"))]
 const REGS_NUMBER: &str = "pt_regs.orig_ax";
 #[cfg(not(target_arch = "aarch64"))]
+pub const REGS_NUMBER_WIDTH: u32 = 8;
+#[cfg(not(target_arch = "aarch64"))]
 const REGS_ARG0: &str = "pt_regs.di";
 #[cfg(target_arch = "aarch64")]
 const REGS_NUMBER: &str = "pt_regs.syscallno";
+#[cfg(target_arch = "aarch64")]
+pub const REGS_NUMBER_WIDTH: u32 = 4;
 #[cfg(target_arch = "aarch64")]
 const REGS_ARG0: &str = "pt_regs.orig_x0";
 

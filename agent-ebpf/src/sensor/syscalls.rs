@@ -22,11 +22,7 @@ use aya_ebpf::{
 use timing::Timing;
 
 use super::tcp;
-use crate::kernel::{
-    cell,
-    load::{KernelPtr, field},
-    offset,
-};
+use crate::kernel::{cell, load::KernelPtr};
 
 /// Whether this sensor is on; its hooks serve `tcp` and `process` too.
 #[unsafe(no_mangle)]
@@ -124,7 +120,7 @@ fn returned(regs: KernelPtr, result: i64) {
     let number = match timing {
         Timing::Began { number, .. } => number,
         // SAFETY: the registers are typed in both programs.
-        _ => match unsafe { field(regs, &offset::REGS_NUMBER) } {
+        _ => match unsafe { abi::number(regs) } {
             // rt_sigreturn(2) has put back the registers of what a signal interrupted.
             u64::MAX => NR_RT_SIGRETURN.load(),
             number => number,
@@ -155,7 +151,7 @@ pub(super) fn thread_ended() {
     unsafe {
         (*cell).entered = 0;
         let regs = registers();
-        let number: u64 = field(regs, &offset::REGS_NUMBER);
+        let number = abi::number(regs);
         let is_compat = abi::is_compat(regs);
         if abi::is_exit(number, is_compat) {
             bank::book_without_result(processor, index(number, is_compat));

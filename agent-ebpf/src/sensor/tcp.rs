@@ -27,7 +27,7 @@ use aya_ebpf::{
 use record::Outcome;
 pub(super) use refusal::{call_returned, is_connect};
 
-use super::syscalls::REGS_TELL;
+use super::syscalls::{REGS_TELL, abi};
 use crate::kernel::{
     cell,
     event::{Admission, Ring, fill_header, filtered, reserve, submit, untracked},
@@ -145,7 +145,7 @@ fn in_connect() -> bool {
     // SAFETY: the helpers take the current task, as the verifier knows it; the registers are typed.
     unsafe {
         let regs = bpf_task_pt_regs(bpf_get_current_task_btf()) as KernelPtr;
-        field::<u64>(regs, &offset::REGS_NUMBER) == NR_CONNECT.load()
+        abi::number(regs) == NR_CONNECT.load()
     }
 }
 

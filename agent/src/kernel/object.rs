@@ -9,7 +9,7 @@ use agent_ebpf::contract::{
     calls::WATCHED,
     control::Control,
     io_uring::RequestBank,
-    offsets::{COMPAT_MASK, FILE},
+    offsets::{COMPAT_MASK, FILE, REGS_NUMBER_WIDTH},
     slot::CACHE_CELLS,
     stats::{SENSORS_MAX, SensorId, SensorStats},
     syscalls::{Bank, CLASSES, Cell, ERROR_BUCKETS, ErrorBucket, Mode, NUMBERS},
@@ -206,6 +206,7 @@ impl Kernel {
                 "ENTRY_TELLS",
                 ["REGS_IP", "REGS_CX", "REGS_R11", "REGS_FLAGS"].iter().all(|global| offsets.has(global)),
             ),
+            ("NUMBER_IS_INT", REGS_NUMBER_WIDTH == 4),
             (
                 "EXIT_TELLS_LAST",
                 btf.tracepoint("sched_process_exit").is_ok_and(|arguments| arguments.len() > 1),

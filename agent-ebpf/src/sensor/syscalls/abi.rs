@@ -13,6 +13,10 @@ static COMPAT_MASK: Global<u32> = Global::new(0);
 /// Whether the registers of a call tell on their own that it came by SYSCALL, as those of x86-64 do.
 #[unsafe(no_mangle)]
 static ENTRY_TELLS: Global<u8> = Global::new(0);
+/// Whether `pt_regs` has the number as an `int`, as that of arm64 does (arch/arm64/include/asm/ptrace.h), and not in a
+/// register's width.
+#[unsafe(no_mangle)]
+static NUMBER_IS_INT: Global<u8> = Global::new(0);
 /// Numbers of the calls that the programs treat in a way of their own; `u64::MAX` where there is none.
 #[unsafe(no_mangle)]
 static NR_EXIT: Global<u64> = Global::new(u64::MAX);
@@ -37,6 +41,23 @@ mod compat {
     pub(super) const CLONE: u64 = 120;
     pub(super) const VFORK: u64 = 190;
     pub(super) const CLONE3: u64 = 435;
+}
+
+/// The number of the call that these registers were made for; `u64::MAX` if they are of no call.
+///
+/// # Safety
+///
+/// `regs` is typed.
+#[inline(always)]
+pub(in crate::sensor) unsafe fn number(regs: KernelPtr) -> u64 {
+    // SAFETY: the caller's promise.
+    unsafe {
+        if NUMBER_IS_INT.load() != 0 {
+            field::<i32>(regs, &offset::REGS_NUMBER) as u64
+        } else {
+            field(regs, &offset::REGS_NUMBER)
+        }
+    }
 }
 
 /// Whether the current task, which entered the kernel with these registers, is in a call of the 32-bit ABI.
