@@ -28,7 +28,7 @@ use crate::{
     },
     kernel::Slots,
     room::Table as _,
-    sensor::{self, Record, io_uring, process, syscalls, tcp},
+    sensor::{self, Record, cgroup::CgroupEvent, io_uring, process, syscalls, tcp},
 };
 
 /// The key of the account that all cgroups share for which the registry had no room; no cgroup's id.
@@ -67,12 +67,43 @@ impl Account {
     }
 }
 
+/// Whose a record is: what the registry says of its cgroup, and whether anybody wants to observe that.
+#[derive(Clone, Debug)]
+pub struct Owner {
+    resolution: Resolution,
+    is_wanted: bool,
+}
+
+impl Owner {
+    pub(crate) fn new(resolution: Resolution, is_wanted: bool) -> Self {
+        Self { resolution, is_wanted }
+    }
+
+    /// Whether the registry may say something else soon.
+    pub fn is_open(&self) -> bool {
+        matches!(self.resolution, Resolution::Pending | Resolution::Settling(_))
+    }
+
+    /// None where nobody knows the cgroup.
+    pub fn container(&self) -> Option<&Arc<Container>> {
+        match &self.resolution {
+            Resolution::Known(container) | Resolution::Settling(container) => Some(container),
+            Resolution::Pending | Resolution::Unknown | Resolution::Overflow => None,
+        }
+    }
+
+    pub fn labels(&self) -> Arc<Labels> {
+        match &self.resolution {
+            Resolution::Known(container) | Resolution::Settling(container) => container.labels(),
+            Resolution::Pending | Resolution::Unknown => Arc::new(Labels::unknown()),
+            Resolution::Overflow => Arc::new(Labels::other()),
+        }
+    }
+}
+
 /// What booking a record has found out.
 #[derive(Clone, Debug)]
 pub struct Booked {
-    pub labels: Arc<Labels>,
-    /// None where nobody knows the cgroup.
-    pub container: Option<Arc<Container>>,
     /// Of an OOM kill: whose memory was short.
     pub scope: &'static str,
     /// Of an exit: why.
@@ -108,7 +139,8 @@ pub struct Ledger {
     tables: Option<syscalls::Tables>,
     /// None where the `io_uring` sensor is off.
     requests: Option<io_uring::Tables>,
-    accounts: HashMap<u64, Account>,
+    /// By cgroup id, which the kernel gives out: nobody can choose many that collide.
+    accounts: HashMap<u64, Account, foldhash::fast::RandomState>,
     /// Closed accounts whose labels, or at least whose workload, live on.
     carried: HashMap<Arc<Labels>, Account>,
     /// Cgroups that nobody wants to observe.
@@ -149,7 +181,7 @@ impl Ledger {
             slots,
             tables,
             requests,
-            accounts: HashMap::new(),
+            accounts: HashMap::default(),
             carried: HashMap::new(),
             excluded: HashSet::new(),
             quarantine: Vec::new(),
@@ -179,26 +211,29 @@ impl Ledger {
         self
     }
 
-    /// Books a record and says what it belongs to; `None` if nobody wants to observe that.
-    pub fn book(&mut self, record: &Record, now: Instant) -> Option<Booked> {
-        let cgroup_id = record.header().cgroup_id;
+    /// Whose the records of this cgroup are.
+    pub fn owner(&self, cgroup_id: u64, now: Instant) -> Owner {
         let resolution = self.registry.resolve(cgroup_id, now);
-        if self.is_unwanted(&resolution) {
+        let is_wanted = match &resolution {
+            Resolution::Known(container) | Resolution::Settling(container) => self.wants(container),
+            Resolution::Pending | Resolution::Unknown | Resolution::Overflow => true,
+        };
+        Owner::new(resolution, is_wanted)
+    }
+
+    /// Books a record and says what that has found out; `None` if nobody wants to observe its owner.
+    pub fn book(&mut self, record: &Record, owner: &Owner, now: Instant) -> Option<Booked> {
+        let cgroup_id = record.header().cgroup_id;
+        if !owner.is_wanted {
             self.observe(cgroup_id, false, now);
             return None;
         }
-        let mut booked = Booked {
-            labels: labels_of(&resolution),
-            container: container_of(&resolution),
-            scope: "unknown",
-            exit_reason: "",
-            peer: None,
-        };
+        let mut booked = Booked { scope: "unknown", exit_reason: "", peer: None };
         if matches!(record, Record::Cgroup(..) | Record::Call(..)) {
             return Some(booked);
         }
         // Those that there is no room to tell apart share an account.
-        let key = if matches!(resolution, Resolution::Overflow) { SHARED } else { cgroup_id };
+        let key = if matches!(owner.resolution, Resolution::Overflow) { SHARED } else { cgroup_id };
         let account = self.accounts.entry(key).or_default();
         match record {
             Record::Tcp(kind, event) => {
@@ -207,7 +242,7 @@ impl Ledger {
                 booked.peer = Some(peer);
             }
             Record::Oom(event) => {
-                booked.scope = scope(event, &resolution);
+                booked.scope = scope(event, owner);
                 account.oom.record(booked.scope);
                 if self.victims.len() == VICTIMS {
                     self.victims.pop_front();
@@ -468,30 +503,8 @@ impl Ledger {
         }
     }
 
-    fn is_unwanted(&self, resolution: &Resolution) -> bool {
-        match resolution {
-            Resolution::Known(container) | Resolution::Settling(container) => !self.wants(container),
-            Resolution::Pending | Resolution::Unknown | Resolution::Overflow => false,
-        }
-    }
-
     fn wants(&self, container: &Container) -> bool {
         self.selection.wants(&container.labels().namespace, container.declines())
-    }
-}
-
-fn container_of(resolution: &Resolution) -> Option<Arc<Container>> {
-    match resolution {
-        Resolution::Known(container) | Resolution::Settling(container) => Some(Arc::clone(container)),
-        Resolution::Pending | Resolution::Unknown | Resolution::Overflow => None,
-    }
-}
-
-fn labels_of(resolution: &Resolution) -> Arc<Labels> {
-    match resolution {
-        Resolution::Known(container) | Resolution::Settling(container) => container.labels(),
-        Resolution::Pending | Resolution::Unknown => Arc::new(Labels::unknown()),
-        Resolution::Overflow => Arc::new(Labels::other()),
     }
 }
 
@@ -542,10 +555,10 @@ fn workload(labels: &Labels) -> [&str; 3] {
 }
 
 /// Whose memory was short.
-fn scope(event: &oom::OomEvent, resolution: &Resolution) -> &'static str {
-    match (event.limit_level, resolution) {
+fn scope(event: &oom::OomEvent, owner: &Owner) -> &'static str {
+    match (event.limit_level, owner.container()) {
         (oom::LIMIT_NODE, _) => "node",
-        (level @ 0.., Resolution::Known(container) | Resolution::Settling(container)) => {
+        (level @ 0.., Some(container)) => {
             let depth = u32::try_from(event.memcg_depth).unwrap_or(0);
             container.placement.scope_of(depth, level.unsigned_abs()).as_str()
         }
@@ -553,10 +566,9 @@ fn scope(event: &oom::OomEvent, resolution: &Resolution) -> &'static str {
     }
 }
 
-/// The kinds that a `cgroup` record teaches the registry with.
-pub fn learn(registry: &Registry, record: &Record, now: Instant) {
+/// What a `cgroup` record teaches the registry.
+pub fn learn(registry: &Registry, kind: EventKind, event: &CgroupEvent, now: Instant) {
     use std::{ffi::OsStr, os::unix::ffi::OsStrExt as _, path::Path};
-    let Record::Cgroup(kind, event) = record else { return };
     let id = event.header.cgroup_id;
     let path = sensor::cgroup::path(event).map(|bytes| Path::new(OsStr::from_bytes(bytes)));
     match (kind, path) {

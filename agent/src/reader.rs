@@ -15,9 +15,9 @@ use agent_ebpf::contract::stats::SensorId;
 use crate::{
     clock::WallClock,
     config::Config,
-    identity::{Registry, Resolution},
+    identity::Registry,
     kernel::{Rings, give_memory_back},
-    ledger::{self, Ledger},
+    ledger::{self, Ledger, Owner},
     live::{Hub, is_death},
     metrics::KernelStats,
     observation::Observation,
@@ -123,16 +123,16 @@ impl Reader {
     fn drain(&mut self, held: &mut VecDeque<Record>) -> bool {
         let Self { rings, ledger, registry, hub, outlets, clock, deliveries, .. } = self;
         let mut book = Book::open(ledger, hub, outlets, clock.offset_ns());
-        let now = book.now;
+        let mut by_sensor = [0; SensorId::ALL.len()];
         let drained = rings.drain(BATCH, |bytes| match Record::decode(bytes) {
             Ok(record) => {
-                deliveries.by_sensor[record.sensor() as usize].fetch_add(1, Ordering::Relaxed);
-                ledger::learn(registry, &record, now);
-                let resolution = registry.resolve(record.header().cgroup_id, now);
-                if matches!(resolution, Resolution::Pending | Resolution::Settling(_)) && held.len() < HELD {
+                by_sensor[record.sensor() as usize] += 1;
+                if let Record::Cgroup(kind, event) = &record {
+                    ledger::learn(registry, *kind, event, book.now);
+                    book.owners = Owners::default();
+                }
+                if !book.enter(&record, held.len() >= HELD) {
                     held.push_back(record);
-                } else {
-                    book.enter(&record);
                 }
             }
             Err(error) => {
@@ -140,6 +140,9 @@ impl Reader {
                 tracing::warn!(%error, "a record out of the kernel could not be read");
             }
         });
+        for (sum, count) in deliveries.by_sensor.iter().zip(by_sensor) {
+            sum.fetch_add(count, Ordering::Relaxed);
+        }
         book.close();
         drained == BATCH
     }
@@ -149,16 +152,9 @@ impl Reader {
         if held.is_empty() {
             return;
         }
-        let Self { ledger, registry, hub, outlets, clock, .. } = self;
+        let Self { ledger, hub, outlets, clock, .. } = self;
         let mut book = Book::open(ledger, hub, outlets, clock.offset_ns());
-        held.retain(|record| {
-            let resolution = registry.resolve(record.header().cgroup_id, book.now);
-            let waits = matches!(resolution, Resolution::Pending | Resolution::Settling(_)) && !all;
-            if !waits {
-                book.enter(record);
-            }
-            waits
-        });
+        held.retain(|record| !book.enter(record, all));
         book.close();
     }
 
@@ -185,30 +181,61 @@ struct Book<'a> {
     shelf: &'a Mutex<Ledger>,
     hub: &'a Hub,
     outlets: &'a mut Outlets,
+    owners: Owners,
     seen: Vec<Seen>,
     offset_ns: i64,
     now: Instant,
 }
 
+/// Whose the latest records were, by cgroup id: events come in runs, and the registry is asked under locks. Good for
+/// one look at the rings and until the registry learns something: nobody is renamed or forgotten meanwhile.
+#[derive(Default)]
+struct Owners([Option<(u64, Owner)>; 16]);
+
+impl Owners {
+    fn of(&mut self, cgroup_id: u64, ask: impl FnOnce() -> Owner) -> &Owner {
+        let place = &mut self.0[cgroup_id as usize % 16];
+        // Who isn't decided upon may be in a moment.
+        let is_known = place.as_ref().is_some_and(|(id, owner)| *id == cgroup_id && !owner.is_open());
+        if !is_known {
+            *place = None;
+        }
+        &place.get_or_insert_with(|| (cgroup_id, ask())).1
+    }
+}
+
 impl<'a> Book<'a> {
     fn open(ledger: &'a Mutex<Ledger>, hub: &'a Hub, outlets: &'a mut Outlets, offset_ns: i64) -> Self {
-        let seen = Vec::new();
-        Self { ledger: lock(ledger), shelf: ledger, hub, outlets, seen, offset_ns, now: Instant::now() }
+        Self {
+            ledger: lock(ledger),
+            shelf: ledger,
+            hub,
+            outlets,
+            owners: Owners::default(),
+            seen: Vec::new(),
+            offset_ns,
+            now: Instant::now(),
+        }
     }
 
-    fn enter(&mut self, record: &Record) {
-        let Some(booked) = self.ledger.book(record, self.now) else { return };
+    /// Whether it was entered: not if its owner may become known yet, unless there is no time or room to wait.
+    fn enter(&mut self, record: &Record, at_once: bool) -> bool {
+        let header = record.header();
+        let owner = self.owners.of(header.cgroup_id, || self.ledger.owner(header.cgroup_id, self.now));
+        if owner.is_open() && !at_once {
+            return false;
+        }
+        let Some(booked) = self.ledger.book(record, owner, self.now) else { return true };
         // Built for the stream and the collector alone, and for those who ask later who has died.
         let is_death = is_death(record.kind(), booked.exit_reason);
         if !is_death && !self.hub.wants_observations() && !self.outlets.are_open() {
-            return;
+            return true;
         }
-        let header = record.header();
         let unix_ns = i128::from(header.time_ns) + i128::from(self.offset_ns);
         let observation = Observation {
             time: jiff::Timestamp::from_nanosecond(unix_ns).unwrap_or_default(),
             kind: record.kind(),
-            labels: booked.labels,
+            labels: owner.labels(),
             process: record.process(),
             detail: record.detail(booked.scope, booked.exit_reason, booked.peer),
         };
@@ -217,8 +244,9 @@ impl<'a> Book<'a> {
             boot_ns: header.time_ns,
             offset_ns: self.offset_ns,
             cgroup_id: header.cgroup_id,
-            container: booked.container,
+            container: owner.container().cloned(),
         });
+        true
     }
 
     /// Publishes in the order of the hooks: two rings and several CPUs come in no order.
@@ -242,4 +270,32 @@ impl<'a> Book<'a> {
 /// A panic of another holder leaves no half-booked account that matters more than going on.
 pub fn lock(ledger: &Mutex<Ledger>) -> MutexGuard<'_, Ledger> {
     ledger.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+    use crate::identity::Resolution;
+
+    #[test]
+    fn the_registry_is_asked_once_about_whom_it_has_decided() {
+        let asked = Cell::new(0);
+        let mut owners = Owners::default();
+        let mut ask = |cgroup_id, resolution: Resolution| {
+            owners.of(cgroup_id, || {
+                asked.set(asked.get() + 1);
+                Owner::new(resolution, true)
+            });
+            asked.get()
+        };
+        assert_eq!(ask(7, Resolution::Pending), 1);
+        assert_eq!(ask(7, Resolution::Unknown), 2, "it may have been decided upon");
+        assert_eq!(ask(7, Resolution::Unknown), 2);
+        assert_eq!(ask(8, Resolution::Unknown), 3);
+        // What shares its place takes it over.
+        assert_eq!(ask(7 + 16, Resolution::Overflow), 4);
+        assert_eq!(ask(7, Resolution::Unknown), 5);
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    hash::Hash,
+    hash::{BuildHasher, Hash},
 };
 
 /// Entries that a table may have room for at any time.
@@ -15,7 +15,7 @@ pub(crate) trait Table {
     fn give_room_back(&mut self);
 }
 
-impl<K: Eq + Hash, V> Table for HashMap<K, V> {
+impl<K: Eq + Hash, V, S: BuildHasher> Table for HashMap<K, V, S> {
     fn give_room_back(&mut self) {
         if let Some(room) = enough(self.len(), self.capacity()) {
             self.shrink_to(room);

@@ -42,52 +42,84 @@ impl Tally {
 
 /// Tallies by peer. Those without a namespace are as few as the configuration names; of the others there are at most
 /// [`Peers::per_container`], and what is beyond is counted for one that is called `other`.
+///
+/// A peer is mostly known again by where its name lies, since [`Peers`] has each name once. To compare names would cost
+/// several times as much as all else that is done with an event.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct ByPeer(BTreeMap<Arc<Peer>, Tally>);
+pub(super) struct ByPeer {
+    /// In order.
+    peers: Vec<Arc<Peer>>,
+    /// In the same order.
+    tallies: Vec<Tally>,
+}
 
 impl ByPeer {
     /// Where an event with this peer is counted.
     pub(super) fn tally(&mut self, peer: &Arc<Peer>, peers: &Peers) -> &mut Tally {
-        let is_known = self.0.contains_key(peer);
-        let peer = if is_known || peer.namespace.is_empty() || self.named() < peers.per_container() {
-            peer
-        } else {
-            peers.count_folded();
-            peers.other()
+        if let Some(at) = self.peers.iter().position(|known| Arc::ptr_eq(known, peer)) {
+            return &mut self.tallies[at];
+        }
+        let peer = match self.peers.binary_search(peer) {
+            Ok(at) => {
+                // The name lies elsewhere by now.
+                self.peers[at] = Arc::clone(peer);
+                return &mut self.tallies[at];
+            }
+            Err(_) if peer.namespace.is_empty() || self.named() < peers.per_container() => peer,
+            Err(_) => {
+                peers.count_folded();
+                peers.other()
+            }
         };
-        self.0.entry(Arc::clone(peer)).or_default()
+        self.entry(peer)
     }
 
     /// Where one of an event with this peer was counted.
     pub(super) fn counted(&mut self, peer: &Arc<Peer>, peers: &Peers) -> Option<&mut Tally> {
-        let peer = if self.0.contains_key(peer) { peer } else { peers.other() };
-        self.0.get_mut(peer)
+        let at = self.peers.binary_search(peer).or_else(|_| self.peers.binary_search(peers.other())).ok()?;
+        self.tallies.get_mut(at)
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (&Peer, &Tally)> {
-        self.0.iter().map(|(peer, tally)| (&**peer, tally))
+        self.peers.iter().map(|peer| &**peer).zip(&self.tallies)
     }
 
     pub(super) fn add(&mut self, other: &Self) {
-        for (peer, tally) in &other.0 {
-            self.0.entry(Arc::clone(peer)).or_default().add(tally);
+        for (peer, tally) in other.peers.iter().zip(&other.tallies) {
+            self.entry(peer).add(tally);
         }
     }
 
     /// Keeps as many peers as one container may have: those with the most connections.
     pub(super) fn fold(&mut self, peers: &Peers) {
         let excess = self.named().saturating_sub(peers.per_container());
-        let mut named: Vec<_> = self.0.iter().filter(|(peer, _)| !peer.namespace.is_empty()).collect();
-        named.sort_by_key(|(_, tally)| tally.connects + tally.accepts);
-        let folded: Vec<_> = named.into_iter().take(excess).map(|(peer, _)| Arc::clone(peer)).collect();
-        for peer in folded {
-            let tally = self.0.remove(&peer).unwrap_or_default();
-            self.0.entry(Arc::clone(peers.other())).or_default().add(&tally);
+        let mut named: Vec<_> =
+            (0..self.peers.len()).filter(|at| !self.peers[*at].namespace.is_empty()).collect();
+        named.sort_by_key(|at| self.tallies[*at].connects + self.tallies[*at].accepts);
+        named.truncate(excess);
+        // From the end, so that the places before stay what they are.
+        named.sort_unstable_by(|one, other| other.cmp(one));
+        let mut folded = Tally::default();
+        for at in named {
+            self.peers.remove(at);
+            folded.add(&self.tallies.remove(at));
+        }
+        if excess > 0 {
+            self.entry(peers.other()).add(&folded);
         }
     }
 
+    fn entry(&mut self, peer: &Arc<Peer>) -> &mut Tally {
+        let at = self.peers.binary_search(peer).unwrap_or_else(|at| {
+            self.peers.insert(at, Arc::clone(peer));
+            self.tallies.insert(at, Tally::default());
+            at
+        });
+        &mut self.tallies[at]
+    }
+
     fn named(&self) -> usize {
-        self.0.keys().filter(|peer| !peer.namespace.is_empty()).count()
+        self.peers.iter().filter(|peer| !peer.namespace.is_empty()).count()
     }
 }
 
