@@ -67,6 +67,9 @@ fn build_in_own_environment(toolchain: &Toolchain, linker: &Path) -> Result<()> 
         .env("PATH", path)
         // -Zbuild-std on a stable compiler; aya-build asks for it when it sees this.
         .env("RUSTC_BOOTSTRAP", "1")
+        // Lines of source go by their place in the package: the object is the same wherever it is built.
+        .env("CARGO_UNSTABLE_TRIM_PATHS", "true")
+        .env("CARGO_PROFILE_RELEASE_TRIM_PATHS", "all")
         .env(TOOLCHAIN, &toolchain.name)
         .stdout(Stdio::piped())
         .spawn()

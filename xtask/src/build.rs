@@ -1,6 +1,7 @@
 //! `cargo xtask build` and `cargo xtask run`.
 
 use std::convert::Infallible;
+use std::env;
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
@@ -56,24 +57,41 @@ pub(crate) fn static_agent(profile: Profile, architecture: Architecture) -> Resu
     Ok(target_directory().join(architecture.target()).join(profile.directory()).join("podwitness"))
 }
 
-/// A cargo whose programs need no library of the system. For another architecture than this machine's it is the one of
-/// the kernel half, which has the source of `std` at hand.
+/// A cargo whose programs need no library of the system, and are the same wherever they are built. For another
+/// architecture than this machine's it is the one of the kernel half, which has the source of `std` at hand.
 pub(crate) fn static_cargo(architecture: Architecture, ready: &Ready) -> Result<Command> {
+    let mut flags = vec!["-Ctarget-feature=+crt-static".into()];
+    flags.extend(places(ready).iter().map(|(place, name)| format!("--remap-path-prefix={place}={name}")));
+    // Unlike other variables for flags, this one allows for spaces in paths.
+    let flags = flags.join("\x1f");
     let target = architecture.target();
-    let flags = format!("CARGO_TARGET_{}_RUSTFLAGS", target.to_uppercase().replace('-', "_"));
     if architecture == Architecture::host()? {
         let mut cargo = cargo();
-        cargo.env("CARGO_BUILD_TARGET", target).env(flags, "-C target-feature=+crt-static");
+        cargo.env("CARGO_BUILD_TARGET", target).env("CARGO_ENCODED_RUSTFLAGS", flags);
         return Ok(cargo);
     }
     let mut cargo = ready.toolchain.cargo();
     // Else rustup's variables of the cargo that runs us would decide for it.
     cargo.current_dir(workspace()).env_remove("CARGO").env_remove("RUSTUP_TOOLCHAIN");
-    cargo.env("CARGO_BUILD_TARGET", target).env(flags, "-C target-feature=+crt-static");
+    cargo.env("CARGO_BUILD_TARGET", target).env("CARGO_ENCODED_RUSTFLAGS", flags);
     // What is unstable is to compile `std` oneself.
     cargo.env("RUSTC_BOOTSTRAP", "1").env("CARGO_UNSTABLE_BUILD_STD", "std,panic_abort");
     setup::cross(architecture)?.apply(&mut cargo);
     Ok(cargo)
+}
+
+/// Where source lies on this machine, and what a program calls it that tells of a place in it.
+fn places(ready: &Ready) -> Vec<(String, &'static str)> {
+    let cargo_home = env::var_os("CARGO_HOME").map(PathBuf::from);
+    let cargo_home = cargo_home.or_else(|| Some(env::home_dir()?.join(".cargo")));
+    let registries = cargo_home.and_then(|home| home.join("registry/src").read_dir().ok());
+    let registries = registries.into_iter().flatten().flatten().map(|registry| (registry.path(), "crates"));
+    let own = [
+        (workspace(), "podwitness"),
+        (target_directory(), "target"),
+        (ready.toolchain.sysroot.join("lib/rustlib/src/rust"), "rust"),
+    ];
+    own.into_iter().chain(registries).map(|(place, name)| (place.display().to_string(), name)).collect()
 }
 
 pub(crate) fn package(name: &str, profile: Profile) -> Result<()> {
