@@ -157,6 +157,8 @@ pub struct Ledger {
     dropped: u64,
     victims: VecDeque<u32>,
     recycled: u64,
+    /// The labels of those whose identity is decided, so that a page needn't ask the registry for each.
+    decided: HashMap<u64, Arc<Labels>, foldhash::fast::RandomState>,
     /// Made once, so that they are known again by where they lie.
     unknown: Arc<Labels>,
     other: Arc<Labels>,
@@ -182,6 +184,7 @@ impl Ledger {
             tables,
             requests,
             accounts: HashMap::default(),
+            decided: HashMap::default(),
             carried: HashMap::new(),
             excluded: HashSet::new(),
             quarantine: Vec::new(),
@@ -292,6 +295,7 @@ impl Ledger {
                 }
             }
             self.accounts.remove(&cgroup_id);
+            self.decided.remove(&cgroup_id);
         }
     }
 
@@ -308,6 +312,7 @@ impl Ledger {
     /// Takes back the slots of the dead and closes the accounts of the forgotten. Call it every second or so.
     pub fn tidy(&mut self, now: Instant) {
         self.accounts.give_room_back();
+        self.decided.give_room_back();
         self.carried.give_room_back();
         self.excluded.give_room_back();
         self.registry.choose();
@@ -340,6 +345,7 @@ impl Ledger {
             .map(|listed| (listed.container.cgroup_id, listed.container.labels()))
             .collect();
         for id in forgotten {
+            self.decided.remove(&id);
             if let Some(account) = self.accounts.remove(&id) {
                 let labels = labels.get(&id).map_or_else(|| Arc::new(Labels::unknown()), Arc::clone);
                 self.carry(labels, &account);
@@ -455,7 +461,11 @@ impl Ledger {
 
     /// Containers with better labels take along what was carried under the old ones: nobody who is left has them.
     fn rename(&mut self) {
-        for Renamed { from, to } in self.registry.rename() {
+        let renamed = self.registry.rename();
+        if !renamed.is_empty() {
+            self.decided.clear();
+        }
+        for Renamed { from, to } in renamed {
             if let Some(account) = self.carried.remove(&from) {
                 self.carry(Arc::clone(&to), &account);
             }

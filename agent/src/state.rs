@@ -36,7 +36,7 @@ struct Cgroups {
 
 impl Insight for Agent {
     fn containers(&self) -> Value {
-        let accounts = accounts(&lock(&self.ledger));
+        let accounts = accounts(&mut lock(&self.ledger));
         // Rates are differences: this is the time of the figures.
         let time = jiff::Timestamp::now();
         let mut cgroups: HashMap<Arc<Labels>, Cgroups> = HashMap::new();
@@ -138,10 +138,10 @@ impl Insight for Agent {
 }
 
 /// All accounts by their labels.
-fn accounts(ledger: &Ledger) -> BTreeMap<Arc<Labels>, Account> {
+fn accounts(ledger: &mut Ledger) -> BTreeMap<Arc<Labels>, Account> {
     let mut accounts: BTreeMap<_, Account> = BTreeMap::new();
     for (labels, part) in ledger.shown(Instant::now()) {
-        accounts.entry(labels).or_default().add(&part);
+        accounts.entry(Arc::clone(labels)).or_default().add(&part);
     }
     accounts
 }

@@ -149,13 +149,14 @@ fn fill(registry: &Registry, ledger: &mut Ledger) {
         // No cgroup has such a number.
         let id = u64::MAX / 2 + container;
         registry.born(id, format!("/bench/job-{container}"), now);
+        let owner = ledger.owner(id, now);
         let mut event = TcpEvent::new_zeroed();
         event.header.cgroup_id = id;
         (event.family, event.duration_ns, event.flags) = (AF_INET, 1_000_000, DURATION_KNOWN | ACTIVE);
         event.remote[..4].copy_from_slice(&[127, 0, 0, 1]);
         for kind in [EventKind::TcpConnect, EventKind::TcpAccept, EventKind::TcpClose] {
             event.header.kind = kind as u32;
-            ledger.book(&Record::Tcp(kind, event), now);
+            ledger.book(&Record::Tcp(kind, event), &owner, now);
         }
     }
 }

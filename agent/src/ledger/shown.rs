@@ -48,21 +48,20 @@ impl Part<'_> {
 impl Ledger {
     /// Everything with its labels, in no order; the same labels may come several times. Containers whose identity isn't
     /// decided yet are left out.
-    pub fn shown(&self, now: Instant) -> Vec<(Arc<Labels>, Part<'_>)> {
+    pub fn shown(&mut self, now: Instant) -> Vec<(&Arc<Labels>, Part<'_>)> {
+        self.decide(now);
         let mut shown = Vec::with_capacity(self.carried.len() + self.accounts.len());
         for (labels, account) in &self.carried {
-            shown.push((Arc::clone(labels), Part::Kept(account)));
+            shown.push((labels, Part::Kept(account)));
         }
         for (id, account) in &self.accounts {
-            if let Some(labels) = self.decided(*id, now) {
+            if let Some(labels) = self.decided.get(id) {
                 shown.push((labels, Part::Kept(account)));
             }
         }
         let mut errors = self.tables.as_ref().map(syscalls::Tables::read_errors).unwrap_or_default();
-        let overflow = (OVERFLOW, Some(Arc::clone(&self.other)));
-        let owners = self.slots.owners().map(|(slot, id)| (slot, self.decided(id, now)));
-        for (slot, labels) in owners.chain([overflow]) {
-            let Some(labels) = labels else { continue };
+        for (slot, id) in self.slots.owners().chain([(OVERFLOW, SHARED)]) {
+            let Some(labels) = self.decided.get(&id) else { continue };
             let counted = self.read_slot(slot, &mut errors);
             if counted.syscalls.is_some() || counted.io_uring.is_some() || counted.throttled > 0 {
                 shown.push((labels, Part::Made(Box::new(counted))));
@@ -71,18 +70,27 @@ impl Ledger {
         shown
     }
 
-    fn decided(&self, id: u64, now: Instant) -> Option<Arc<Labels>> {
-        if id == SHARED {
-            return Some(Arc::clone(&self.other));
-        }
-        match self.registry.resolve(id, now) {
-            Resolution::Pending | Resolution::Settling(_) => None,
-            Resolution::Unknown => Some(Arc::clone(&self.unknown)),
-            Resolution::Overflow => Some(Arc::clone(&self.other)),
-            Resolution::Known(container) => {
-                let labels = container.labels();
-                self.selection.wants(&labels.namespace, container.declines()).then_some(labels)
+    /// Asks the registry about those who weren't decided upon when this was done last.
+    fn decide(&mut self, now: Instant) {
+        let Self { registry, selection, accounts, slots, decided, unknown, other, .. } = self;
+        decided.insert(SHARED, Arc::clone(other));
+        for id in accounts.keys().copied().chain(slots.owners().map(|(_, id)| id)) {
+            if decided.contains_key(&id) {
+                continue;
             }
+            let labels = match registry.resolve(id, now) {
+                Resolution::Pending | Resolution::Settling(_) => continue,
+                Resolution::Unknown => Arc::clone(unknown),
+                Resolution::Overflow => Arc::clone(other),
+                Resolution::Known(container) => {
+                    let labels = container.labels();
+                    if !selection.wants(&labels.namespace, container.declines()) {
+                        continue;
+                    }
+                    labels
+                }
+            };
+            decided.insert(id, labels);
         }
     }
 }

@@ -393,8 +393,8 @@ struct Accounts<'a> {
 }
 
 /// What is shown under equal labels becomes one, and all are brought into their order.
-fn rows<'a>(bases: &mut Bases, shown: Vec<(Arc<Labels>, Part<'a>)>) -> Vec<(Base, Part<'a>)> {
-    let places = bases.place(shown.iter().map(|(labels, _)| labels));
+fn rows<'a>(bases: &mut Bases, shown: Vec<(&Arc<Labels>, Part<'a>)>) -> Vec<(Base, Part<'a>)> {
+    let places = bases.place(shown.iter().map(|(labels, _)| *labels));
     let mut parts: Vec<_> = places.into_iter().zip(shown.into_iter().map(|(_, part)| part)).collect();
     parts.sort_unstable_by_key(|(base, _)| *base);
     let mut rows: Vec<(Base, Part<'a>)> = Vec::with_capacity(parts.len());

@@ -39,8 +39,16 @@ impl Lines {
         let Self { page, sample, heads, labels, .. } = self;
         let family = &page.families[self.family];
         let has_exemplars = self.format == Format::OpenMetrics;
-        let mut line = |parts: [&str; 5]| {
-            parts.into_iter().for_each(|part| chunk.extend_from_slice(part.as_bytes()));
+        let mut line = |head: &str, labels: [&str; 2], value: &str, exemplar: Option<&Exemplar>| {
+            chunk.extend_from_slice(head.as_bytes());
+            // To copy nothing takes as long as to copy a little.
+            for piece in labels.into_iter().filter(|piece| !piece.is_empty()) {
+                chunk.extend_from_slice(piece.as_bytes());
+            }
+            chunk.extend_from_slice(value.as_bytes());
+            if let Some(exemplar) = exemplar {
+                chunk.extend_from_slice(tail(exemplar).as_bytes());
+            }
             chunk.push(b'\n');
             chunk.len() < CHUNK - MARGIN
         };
@@ -49,29 +57,27 @@ impl Lines {
             let base = if family.is_based { page.bases.piece(next.base) } else { "" };
             let own = family.own.piece(next.own);
             let mut marks = family.exemplars(next).filter(|_| has_exemplars).peekable();
-            let mut mark = |bucket| {
-                let next = marks.next_if(|(of, _)| *of == bucket);
-                next.map_or_else(String::new, |(_, exemplar)| tail(exemplar))
-            };
+            let mut mark = |bucket| marks.next_if(|(of, _)| *of == bucket).map(|(_, exemplar)| exemplar);
             let has_room = match &family.kind {
                 Kind::Counter => {
-                    line([&heads[0], base, own, itoa::Buffer::new().format(next.value), &mark(0)])
+                    line(&heads[0], [base, own], itoa::Buffer::new().format(next.value), mark(0))
                 }
                 Kind::Seconds | Kind::Gauge => {
-                    line([&heads[0], base, own, dtoa::Buffer::new().format(f64::from_bits(next.value)), ""])
+                    let value = f64::from_bits(next.value);
+                    line(&heads[0], [base, own], dtoa::Buffer::new().format(value), None)
                 }
                 Kind::Histogram(bounds) => {
                     let counts = &family.counts[next.value as usize..][..bounds.count() + 2];
                     let (sum, counts) = (f64::from_bits(counts[0]), &counts[1..]);
                     labels.clear();
                     labels.extend([base, own]);
-                    line([&heads[0], labels, "", dtoa::Buffer::new().format(sum), ""]);
+                    line(&heads[0], [labels, ""], dtoa::Buffer::new().format(sum), None);
                     let count = counts.iter().sum::<u64>();
-                    line([&heads[1], labels, "", itoa::Buffer::new().format(count), ""]);
+                    line(&heads[1], [labels, ""], itoa::Buffer::new().format(count), None);
                     let (mut below, mut has_room) = (0, true);
                     for (bucket, (head, count)) in heads[2..].iter().zip(counts).enumerate() {
                         below += count;
-                        has_room = line([head, labels, "", itoa::Buffer::new().format(below), &mark(bucket)]);
+                        has_room = line(head, [labels, ""], itoa::Buffer::new().format(below), mark(bucket));
                     }
                     has_room
                 }
