@@ -81,14 +81,14 @@ fn scatter(word: u64) -> u64 {
 }
 
 impl TraceId {
-    pub fn to_vec(self) -> Vec<u8> {
-        self.0.to_vec()
+    pub fn bytes(self) -> [u8; 16] {
+        self.0
     }
 }
 
 impl SpanId {
-    pub fn to_vec(self) -> Vec<u8> {
-        self.0.to_be_bytes().to_vec()
+    pub fn bytes(self) -> [u8; 8] {
+        self.0.to_be_bytes()
     }
 
     /// 56 bits that are as good as random.

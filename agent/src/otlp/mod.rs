@@ -18,11 +18,11 @@ mod resource;
 mod sampling;
 mod send;
 mod settings;
+mod wire;
 mod worker;
 
 use std::{fs, sync::Arc};
 
-use bytes::Bytes;
 use tokio::{sync::watch, task::JoinSet};
 
 pub use self::{
@@ -66,8 +66,8 @@ impl Seen {
 /// The way in: for the one thread that sees everything in its order.
 pub struct Sink {
     assembler: Assembler,
-    spans: Option<Arc<Queue<Item<Bytes>>>>,
-    logs: Option<Arc<Queue<Item<Bytes>>>>,
+    spans: Option<Arc<Queue<Item>>>,
+    logs: Option<Arc<Queue<Item>>>,
     telemetry: Telemetry,
 }
 
@@ -81,12 +81,12 @@ impl Sink {
             assembler.take(seen, telemetry);
             // At once: all that comes of a burst would take more memory than the queues have room for.
             if let (Some(queue), false) = (span_queue.as_ref(), telemetry.spans.is_empty()) {
-                let taken = queue.push(telemetry.spans.iter().map(encode::packed));
+                let taken = queue.push(telemetry.spans.drain(..));
                 let counted = telemetry.counted.drain(..).filter(|(place, _)| *place < taken);
                 sent.extend(counted.map(|(_, sent)| sent));
             }
             if let (Some(queue), false) = (log_queue.as_ref(), telemetry.logs.is_empty()) {
-                queue.push(telemetry.logs.iter().map(encode::packed));
+                queue.push(telemetry.logs.drain(..));
             }
             telemetry.spans.clear();
             telemetry.logs.clear();
@@ -180,7 +180,7 @@ fn queue(
     delivery: Option<Delivery>,
     figures: &Arc<Figures>,
     tasks: &mut JoinSet<()>,
-) -> Option<Arc<Queue<Item<Bytes>>>> {
+) -> Option<Arc<Queue<Item>>> {
     let delivery = delivery?;
     let queue = Arc::new(Queue::new(signal, config.otlp.queue, Arc::clone(figures)));
     tasks.spawn(worker::run(Arc::clone(&queue), delivery, config.otlp.batch, config.otlp.delay));

@@ -1,8 +1,8 @@
 //! Who it was: one OTLP resource for each container, by OpenTelemetry's semantic conventions.
 
-use opentelemetry_proto::tonic::resource::v1::Resource;
+use bytes::Bytes;
 
-use super::attributes::Attributes;
+use super::{attributes::Attributes, wire::Message};
 use crate::identity::{
     Engine, Labels, Placement,
     names::{
@@ -42,7 +42,7 @@ impl Host {
     /// The resource of whoever has these labels; `placement` where it is one single container. Of an attribute that
     /// several tell, what is observed counts more than what the user has configured, and that more than what a pod says;
     /// but a pod knows best what service it is.
-    pub fn resource(&self, placement: Option<&Placement>, labels: &Labels, details: &Details) -> Resource {
+    pub fn resource(&self, placement: Option<&Placement>, labels: &Labels, details: &Details) -> Bytes {
         let id = placement.and_then(Placement::container_id);
         let uid = placement.and_then(Placement::pod_uid);
         // Where nobody knows a name, the labels have a part of the id, or the uid.
@@ -71,7 +71,7 @@ impl Host {
                 .text("k8s.pod.uid", uid.unwrap_or_default())
                 .text("k8s.container.name", container)
                 .some(details.restart_count, |all, count| all.number("k8s.container.restart_count", count))
-                .text("k8s.node.name", self.node.clone().unwrap_or_default());
+                .text("k8s.node.name", self.node.as_deref().unwrap_or_default());
             if let Some((_, key)) = KINDS.iter().find(|(kind, _)| *kind == labels.workload_kind) {
                 attributes = attributes.text(key, labels.workload.as_str());
             }
@@ -90,21 +90,27 @@ impl Host {
             .text("podwitness.workload.name", labels.workload.as_str())
             .and(&self.more)
             .and(details.pod.as_deref().map(PodMetadata::attributes).unwrap_or_default());
-        Resource { attributes: attributes.into_vec(), ..Resource::default() }
+        encoded(&attributes)
     }
 
     /// The resource of the agent itself.
-    pub fn own(&self, service: &str) -> Resource {
+    pub fn own(&self, service: &str) -> Bytes {
         let attributes = Attributes::default()
             .text("service.name", service)
             .text("service.version", env!("CARGO_PKG_VERSION"))
             .text("host.name", self.name.as_str())
             .text("host.id", self.id.as_str())
             .text("os.type", "linux")
-            .text("k8s.node.name", self.node.clone().unwrap_or_default())
+            .text("k8s.node.name", self.node.as_deref().unwrap_or_default())
             .and(&self.more);
-        Resource { attributes: attributes.into_vec(), ..Resource::default() }
+        encoded(&attributes)
     }
+}
+
+/// `Resource`
+fn encoded(attributes: &Attributes) -> Bytes {
+    const ATTRIBUTES: u8 = 1;
+    Message::default().attributes(ATTRIBUTES, attributes).finish()
 }
 
 fn known<'l>(label: &'l str, id: Option<&str>) -> &'l str {
@@ -131,7 +137,8 @@ fn engine(placement: &Placement) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use opentelemetry_proto::tonic::common::v1::any_value::Value;
+    use opentelemetry_proto::tonic::{common::v1::any_value::Value, resource::v1::Resource};
+    use prost::Message as _;
 
     use super::*;
 
@@ -151,7 +158,7 @@ mod tests {
     ) -> Vec<(String, String)> {
         let placement = Placement::parse(path);
         let labels = labels.unwrap_or_else(|| placement.labels());
-        let resource = host.resource(Some(&placement), &labels, details);
+        let resource = Resource::decode(host.resource(Some(&placement), &labels, details)).unwrap();
         let text = |value: Option<Value>| match value {
             Some(Value::StringValue(text)) => text,
             Some(Value::IntValue(number)) => number.to_string(),
@@ -265,6 +272,7 @@ mod tests {
             ..Host::default()
         };
         let resource = host.resource(None, &Labels::unknown(), &Details::default());
+        let resource = Resource::decode(resource).unwrap();
         let keys: Vec<_> = resource.attributes.iter().map(|pair| pair.key.as_str()).collect();
         assert_eq!(keys.iter().filter(|key| **key == "os.type").count(), 1);
         assert!(keys.contains(&"k8s.cluster.name"));

@@ -45,6 +45,8 @@ pub(super) struct Sampler {
     threshold: u64,
     /// Nanoseconds between two spans of a workload; 0 is no limit.
     interval_ns: u64,
+    /// What the trace state says of the threshold, of those that were drawn and of others.
+    states: [String; 2],
     /// By workload: when the next span would come if they came evenly.
     next: HashMap<u64, u64>,
 }
@@ -55,7 +57,12 @@ impl Sampler {
         let left_out = u128::from(1_000_000 - ratio.min(1_000_000));
         let threshold = ((left_out << BITS) / 1_000_000) as u64;
         let interval_ns = 1_000_000_000_u64.checked_div(rate).unwrap_or(0);
-        Self { threshold, interval_ns, next: HashMap::new() }
+        let states = [threshold, 0].map(|threshold| {
+            let hex = format!("{threshold:014x}");
+            let hex = hex.trim_end_matches('0');
+            format!("ot=th:{};rv:", if hex.is_empty() { "0" } else { hex })
+        });
+        Self { threshold, interval_ns, states, next: HashMap::new() }
     }
 
     /// Whether a span of something that went well is drawn.
@@ -65,10 +72,14 @@ impl Sampler {
 
     /// W3C trace state: with which probability this span is sent, and the randomness that decided.
     pub(super) fn state(&self, span: SpanId, decision: Decision) -> String {
-        let threshold = if decision == Decision::Drawn { self.threshold } else { 0 };
-        let hex = format!("{threshold:014x}");
-        let hex = hex.trim_end_matches('0');
-        format!("ot=th:{};rv:{:014x}", if hex.is_empty() { "0" } else { hex }, span.randomness())
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let [drawn, others] = &self.states;
+        let threshold = if decision == Decision::Drawn { drawn } else { others };
+        let mut state = String::with_capacity(threshold.len() + (BITS / 4) as usize);
+        state.push_str(threshold);
+        let digits = (0..BITS / 4).rev().map(|place| span.randomness() >> (4 * place) & 0xf);
+        state.extend(digits.map(|digit| char::from(DIGITS[digit as usize])));
+        state
     }
 
     /// A second's worth may come at once.
@@ -102,7 +113,7 @@ mod tests {
         let drawn: Vec<_> = spans.filter(|span| sampler.draws(*span, &Labels::unknown(), 0)).collect();
         assert!((2300..2700).contains(&drawn.len()), "{}", drawn.len());
         let state = sampler.state(drawn[0], Decision::Drawn);
-        assert!(state.starts_with("ot=th:c;rv:"), "{state}");
+        assert_eq!(state, format!("ot=th:c;rv:{:014x}", drawn[0].randomness()));
         assert!(sampler.state(drawn[0], Decision::Failure).starts_with("ot=th:0;rv:"));
         assert!(Sampler::new(1_000_000, 0).state(drawn[0], Decision::Drawn).starts_with("ot=th:0;"));
         let mut none = Sampler::new(0, 0);

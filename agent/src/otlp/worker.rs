@@ -115,12 +115,7 @@ impl Delivery {
 }
 
 /// Sends what comes into the queue until the agent ends.
-pub(super) async fn run(
-    queue: Arc<Queue<Item<Bytes>>>,
-    mut delivery: Delivery,
-    most: usize,
-    delay: Duration,
-) {
+pub(super) async fn run(queue: Arc<Queue<Item>>, mut delivery: Delivery, most: usize, delay: Duration) {
     let mut stopping = delivery.stopping.clone();
     loop {
         let batch = queue.batch(most, delay, &mut stopping).await;

@@ -7,11 +7,14 @@ use std::{
     sync::Arc,
 };
 
+use bytes::Bytes;
 use opentelemetry_proto::tonic::{
     common::v1::{AnyValue, KeyValue, any_value},
     logs::v1::LogRecord,
+    resource::v1::Resource,
     trace::v1::{Span, span::SpanKind, status::StatusCode},
 };
+use prost::Message;
 use serde_json::{Map, Value, json};
 use thiserror::Error;
 
@@ -56,17 +59,22 @@ pub fn run(path: &Path, config: &Config, mut out: impl Write) -> Result<(), Repl
         let seen = seen(&value).map_err(|damage| ReplayError::Damaged { line: number, damage })?;
         let mut telemetry = Telemetry::default();
         assembler.take(&seen, &mut telemetry);
-        for log in &telemetry.logs {
-            writeln!(out, "{}", of_log(log))?;
+        for Item { resource, data } in telemetry.logs {
+            writeln!(out, "{}", of_log(&decoded(resource), &decoded(data)))?;
         }
-        for span in &telemetry.spans {
-            writeln!(out, "{}", of_span(span))?;
+        for Item { resource, data } in telemetry.spans {
+            writeln!(out, "{}", of_span(&decoded(resource), &decoded(data)))?;
         }
     }
     Ok(())
 }
 
-fn of_span(Item { resource, data }: &Item<Span>) -> Value {
+/// What was encoded here.
+fn decoded<T: Message + Default>(bytes: Bytes) -> T {
+    T::decode(bytes).unwrap_or_default()
+}
+
+fn of_span(resource: &Resource, data: &Span) -> Value {
     let events = data.events.iter().map(|event| {
         json!({ "name": event.name, "time": event.time_unix_nano, "attributes": attributes(&event.attributes) })
     });
@@ -89,7 +97,7 @@ fn of_span(Item { resource, data }: &Item<Span>) -> Value {
     })
 }
 
-fn of_log(Item { resource, data }: &Item<LogRecord>) -> Value {
+fn of_log(resource: &Resource, data: &LogRecord) -> Value {
     json!({
         "log": data.event_name,
         "time": data.time_unix_nano,

@@ -42,6 +42,6 @@ impl Assembler {
             (None, Some(seconds)) => format!("{} of {comm} took {seconds:.3} s", call.syscall),
             (None, None) => format!("{} of {comm}", call.syscall),
         };
-        self.log(seen, (name, SeverityNumber::Warn), body, Some(context), attributes, out);
+        self.log(seen, (name, SeverityNumber::Warn), &body, Some(context), &attributes, out);
     }
 }

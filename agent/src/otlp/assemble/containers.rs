@@ -6,16 +6,10 @@ use std::{
 };
 
 use agent_ebpf::contract::event::EventKind;
-use opentelemetry_proto::tonic::{
-    logs::v1::SeverityNumber,
-    resource::v1::Resource,
-    trace::v1::{
-        Span,
-        span::{Event, Link, SpanKind},
-    },
-};
+use bytes::Bytes;
+use opentelemetry_proto::tonic::{logs::v1::SeverityNumber, trace::v1::span::SpanKind};
 
-use super::{Assembler, Attributes, Context, Decision, Draft, EVENTS, Of, Telemetry};
+use super::{Assembler, Attributes, Context, Decision, Draft, EVENTS, Message, Telemetry, span};
 use crate::{
     identity::{Labels, Placement, names::Details},
     observation::{Exit, Oom},
@@ -25,7 +19,8 @@ use crate::{
 /// What is known about a cgroup in which something has happened.
 #[derive(Debug)]
 pub(super) struct ContainerState {
-    pub resource: Arc<Resource>,
+    /// As it is sent.
+    pub resource: Bytes,
     labels: Arc<Labels>,
     details: Arc<Details>,
     /// Whether it is a container, whose life is a span; of other cgroups, such as units, only processes are.
@@ -37,7 +32,8 @@ pub(super) struct ContainerState {
     pub main: Option<u32>,
     exit: Option<Exit>,
     kills: u64,
-    events: Vec<Event>,
+    /// As they are sent.
+    events: Vec<Message>,
     dropped_events: u32,
 }
 
@@ -49,7 +45,7 @@ pub(super) struct Ended {
 }
 
 impl ContainerState {
-    fn note(&mut self, event: Event) {
+    fn note(&mut self, event: Message) {
         if self.events.len() < EVENTS {
             self.events.push(event);
         } else {
@@ -75,7 +71,7 @@ impl Assembler {
             if !Arc::ptr_eq(&state.labels, labels) {
                 let details = details();
                 if (&state.labels, &state.details) != (labels, &details) {
-                    state.resource = Arc::new(self.host.resource(placement, labels, &details));
+                    state.resource = self.host.resource(placement, labels, &details);
                 }
                 (state.labels, state.details) = (Arc::clone(labels), details);
             }
@@ -83,7 +79,7 @@ impl Assembler {
         }
         let details = details();
         let state = ContainerState {
-            resource: Arc::new(self.host.resource(placement, labels, &details)),
+            resource: self.host.resource(placement, labels, &details),
             labels: Arc::clone(labels),
             details,
             is_container: placement.and_then(Placement::container_id).is_some(),
@@ -117,16 +113,11 @@ impl Assembler {
         }
     }
 
-    pub(super) fn note_kill(&mut self, seen: &Seen, attributes: Attributes) {
-        let time_unix_nano = seen.wall(seen.boot_ns);
+    pub(super) fn note_kill(&mut self, seen: &Seen, attributes: &Attributes) {
+        let event = event(seen.wall(seen.boot_ns), "podwitness.oom_kill", attributes);
         if let Some(state) = self.containers.get_mut(&seen.cgroup_id) {
             state.kills += 1;
-            state.note(Event {
-                time_unix_nano,
-                name: "podwitness.oom_kill".to_owned(),
-                attributes: attributes.into_vec(),
-                ..Event::default()
-            });
+            state.note(event);
         }
     }
 
@@ -165,26 +156,18 @@ impl Assembler {
             None => "container ended".to_owned(),
         };
         let own = error.iter().fold(attributes.clone(), |all, (kind, _)| all.text("error.type", kind));
-        self.log(seen, ("podwitness.container_exit", severity), body, Some(context), own, out);
+        self.log(seen, ("podwitness.container_exit", severity), &body, Some(context), &own, out);
 
         // One that followed another before the agent was there to see that has no link. When it began is known only of
         // those that the agent has seen begin.
         if before.is_some() || (is_born && restarts > 0) {
             let attributes = Attributes::default().number("podwitness.restarts", restarts);
-            events.insert(
-                0,
-                Event {
-                    time_unix_nano: seen.wall(since_ns),
-                    name: "podwitness.restart".to_owned(),
-                    attributes: attributes.into_vec(),
-                    ..Event::default()
-                },
-            );
+            events.insert(0, event(seen.wall(since_ns), "podwitness.restart", &attributes));
         }
         let name = if labels.container.is_empty() { "container" } else { &labels.container };
         let draft = Draft {
             context,
-            name: name.to_owned(),
+            name,
             kind: SpanKind::Internal,
             start_ns: since_ns,
             end_ns: seen.boot_ns,
@@ -192,21 +175,29 @@ impl Assembler {
             error,
             counted: Vec::new(),
         };
-        let links = before.map(|before| Link {
-            trace_id: before.context.trace.to_vec(),
-            span_id: before.context.span.to_vec(),
-            ..Link::default()
-        });
-        let data = Span {
-            events,
-            dropped_events_count: dropped,
-            links: links.into_iter().collect(),
-            ..draft.into_span(seen)
-        };
-        let item = super::Item { resource: self.resource(seen.cgroup_id), data };
-        let of = Of { id: context.span, cgroup_id: seen.cgroup_id, counted: Vec::new() };
-        self.send(item, of, Decision::Death, out);
+        let mut message = draft.span(seen);
+        for event in &events {
+            message.message(span::EVENTS, event);
+        }
+        message.number(span::DROPPED_EVENTS, dropped.into());
+        if let Some(before) = before {
+            let mut link = Message::default();
+            link.bytes(span::LINK_TRACE_ID, &before.context.trace.bytes());
+            link.bytes(span::LINK_SPAN_ID, &before.context.span.bytes());
+            message.message(span::LINKS, &link);
+        }
+        let ready = self.ready(seen, draft, message);
+        self.send(ready, Decision::Death, out);
     }
+}
+
+fn event(time: u64, name: &str, attributes: &Attributes) -> Message {
+    let mut event = Message::default();
+    event
+        .fixed64(span::EVENT_TIME, time)
+        .text(span::EVENT_NAME, name)
+        .attributes(span::EVENT_ATTRIBUTES, attributes);
+    event
 }
 
 /// How the container ended, as far as its main process tells.

@@ -19,10 +19,10 @@ use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
 };
 
+use bytes::Bytes;
 use opentelemetry_proto::tonic::{
-    logs::v1::{LogRecord, SeverityNumber},
-    resource::v1::Resource,
-    trace::v1::{Span, Status, span::SpanKind, status::StatusCode},
+    logs::v1::SeverityNumber,
+    trace::v1::{span::SpanKind, status::StatusCode},
 };
 
 use self::{
@@ -32,12 +32,13 @@ use self::{
 };
 use super::{
     Seen,
-    attributes::{Attributes, text},
+    attributes::Attributes,
     figures::SpanFigures,
     ids::{Seed, SpanId, TraceId},
     oldest::Oldest,
     resource::Host,
     sampling::{Decision, Sampler},
+    wire::Message,
 };
 use crate::{
     config::OtlpConfig,
@@ -50,18 +51,62 @@ const HELD: usize = 256;
 /// Events kept of one span.
 const EVENTS: usize = 32;
 
-/// Something to send and whose it is.
+/// More than nearly all spans take.
+const SPAN_BYTES: usize = 1280;
+
+/// Fields of `Span`, and of what is in it.
+mod span {
+    pub(super) const TRACE_ID: u8 = 1;
+    pub(super) const SPAN_ID: u8 = 2;
+    pub(super) const TRACE_STATE: u8 = 3;
+    pub(super) const PARENT_SPAN_ID: u8 = 4;
+    pub(super) const NAME: u8 = 5;
+    pub(super) const KIND: u8 = 6;
+    pub(super) const START_TIME: u8 = 7;
+    pub(super) const END_TIME: u8 = 8;
+    pub(super) const ATTRIBUTES: u8 = 9;
+    pub(super) const EVENTS: u8 = 11;
+    pub(super) const DROPPED_EVENTS: u8 = 12;
+    pub(super) const LINKS: u8 = 13;
+    pub(super) const STATUS: u8 = 15;
+
+    pub(super) const EVENT_TIME: u8 = 1;
+    pub(super) const EVENT_NAME: u8 = 2;
+    pub(super) const EVENT_ATTRIBUTES: u8 = 3;
+    pub(super) const LINK_TRACE_ID: u8 = 1;
+    pub(super) const LINK_SPAN_ID: u8 = 2;
+    pub(super) const STATUS_MESSAGE: u8 = 2;
+    pub(super) const STATUS_CODE: u8 = 3;
+}
+
+/// Fields of `LogRecord`, and of its body.
+mod log {
+    pub(super) const TIME: u8 = 1;
+    pub(super) const SEVERITY_NUMBER: u8 = 2;
+    pub(super) const SEVERITY_TEXT: u8 = 3;
+    pub(super) const BODY: u8 = 5;
+    pub(super) const ATTRIBUTES: u8 = 6;
+    pub(super) const TRACE_ID: u8 = 9;
+    pub(super) const SPAN_ID: u8 = 10;
+    pub(super) const OBSERVED_TIME: u8 = 11;
+    pub(super) const EVENT_NAME: u8 = 12;
+
+    pub(super) const BODY_TEXT: u8 = 1;
+}
+
+/// Something to send and whose it is, both as they are sent: a `Span` or a `LogRecord`, and a `Resource`, which all of
+/// its items share.
 #[derive(Clone, Debug)]
-pub struct Item<T> {
-    pub resource: Arc<Resource>,
-    pub data: T,
+pub struct Item {
+    pub resource: Bytes,
+    pub data: Bytes,
 }
 
 /// What has come of observations.
 #[derive(Debug, Default)]
 pub struct Telemetry {
-    pub spans: Vec<Item<Span>>,
-    pub logs: Vec<Item<LogRecord>>,
+    pub spans: Vec<Item>,
+    pub logs: Vec<Item>,
     /// What of the spans is counted, too, with their places among them.
     pub counted: Vec<(usize, Sent)>,
 }
@@ -74,20 +119,22 @@ struct Context {
     parent: Option<SpanId>,
 }
 
-/// What is known of a span beside itself.
+/// A span of which only is not known yet why it is sent.
 #[derive(Debug)]
-struct Of {
+struct Ready {
+    resource: Bytes,
+    message: Message,
     id: SpanId,
     cgroup_id: u64,
     counted: Vec<Counted>,
+    exemplar: Exemplar,
 }
 
 /// A span that was not drawn.
 #[derive(Debug)]
 struct Held {
-    of: Of,
+    span: Ready,
     process: Option<SpanId>,
-    item: Item<Span>,
 }
 
 pub struct Assembler {
@@ -105,9 +152,9 @@ pub struct Assembler {
 }
 
 /// A span without what all of them share.
-struct Draft {
+struct Draft<'a> {
     context: Context,
-    name: String,
+    name: &'a str,
     kind: SpanKind,
     /// By the boot clock.
     start_ns: u64,
@@ -157,60 +204,69 @@ impl Assembler {
         self.figures.forgotten.store(forgotten.iter().sum(), Relaxed);
     }
 
-    fn resource(&mut self, cgroup_id: u64) -> Arc<Resource> {
-        self.containers.get_mut(&cgroup_id).map(|state| Arc::clone(&state.resource)).unwrap_or_default()
+    fn resource(&mut self, cgroup_id: u64) -> Bytes {
+        self.containers.get_mut(&cgroup_id).map(|state| state.resource.clone()).unwrap_or_default()
     }
 
     /// Sends the span, or holds it, or leaves it out.
     fn emit(
         &mut self,
         seen: &Seen,
-        mut draft: Draft,
+        draft: Draft<'_>,
         forced: Option<Decision>,
         process: Option<SpanId>,
         out: &mut Telemetry,
     ) {
-        let (id, cgroup_id) = (draft.context.span, seen.cgroup_id);
-        let counted = std::mem::take(&mut draft.counted);
-        let resource = self.resource(seen.cgroup_id);
-        let data = draft.into_span(seen);
-        let item = Item { resource, data };
-        let mut drawn = || self.sampler.draws(id, &seen.observation.labels, seen.boot_ns);
+        let message = draft.span(seen);
+        let span = self.ready(seen, draft, message);
+        let mut drawn = || self.sampler.draws(span.id, &seen.observation.labels, seen.boot_ns);
         if let Some(decision) = forced.or_else(|| drawn().then_some(Decision::Drawn)) {
-            return self.send(item, Of { id, cgroup_id, counted }, decision, out);
+            return self.send(span, decision, out);
         }
         if self.held.len() >= HELD {
             self.held.pop_front();
             self.figures.left_out.fetch_add(1, Relaxed);
         }
-        self.held.push_back(Held { of: Of { id, cgroup_id, counted }, process, item });
+        self.held.push_back(Held { span, process });
     }
 
-    fn send(&self, mut item: Item<Span>, of: Of, decision: Decision, out: &mut Telemetry) {
-        let Of { id, cgroup_id, counted } = of;
-        if !counted.is_empty()
-            && let (Ok(trace_id), Ok(span_id)) =
-                (item.data.trace_id.as_slice().try_into(), item.data.span_id.as_slice().try_into())
-        {
-            let unix_ns = item.data.end_time_unix_nano;
-            let exemplar = Exemplar { trace_id, span_id, value: 1.0, unix_ns };
+    fn ready(&mut self, seen: &Seen, draft: Draft<'_>, message: Message) -> Ready {
+        let Context { trace, span, .. } = draft.context;
+        Ready {
+            resource: self.resource(seen.cgroup_id),
+            message,
+            id: span,
+            cgroup_id: seen.cgroup_id,
+            counted: draft.counted,
+            exemplar: Exemplar {
+                trace_id: trace.bytes(),
+                span_id: span.bytes(),
+                value: 1.0,
+                unix_ns: seen.wall(draft.end_ns),
+            },
+        }
+    }
+
+    /// Says why the span is sent: fields of a message may come in any order.
+    fn send(&self, span: Ready, decision: Decision, out: &mut Telemetry) {
+        let Ready { resource, mut message, id, cgroup_id, counted, exemplar } = span;
+        if !counted.is_empty() {
             out.counted.push((out.spans.len(), Sent { cgroup_id, counted, exemplar }));
         }
-        item.data.trace_state = self.sampler.state(id, decision);
         let why = Attributes::default().text("podwitness.sampling.decision", decision.name());
-        item.data.attributes.extend(why.into_vec());
+        message.text(span::TRACE_STATE, &self.sampler.state(id, decision)).attributes(span::ATTRIBUTES, &why);
         self.figures.decided[decision as usize].fetch_add(1, Relaxed);
-        out.spans.push(item);
+        out.spans.push(Item { resource, data: message.finish() });
     }
 
     /// Sends what was held of those who have to do with a death.
     fn send_held(&mut self, is_meant: impl Fn(u64, Option<SpanId>) -> bool, out: &mut Telemetry) {
         let (meant, others) = std::mem::take(&mut self.held)
             .into_iter()
-            .partition::<VecDeque<_>, _>(|held| is_meant(held.of.cgroup_id, held.process));
+            .partition::<VecDeque<_>, _>(|held| is_meant(held.span.cgroup_id, held.process));
         self.held = others;
         for held in meant {
-            self.send(held.item, held.of, Decision::Death, out);
+            self.send(held.span, Decision::Death, out);
         }
     }
 
@@ -224,49 +280,50 @@ impl Assembler {
         &mut self,
         seen: &Seen,
         (name, severity): (&str, SeverityNumber),
-        body: String,
+        body: &str,
         context: Option<Context>,
-        attributes: Attributes,
+        attributes: &Attributes,
         out: &mut Telemetry,
     ) {
         let time = seen.wall(seen.boot_ns);
-        let data = LogRecord {
-            time_unix_nano: time,
-            observed_time_unix_nano: time,
-            severity_number: severity.into(),
-            severity_text: severity.as_str_name().trim_start_matches("SEVERITY_NUMBER_").to_owned(),
-            body: Some(text(body)),
-            attributes: attributes.into_vec(),
-            trace_id: context.map(|context| context.trace.to_vec()).unwrap_or_default(),
-            span_id: context.map(|context| context.span.to_vec()).unwrap_or_default(),
-            event_name: name.to_owned(),
-            ..LogRecord::default()
-        };
-        out.logs.push(Item { resource: self.resource(seen.cgroup_id), data });
+        let mut record = Message::default();
+        record
+            .fixed64(log::TIME, time)
+            .fixed64(log::OBSERVED_TIME, time)
+            .number(log::SEVERITY_NUMBER, severity as u64)
+            .text(log::SEVERITY_TEXT, severity.as_str_name().trim_start_matches("SEVERITY_NUMBER_"))
+            .message(log::BODY, Message::default().text(log::BODY_TEXT, body))
+            .attributes(log::ATTRIBUTES, attributes)
+            .text(log::EVENT_NAME, name);
+        if let Some(context) = context {
+            record.bytes(log::TRACE_ID, &context.trace.bytes()).bytes(log::SPAN_ID, &context.span.bytes());
+        }
+        out.logs.push(Item { resource: self.resource(seen.cgroup_id), data: record.finish() });
     }
 }
 
-impl Draft {
-    fn into_span(self, seen: &Seen) -> Span {
+impl Draft<'_> {
+    /// What is known before it is decided whether it is sent.
+    fn span(&self, seen: &Seen) -> Message {
         let Self { context, name, kind, start_ns, end_ns, attributes, error, counted: _ } = self;
-        let (attributes, status) = match error {
-            Some((kind, message)) => {
-                let status = Status { code: StatusCode::Error.into(), message };
-                (attributes.text("error.type", kind), Some(status))
-            }
-            None => (attributes, None),
-        };
-        Span {
-            trace_id: context.trace.to_vec(),
-            span_id: context.span.to_vec(),
-            parent_span_id: context.parent.map(SpanId::to_vec).unwrap_or_default(),
-            name,
-            kind: kind.into(),
-            start_time_unix_nano: seen.wall(start_ns.min(end_ns)),
-            end_time_unix_nano: seen.wall(end_ns),
-            attributes: attributes.into_vec(),
-            status,
-            ..Span::default()
+        let mut message = Message::with_room_for(SPAN_BYTES);
+        message.bytes(span::TRACE_ID, &context.trace.bytes()).bytes(span::SPAN_ID, &context.span.bytes());
+        if let Some(parent) = context.parent {
+            message.bytes(span::PARENT_SPAN_ID, &parent.bytes());
         }
+        message
+            .text(span::NAME, name)
+            .number(span::KIND, *kind as u64)
+            .fixed64(span::START_TIME, seen.wall(*start_ns.min(end_ns)))
+            .fixed64(span::END_TIME, seen.wall(*end_ns))
+            .attributes(span::ATTRIBUTES, attributes);
+        if let Some((kind, words)) = error {
+            let mut status = Message::default();
+            status.text(span::STATUS_MESSAGE, words).number(span::STATUS_CODE, StatusCode::Error as u64);
+            message
+                .attributes(span::ATTRIBUTES, &Attributes::default().text("error.type", kind))
+                .message(span::STATUS, &status);
+        }
+        message
     }
 }

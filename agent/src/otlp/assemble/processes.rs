@@ -73,7 +73,7 @@ impl Assembler {
         }
 
         let name = state.executable.rsplit('/').next().filter(|name| !name.is_empty()).unwrap_or(comm);
-        let attributes = Attributes::default()
+        let attributes = Attributes::of_span()
             .number("process.pid", pid)
             .number("process.parent_pid", exit.ppid)
             .text("process.executable.name", name)
@@ -81,7 +81,6 @@ impl Assembler {
             .text("podwitness.comm", comm.as_str());
         let attributes = exit_attributes(attributes, exit);
         let error = failure(exit);
-        let name = name.to_owned();
         if let Some((kind, message)) = &error {
             let severity = match exit.reason {
                 OOM_KILLED => SeverityNumber::Error,
@@ -90,7 +89,7 @@ impl Assembler {
             let body = format!("{name} ended: {message}");
             let own = attributes.clone().text("error.type", kind);
             let event = ("podwitness.process_exit", severity);
-            self.log(seen, event, body, Some(state.context), own, out);
+            self.log(seen, event, &body, Some(state.context), &own, out);
         }
         let attributes = match state.executions {
             0 | 1 => attributes,
@@ -125,10 +124,10 @@ impl Assembler {
             .number("process.pid", pid)
             .text("podwitness.comm", comm.as_str())
             .number("process.user.id", oom.uid);
-        self.note_kill(seen, attributes.clone());
+        self.note_kill(seen, &attributes);
         let body = format!("the kernel killed {comm} (pid {pid}) for want of memory: {}", oom.scope);
         let event = ("podwitness.oom_kill", SeverityNumber::Error);
-        self.log(seen, event, body, Some(context), attributes, out);
+        self.log(seen, event, &body, Some(context), &attributes, out);
         self.send_held(|cgroup_id, _| cgroup_id == seen.cgroup_id, out);
     }
 }

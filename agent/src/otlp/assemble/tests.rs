@@ -1,7 +1,8 @@
 use std::path::Path;
 
 use agent_ebpf::contract::event::EventKind;
-use opentelemetry_proto::tonic::common::v1::any_value::Value;
+use opentelemetry_proto::tonic::{common::v1::any_value::Value, logs::v1::LogRecord, trace::v1::Span};
+use prost::Message as _;
 
 use super::*;
 use crate::{
@@ -108,7 +109,7 @@ impl Scene {
     }
 
     fn spans(&mut self) -> Vec<Span> {
-        std::mem::take(&mut self.out.spans).into_iter().map(|item| item.data).collect()
+        std::mem::take(&mut self.out.spans).into_iter().map(|item| Span::decode(item.data).unwrap()).collect()
     }
 }
 
@@ -172,7 +173,7 @@ fn a_number_that_is_used_again_is_another_process() {
     let spans = scene.spans();
     assert_eq!(spans[0].end_time_unix_nano - spans[0].start_time_unix_nano, 2 * SECOND);
     assert_eq!(spans[0].name, "comm");
-    assert_eq!(spans[0].span_id, Seed(7).process(7, 98 * SECOND).to_vec());
+    assert_eq!(spans[0].span_id, Seed(7).process(7, 98 * SECOND).bytes());
 }
 
 #[test]
@@ -223,9 +224,9 @@ fn what_belongs_to_a_death_is_sent_after_all() {
     };
     scene.see(EventKind::OomKill, 5 * SECOND, 9, Detail::Oom(oom));
     assert_eq!(scene.spans().len(), 1);
-    let log = &scene.out.logs.last().unwrap().data;
+    let log = LogRecord::decode(scene.out.logs.pop().unwrap().data).unwrap();
     assert_eq!(log.event_name, "podwitness.oom_kill");
-    assert_eq!(log.span_id, Seed(7).process(9, 5 * SECOND).to_vec());
+    assert_eq!(log.span_id, Seed(7).process(9, 5 * SECOND).bytes());
 }
 
 #[test]
@@ -292,7 +293,7 @@ fn life(scene: &mut Scene, uid: &str, cgroup_id: u64, at_s: u64, restart_count: 
         let seen = Seen { observation, boot_ns: at_s * SECOND, offset_ns: OFFSET, cgroup_id, container };
         scene.assembler.take(&seen, &mut scene.out);
     }
-    scene.out.spans.pop().unwrap().data
+    scene.spans().pop().unwrap()
 }
 
 const UIDS: [&str; 2] = ["6d5f1c1e-8c0b-4f0e-9a7e-3f2b1c0d9e8f", "7d5f1c1e-8c0b-4f0e-9a7e-3f2b1c0d9e8f"];

@@ -13,10 +13,10 @@ use std::{
 
 use bytes::Bytes;
 use opentelemetry_proto::tonic::{
-    collector::metrics::v1::ExportMetricsServiceRequest,
+    common::v1::{AnyValue, KeyValue, any_value},
     metrics::v1::{
-        AggregationTemporality, Gauge, Histogram, HistogramDataPoint, Metric, NumberDataPoint,
-        ResourceMetrics, ScopeMetrics, Sum, metric::Data, number_data_point,
+        AggregationTemporality, Gauge, Histogram, HistogramDataPoint, Metric, NumberDataPoint, Sum,
+        metric::Data, number_data_point,
     },
 };
 use prost::Message as _;
@@ -27,8 +27,7 @@ use tokio::{
 
 use self::page::{Kind, Page, Series, Value};
 use super::{
-    attributes::Attributes,
-    encode::{SCHEMA, scope},
+    encode::of_groups,
     figures::{Figures, Signal},
     resource::Host,
     worker::Delivery,
@@ -100,7 +99,7 @@ impl Export {
                 // Whoever didn't take one part won't take the next. A minute later there are newer ones.
                 Some(why) => counts.drop(why, items),
                 None => {
-                    let request: Bytes = self.request(&page, series, &details, times).encode_to_vec().into();
+                    let request = self.request(&page, series, &details, times);
                     lost = delivery.deliver(request, items).await.err();
                 }
             }
@@ -113,7 +112,7 @@ impl Export {
         series: &[Series<'_>],
         details: &HashMap<Labels, Details>,
         times: Times,
-    ) -> ExportMetricsServiceRequest {
+    ) -> Bytes {
         let mut resources: HashMap<Option<&Labels>, BTreeMap<usize, Metric>> = HashMap::new();
         let mut order = Vec::new();
         for one in series {
@@ -125,22 +124,17 @@ impl Export {
             let metric = metrics.entry(one.family).or_insert_with(|| empty(page, one.family));
             add(metric, one, times);
         }
-        let resource_metrics = order.into_iter().map(|base| ResourceMetrics {
-            resource: Some(match base {
+        of_groups(order.into_iter().map(|base| {
+            let resource = match base {
                 Some(labels) => {
                     let nothing = Details::default();
                     self.host.resource(None, labels, details.get(labels).unwrap_or(&nothing))
                 }
                 None => self.host.own(&self.service),
-            }),
-            scope_metrics: vec![ScopeMetrics {
-                scope: Some(scope()),
-                metrics: resources.remove(&base).unwrap_or_default().into_values().collect(),
-                schema_url: SCHEMA.to_owned(),
-            }],
-            schema_url: SCHEMA.to_owned(),
-        });
-        ExportMetricsServiceRequest { resource_metrics: resource_metrics.collect() }
+            };
+            let metrics = resources.remove(&base).unwrap_or_default().into_values();
+            (resource, metrics.map(|metric| metric.encode_to_vec().into()).collect())
+        }))
     }
 }
 
@@ -168,11 +162,9 @@ fn empty(page: &Page<'_>, family: usize) -> Metric {
 }
 
 fn add(metric: &mut Metric, series: &Series<'_>, times: Times) {
-    let attributes = series.labels.iter().fold(Attributes::default(), |all, (name, value)| {
-        // An empty label is none, as in Prometheus.
-        all.text(name, value.as_str())
-    });
-    let attributes = attributes.into_vec();
+    // An empty label is none, as in Prometheus.
+    let labels = series.labels.iter().filter(|(_, value)| !value.is_empty());
+    let attributes = labels.map(|(name, value)| attribute(name, value)).collect();
     let Times { start_ns, now_ns } = times;
     match (&mut metric.data, &series.value) {
         (Some(Data::Sum(sum)), Value::Number(number)) => sum.data_points.push(NumberDataPoint {
@@ -202,6 +194,12 @@ fn add(metric: &mut Metric, series: &Series<'_>, times: Times) {
         }
         _ => {}
     }
+}
+
+fn attribute(name: &str, value: &str) -> KeyValue {
+    let value = any_value::Value::StringValue(value.to_owned());
+    let value = Some(AnyValue { value: Some(value) });
+    KeyValue { key: name.to_owned(), value, ..KeyValue::default() }
 }
 
 /// Whole numbers stay whole: a count beyond 2^53 is exact.

@@ -1,0 +1,140 @@
+//! Protobuf as it is written. What is made of every event is written once, into the bytes that are sent: a message of a
+//! library would need memory for each of its many small parts first.
+
+use bytes::Bytes;
+
+use super::attributes::Attributes;
+
+/// How the value of a field is written.
+#[derive(Clone, Copy)]
+pub(super) enum Wire {
+    Varint = 0,
+    Fixed64 = 1,
+    Length = 2,
+}
+
+/// A message of which more may come. Fields have numbers below 16; what is empty or 0 is left out, because that is what an
+/// absent field means.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Message(Vec<u8>);
+
+impl Message {
+    pub(super) fn with_room_for(bytes: usize) -> Self {
+        Self(Vec::with_capacity(bytes))
+    }
+
+    pub(super) fn bytes(&mut self, field: u8, bytes: &[u8]) -> &mut Self {
+        if !bytes.is_empty() {
+            self.part(field, bytes);
+        }
+        self
+    }
+
+    pub(super) fn text(&mut self, field: u8, text: &str) -> &mut Self {
+        self.bytes(field, text.as_bytes())
+    }
+
+    pub(super) fn number(&mut self, field: u8, number: u64) -> &mut Self {
+        if number != 0 {
+            self.0.push(key(field, Wire::Varint));
+            varint(&mut self.0, number);
+        }
+        self
+    }
+
+    pub(super) fn fixed64(&mut self, field: u8, number: u64) -> &mut Self {
+        if number != 0 {
+            self.0.push(key(field, Wire::Fixed64));
+            self.0.extend(number.to_le_bytes());
+        }
+        self
+    }
+
+    /// A message that is there even if it says nothing.
+    pub(super) fn message(&mut self, field: u8, message: &Self) -> &mut Self {
+        self.part(field, &message.0);
+        self
+    }
+
+    pub(super) fn attributes(&mut self, field: u8, attributes: &Attributes) -> &mut Self {
+        attributes.write(key(field, Wire::Length), &mut self.0);
+        self
+    }
+
+    /// As long as it is, and not longer: it may wait for a while.
+    pub(super) fn finish(&self) -> Bytes {
+        Bytes::copy_from_slice(&self.0)
+    }
+
+    fn part(&mut self, field: u8, bytes: &[u8]) {
+        self.0.push(key(field, Wire::Length));
+        varint(&mut self.0, bytes.len() as u64);
+        self.0.extend_from_slice(bytes);
+    }
+}
+
+/// What stands before a field.
+pub(super) const fn key(field: u8, wire: Wire) -> u8 {
+    field << 3 | wire as u8
+}
+
+pub(super) fn varint(into: &mut Vec<u8>, mut number: u64) {
+    while number >= 0x80 {
+        into.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    into.push(number as u8);
+}
+
+/// How many bytes that takes.
+pub(super) const fn varint_len(number: u64) -> usize {
+    // Seven bits each, and one byte for 0.
+    (64 - (number | 1).leading_zeros() as usize).div_ceil(7)
+}
+
+#[cfg(test)]
+mod tests {
+    use opentelemetry_proto::tonic::trace::v1::{Span, Status};
+    use prost::Message as _;
+
+    use super::*;
+
+    #[test]
+    fn numbers_are_as_long_as_they_say() {
+        for shift in 0..64 {
+            for number in [(1_u64 << shift) - 1, 1 << shift] {
+                let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+                varint(&mut ours, number);
+                prost::encoding::encode_varint(number, &mut theirs);
+                assert_eq!((ours.len(), &ours), (varint_len(number), &theirs), "{number}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_library_reads_what_is_written() {
+        let long = "x".repeat(300);
+        let mut message = Message::default();
+        message
+            .bytes(1, &[7; 16])
+            .text(5, &long)
+            .text(3, "")
+            .number(6, 3)
+            .fixed64(7, u64::MAX)
+            .fixed64(8, 0)
+            .attributes(9, &Attributes::default().text("a", "b"))
+            .message(15, &Message::default());
+        let span = Span::decode(message.finish()).unwrap();
+        let expected = Span {
+            trace_id: vec![7; 16],
+            name: long,
+            kind: 3,
+            start_time_unix_nano: u64::MAX,
+            attributes: Attributes::default().text("a", "b").decoded(),
+            status: Some(Status::default()),
+            ..Span::default()
+        };
+        assert_eq!(span, expected);
+        assert_eq!(message.finish().len(), expected.encoded_len());
+    }
+}
