@@ -32,8 +32,8 @@ pub enum Counted {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sent {
     pub cgroup_id: u64,
-    /// Never empty.
-    pub counted: Vec<Counted>,
+    /// At least one.
+    pub counted: [Option<Counted>; 3],
     /// Without a value.
     pub exemplar: Exemplar,
 }

@@ -274,7 +274,7 @@ impl Ledger {
         let resolution = self.registry.resolve(sent.cgroup_id, now);
         let key = if matches!(resolution, Resolution::Overflow) { SHARED } else { sent.cgroup_id };
         let Some(account) = self.accounts.get_mut(&key) else { return };
-        for counted in &sent.counted {
+        for counted in sent.counted.iter().flatten() {
             account.tcp.exemplify(counted, sent.exemplar, &self.peers);
             account.process.exemplify(counted, sent.exemplar);
         }

@@ -1,14 +1,18 @@
 //! Attributes as OTLP has them.
 
+use std::net::IpAddr;
+
 use super::wire::{Wire, key, varint, varint_len};
 
 /// A list of attributes, as it is sent. What is empty says nothing and is left out.
 ///
-/// Each is a `KeyValue` behind its length, behind a byte for the number of the field that it will be in: that is another
-/// one in spans, logs and resources.
+/// Each is a `KeyValue` behind its length, behind a byte for the field that it is in. That is written as in a span, of
+/// which there are most, and which begins with its attributes. In logs, events and resources it is another one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Attributes(Vec<u8>);
 
+/// The field of `Span`.
+const FIELD: u8 = key(9, Wire::Length);
 /// Fields of `KeyValue`.
 const KEY: u8 = key(1, Wire::Length);
 const VALUE: u8 = key(2, Wire::Length);
@@ -19,20 +23,38 @@ const NUMBER: u8 = key(3, Wire::Varint);
 const REAL: u8 = key(4, Wire::Fixed64);
 
 impl Attributes {
-    /// With room for those of one span.
-    pub(super) fn of_span() -> Self {
-        Self(Vec::with_capacity(1024))
+    /// Writes into this memory; what it holds is forgotten.
+    pub(super) fn written_in(mut memory: Vec<u8>) -> Self {
+        memory.clear();
+        Self(memory)
+    }
+
+    pub(super) fn into_memory(self) -> Vec<u8> {
+        self.0
     }
 
     #[must_use]
     pub(super) fn text(mut self, key: &str, value: impl AsRef<str>) -> Self {
         let value = value.as_ref();
         if !value.is_empty() {
-            let length = value.len() as u64;
-            self.pair(key, 1 + varint_len(length) + value.len());
-            self.0.push(TEXT);
-            varint(&mut self.0, length);
+            self.begin_text(key, value.len());
             self.0.extend_from_slice(value.as_bytes());
+        }
+        self
+    }
+
+    /// As its `Display` writes it; the usual kind without the machinery of formats, because most spans have three.
+    #[must_use]
+    pub(super) fn address(mut self, key: &str, address: IpAddr) -> Self {
+        let IpAddr::V4(address) = address else { return self.text(key, address.to_string()) };
+        let octets = address.octets();
+        let digits = octets.iter().map(|octet| 1 + usize::from(*octet > 9) + usize::from(*octet > 99));
+        self.begin_text(key, digits.sum::<usize>() + 3);
+        for (place, octet) in octets.into_iter().enumerate() {
+            if place > 0 {
+                self.0.push(b'.');
+            }
+            self.0.extend_from_slice(itoa::Buffer::new().format(octet).as_bytes());
         }
         self
     }
@@ -41,7 +63,7 @@ impl Attributes {
     pub(super) fn number(mut self, key: &str, value: impl TryInto<i64>) -> Self {
         // Negative ones are large.
         let value = value.try_into().unwrap_or(i64::MAX) as u64;
-        self.pair(key, 1 + varint_len(value));
+        self.begin(key, 1 + varint_len(value));
         self.0.push(NUMBER);
         varint(&mut self.0, value);
         self
@@ -49,7 +71,7 @@ impl Attributes {
 
     #[must_use]
     pub(super) fn seconds(mut self, key: &str, nanoseconds: u64) -> Self {
-        self.pair(key, 1 + size_of::<f64>());
+        self.begin(key, 1 + size_of::<f64>());
         self.0.push(REAL);
         self.0.extend((nanoseconds as f64 / 1e9).to_le_bytes());
         self
@@ -57,7 +79,7 @@ impl Attributes {
 
     #[must_use]
     pub(super) fn flag(mut self, key: &str, value: bool) -> Self {
-        self.pair(key, 2);
+        self.begin(key, 2);
         self.0.extend([FLAG, u8::from(value)]);
         self
     }
@@ -81,6 +103,9 @@ impl Attributes {
     pub(super) fn write(&self, field: u8, into: &mut Vec<u8>) {
         let begin = into.len();
         into.extend_from_slice(&self.0);
+        if field == FIELD {
+            return;
+        }
         let mut rest = &mut into[begin..];
         while let [place, tail @ ..] = rest {
             *place = field;
@@ -103,11 +128,27 @@ impl Attributes {
         false
     }
 
-    /// Begins an attribute whose `AnyValue` takes so many bytes.
-    fn pair(&mut self, key: &str, value: usize) {
+    /// Begins one whose value is a text of so many bytes.
+    fn begin_text(&mut self, key: &str, length: usize) {
+        self.begin(key, 1 + varint_len(length as u64) + length);
+        self.0.push(TEXT);
+        varint(&mut self.0, length as u64);
+    }
+
+    /// Begins one whose `AnyValue` takes so many bytes.
+    #[inline]
+    fn begin(&mut self, key: &str, value: usize) {
+        let whole = 4 + key.len() + value;
+        if whole < 0x80 {
+            // As nearly all are: each length takes one byte.
+            self.0.extend_from_slice(&[FIELD, whole as u8, KEY, key.len() as u8]);
+            self.0.extend_from_slice(key.as_bytes());
+            self.0.extend_from_slice(&[VALUE, value as u8]);
+            return;
+        }
         let (key_length, value_length) = (key.len() as u64, value as u64);
         let whole = 2 + varint_len(key_length) + key.len() + varint_len(value_length) + value;
-        self.0.push(0);
+        self.0.push(FIELD);
         varint(&mut self.0, whole as u64);
         self.0.push(KEY);
         varint(&mut self.0, key_length);
@@ -176,5 +217,24 @@ mod tests {
             ("c", text("d")),
         ];
         assert_eq!(found, expected.map(|(key, value)| (key.to_owned(), value)));
+    }
+
+    #[test]
+    fn lengths_are_right_where_they_take_another_byte() {
+        for length in 100..150 {
+            let value = "v".repeat(length);
+            let found = Attributes::default().text("key", &value).flag("last", true).decoded();
+            assert_eq!(found[0].value.as_ref().unwrap().value, Some(Value::StringValue(value)));
+            assert_eq!((found[1].key.as_str(), found.len()), ("last", 2));
+        }
+    }
+
+    #[test]
+    fn addresses_are_written_as_usual() {
+        for text in ["0.0.0.0", "255.255.255.255", "10.99.200.7", "::1", "2001:db8::10:0:7", "::ffff:1.2.3.4"]
+        {
+            let found = Attributes::default().address("at", text.parse().unwrap()).decoded();
+            assert_eq!(found[0].value.as_ref().unwrap().value, Some(Value::StringValue(text.into())));
+        }
     }
 }

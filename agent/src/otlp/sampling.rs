@@ -38,6 +38,7 @@ impl Decision {
 const WORKLOADS: usize = 4096;
 /// Bits of a threshold, as OpenTelemetry's consistent probability sampling counts them.
 const BITS: u32 = 56;
+const HEX: usize = BITS as usize / 4;
 
 #[derive(Debug)]
 pub(super) struct Sampler {
@@ -70,16 +71,12 @@ impl Sampler {
         span.randomness() >= self.threshold && self.has_room(labels, now_ns)
     }
 
-    /// W3C trace state: with which probability this span is sent, and the randomness that decided.
-    pub(super) fn state(&self, span: SpanId, decision: Decision) -> String {
-        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    /// W3C trace state: with which probability this span is sent, and the randomness that decided, in hex.
+    pub(super) fn state(&self, span: SpanId, decision: Decision) -> (&str, [u8; HEX]) {
         let [drawn, others] = &self.states;
-        let threshold = if decision == Decision::Drawn { drawn } else { others };
-        let mut state = String::with_capacity(threshold.len() + (BITS / 4) as usize);
-        state.push_str(threshold);
-        let digits = (0..BITS / 4).rev().map(|place| span.randomness() >> (4 * place) & 0xf);
-        state.extend(digits.map(|digit| char::from(DIGITS[digit as usize])));
-        state
+        let randomness = span.randomness();
+        let digit = |place| b"0123456789abcdef"[(randomness >> (4 * (HEX - 1 - place)) & 0xf) as usize];
+        (if decision == Decision::Drawn { drawn } else { others }, std::array::from_fn(digit))
     }
 
     /// A second's worth may come at once.
@@ -112,10 +109,14 @@ mod tests {
         let spans = (0..10_000).map(|pid| Seed(7).process(pid, 1));
         let drawn: Vec<_> = spans.filter(|span| sampler.draws(*span, &Labels::unknown(), 0)).collect();
         assert!((2300..2700).contains(&drawn.len()), "{}", drawn.len());
-        let state = sampler.state(drawn[0], Decision::Drawn);
-        assert_eq!(state, format!("ot=th:c;rv:{:014x}", drawn[0].randomness()));
-        assert!(sampler.state(drawn[0], Decision::Failure).starts_with("ot=th:0;rv:"));
-        assert!(Sampler::new(1_000_000, 0).state(drawn[0], Decision::Drawn).starts_with("ot=th:0;"));
+        let state = |sampler: &Sampler, decision| {
+            let (threshold, randomness) = sampler.state(drawn[0], decision);
+            assert_eq!(randomness, format!("{:014x}", drawn[0].randomness()).as_bytes());
+            threshold.to_owned()
+        };
+        assert_eq!(state(&sampler, Decision::Drawn), "ot=th:c;rv:");
+        assert_eq!(state(&sampler, Decision::Failure), "ot=th:0;rv:");
+        assert_eq!(state(&Sampler::new(1_000_000, 0), Decision::Drawn), "ot=th:0;rv:");
         let mut none = Sampler::new(0, 0);
         assert!((0..1000).all(|pid| !none.draws(Seed(7).process(pid, 1), &Labels::unknown(), 0)));
     }

@@ -19,8 +19,13 @@ pub(super) enum Wire {
 pub(super) struct Message(Vec<u8>);
 
 impl Message {
-    pub(super) fn with_room_for(bytes: usize) -> Self {
-        Self(Vec::with_capacity(bytes))
+    /// A span whose attributes these are. Fields may come in any order.
+    pub(super) fn span_of(attributes: Attributes) -> Self {
+        Self(attributes.into_memory())
+    }
+
+    pub(super) fn into_memory(self) -> Vec<u8> {
+        self.0
     }
 
     pub(super) fn bytes(&mut self, field: u8, bytes: &[u8]) -> &mut Self {
@@ -47,6 +52,15 @@ impl Message {
             self.0.push(key(field, Wire::Fixed64));
             self.0.extend(number.to_le_bytes());
         }
+        self
+    }
+
+    /// A text in two parts.
+    pub(super) fn joined(&mut self, field: u8, [first, second]: [&[u8]; 2]) -> &mut Self {
+        self.0.push(key(field, Wire::Length));
+        varint(&mut self.0, (first.len() + second.len()) as u64);
+        self.0.extend_from_slice(first);
+        self.0.extend_from_slice(second);
         self
     }
 

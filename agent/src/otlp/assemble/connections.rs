@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use agent_ebpf::contract::event::EventKind;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 
-use super::{Assembler, Attributes, Context, Decision, Draft, SpanId, Telemetry, TraceId};
+use super::{Assembler, Context, Decision, Draft, SpanId, Telemetry, TraceId};
 use crate::{
     exemplar::Counted,
     observation::{Process, Tcp},
@@ -47,22 +47,21 @@ impl Assembler {
         };
         let took_ns = (tcp.duration.unwrap_or(0.0).max(0.0) * 1e9) as u64;
         let began_ns = seen.boot_ns.saturating_sub(took_ns);
-        let (who, attempt) = (seen.observation.process.clone(), tcp.duration);
+        let who = || seen.observation.process.clone();
         match seen.observation.kind {
-            EventKind::TcpConnect if tcp.reason.is_none() => {
-                let owner = self.owner(seen);
-                self.connections.insert(key, Connection { began_ns, attempt, owner, who });
-            }
             EventKind::TcpConnect => {
                 let owner = self.owner(seen);
-                let connection = Connection { began_ns, attempt, owner, who };
-                self.end_connection(seen, tcp, &connection, out);
+                let connection = Connection { began_ns, attempt: tcp.duration, owner, who: who() };
+                match tcp.reason {
+                    None => self.connections.insert(key, connection),
+                    Some(_) => self.end_connection(seen, tcp, &connection, out),
+                }
             }
             EventKind::TcpClose if tcp.side == Some("client") => {
                 let known = self.connections.remove(&key);
                 let connection = known.unwrap_or_else(|| {
                     let owner = self.owner(seen);
-                    Connection { began_ns, attempt: None, owner, who }
+                    Connection { began_ns, attempt: None, owner, who: who() }
                 });
                 self.end_connection(seen, tcp, &connection, out);
             }
@@ -88,14 +87,14 @@ impl Assembler {
         let attempt_ns = (attempt.unwrap_or(0.0).max(0.0) * 1e9) as u64;
         let span = self.seed.connection(tcp.netns, [tcp.local_port, tcp.remote_port], seen.boot_ns);
         let peer = tcp.peer.as_deref();
-        let remote = address(tcp.remote_address);
-        let mut attributes = Attributes::of_span()
+        let mut attributes = self
+            .attributes()
             .text("network.transport", "tcp")
             .text("network.type", if tcp.remote_address.is_ipv4() { "ipv4" } else { "ipv6" })
-            .text("network.peer.address", &remote)
+            .address("network.peer.address", tcp.remote_address)
             .number("network.peer.port", tcp.remote_port)
-            .text("network.local.address", address(tcp.local_address))
-            .text("server.address", &remote)
+            .address("network.local.address", tcp.local_address)
+            .address("server.address", tcp.remote_address)
             .number("server.port", tcp.remote_port)
             .some(peer, |all, peer| {
                 all.text("podwitness.peer.namespace", &*peer.namespace)
@@ -129,7 +128,6 @@ impl Assembler {
         };
         let failure = tcp.reason.map(|reason| Counted::ConnectFailure(tcp.peer.clone(), reason));
         let rtt = tcp.traffic.and_then(|traffic| traffic.rtt).map(Counted::Rtt);
-        let counted = attempt.map(Counted::Connect).into_iter().chain(failure).chain(rtt).collect();
         let draft = Draft {
             context: Context { trace: owner.trace, span, parent: owner.parent },
             name: "TCP connection",
@@ -138,34 +136,8 @@ impl Assembler {
             end_ns: seen.boot_ns,
             attributes,
             error,
-            counted,
+            counted: [attempt.map(Counted::Connect), failure, rtt],
         };
         self.emit(seen, draft, forced, owner.parent, out);
-    }
-}
-
-/// As its `Display` writes it; the usual kind without the machinery of formats, because each span has three.
-fn address(address: IpAddr) -> String {
-    let IpAddr::V4(address) = address else { return address.to_string() };
-    let mut text = String::with_capacity(15);
-    for (place, octet) in address.octets().into_iter().enumerate() {
-        if place > 0 {
-            text.push('.');
-        }
-        text.push_str(itoa::Buffer::new().format(octet));
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn addresses_are_written_as_usual() {
-        for text in ["0.0.0.0", "255.255.255.255", "10.0.200.7", "::1", "2001:db8::10:0:7", "::ffff:1.2.3.4"]
-        {
-            assert_eq!(address(text.parse().unwrap()), text);
-        }
     }
 }

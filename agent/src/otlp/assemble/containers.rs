@@ -173,9 +173,9 @@ impl Assembler {
             end_ns: seen.boot_ns,
             attributes,
             error,
-            counted: Vec::new(),
+            counted: Default::default(),
         };
-        let mut message = draft.span(seen);
+        let (mut message, about) = self.write(seen, draft);
         for event in &events {
             message.message(span::EVENTS, event);
         }
@@ -186,8 +186,7 @@ impl Assembler {
             link.bytes(span::LINK_SPAN_ID, &before.context.span.bytes());
             message.message(span::LINKS, &link);
         }
-        let ready = self.ready(seen, draft, message);
-        self.send(ready, Decision::Death, out);
+        self.send(&mut message, about, Decision::Death, out);
     }
 }
 

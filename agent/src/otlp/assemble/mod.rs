@@ -51,9 +51,6 @@ const HELD: usize = 256;
 /// Events kept of one span.
 const EVENTS: usize = 32;
 
-/// More than nearly all spans take.
-const SPAN_BYTES: usize = 1280;
-
 /// Fields of `Span`, and of what is in it.
 mod span {
     pub(super) const TRACE_ID: u8 = 1;
@@ -119,21 +116,21 @@ struct Context {
     parent: Option<SpanId>,
 }
 
-/// A span of which only is not known yet why it is sent.
+/// What is known of a span beside itself.
 #[derive(Debug)]
-struct Ready {
-    resource: Bytes,
-    message: Message,
+struct About {
     id: SpanId,
+    resource: Bytes,
     cgroup_id: u64,
-    counted: Vec<Counted>,
+    counted: [Option<Counted>; 3],
     exemplar: Exemplar,
 }
 
 /// A span that was not drawn.
 #[derive(Debug)]
 struct Held {
-    span: Ready,
+    message: Message,
+    about: About,
     process: Option<SpanId>,
 }
 
@@ -147,7 +144,11 @@ pub struct Assembler {
     processes: Oldest<u32, ProcessState>,
     connections: Oldest<ConnectionKey, Connection>,
     sampler: Sampler,
+    /// What says so, by decision.
+    why: [Attributes; Decision::ALL.len()],
     held: VecDeque<Held>,
+    /// In which spans are written, one after the other.
+    memory: Vec<u8>,
     figures: Arc<SpanFigures>,
 }
 
@@ -163,7 +164,7 @@ struct Draft<'a> {
     /// What kind of failure, and in words.
     error: Option<(String, String)>,
     /// What metrics tell of it.
-    counted: Vec<Counted>,
+    counted: [Option<Counted>; 3],
 }
 
 impl Assembler {
@@ -184,7 +185,10 @@ impl Assembler {
             processes: Oldest::new(config.tracked),
             connections: Oldest::new(config.tracked),
             sampler: Sampler::new(config.sample_ratio, config.sample_rate),
+            why: Decision::ALL
+                .map(|decision| Attributes::default().text("podwitness.sampling.decision", decision.name())),
             held: VecDeque::new(),
+            memory: Vec::new(),
             figures,
         }
     }
@@ -217,44 +221,68 @@ impl Assembler {
         process: Option<SpanId>,
         out: &mut Telemetry,
     ) {
-        let message = draft.span(seen);
-        let span = self.ready(seen, draft, message);
-        let mut drawn = || self.sampler.draws(span.id, &seen.observation.labels, seen.boot_ns);
-        if let Some(decision) = forced.or_else(|| drawn().then_some(Decision::Drawn)) {
-            return self.send(span, decision, out);
+        let (mut message, about) = self.write(seen, draft);
+        let mut drawn = || self.sampler.draws(about.id, &seen.observation.labels, seen.boot_ns);
+        match forced.or_else(|| drawn().then_some(Decision::Drawn)) {
+            Some(decision) => self.send(&mut message, about, decision, out),
+            None => self.hold(Held { message: message.clone(), about, process }),
         }
+        self.memory = message.into_memory();
+    }
+
+    /// None, to be those of the next span: all of them are written in the same memory.
+    fn attributes(&mut self) -> Attributes {
+        Attributes::written_in(std::mem::take(&mut self.memory))
+    }
+
+    /// What is known of a span before it is decided whether it is sent.
+    fn write(&mut self, seen: &Seen, draft: Draft<'_>) -> (Message, About) {
+        let Draft { context, name, kind, start_ns, end_ns, attributes, error, counted } = draft;
+        let attributes = error.iter().fold(attributes, |all, (kind, _)| all.text("error.type", kind));
+        let (trace_id, span_id, unix_ns) = (context.trace.bytes(), context.span.bytes(), seen.wall(end_ns));
+        let mut message = Message::span_of(attributes);
+        message.bytes(span::TRACE_ID, &trace_id).bytes(span::SPAN_ID, &span_id);
+        if let Some(parent) = context.parent {
+            message.bytes(span::PARENT_SPAN_ID, &parent.bytes());
+        }
+        message
+            .text(span::NAME, name)
+            .number(span::KIND, kind as u64)
+            .fixed64(span::START_TIME, seen.wall(start_ns.min(end_ns)))
+            .fixed64(span::END_TIME, unix_ns);
+        if let Some((_, words)) = error {
+            let mut status = Message::default();
+            status.text(span::STATUS_MESSAGE, &words).number(span::STATUS_CODE, StatusCode::Error as u64);
+            message.message(span::STATUS, &status);
+        }
+        let about = About {
+            id: context.span,
+            resource: self.resource(seen.cgroup_id),
+            cgroup_id: seen.cgroup_id,
+            counted,
+            exemplar: Exemplar { trace_id, span_id, value: 1.0, unix_ns },
+        };
+        (message, about)
+    }
+
+    fn hold(&mut self, span: Held) {
         if self.held.len() >= HELD {
             self.held.pop_front();
             self.figures.left_out.fetch_add(1, Relaxed);
         }
-        self.held.push_back(Held { span, process });
+        self.held.push_back(span);
     }
 
-    fn ready(&mut self, seen: &Seen, draft: Draft<'_>, message: Message) -> Ready {
-        let Context { trace, span, .. } = draft.context;
-        Ready {
-            resource: self.resource(seen.cgroup_id),
-            message,
-            id: span,
-            cgroup_id: seen.cgroup_id,
-            counted: draft.counted,
-            exemplar: Exemplar {
-                trace_id: trace.bytes(),
-                span_id: span.bytes(),
-                value: 1.0,
-                unix_ns: seen.wall(draft.end_ns),
-            },
-        }
-    }
-
-    /// Says why the span is sent: fields of a message may come in any order.
-    fn send(&self, span: Ready, decision: Decision, out: &mut Telemetry) {
-        let Ready { resource, mut message, id, cgroup_id, counted, exemplar } = span;
-        if !counted.is_empty() {
+    /// Says why the span is sent.
+    fn send(&self, message: &mut Message, about: About, decision: Decision, out: &mut Telemetry) {
+        let About { id, resource, cgroup_id, counted, exemplar } = about;
+        if counted.iter().any(Option::is_some) {
             out.counted.push((out.spans.len(), Sent { cgroup_id, counted, exemplar }));
         }
-        let why = Attributes::default().text("podwitness.sampling.decision", decision.name());
-        message.text(span::TRACE_STATE, &self.sampler.state(id, decision)).attributes(span::ATTRIBUTES, &why);
+        let (threshold, randomness) = self.sampler.state(id, decision);
+        message
+            .joined(span::TRACE_STATE, [threshold.as_bytes(), &randomness])
+            .attributes(span::ATTRIBUTES, &self.why[decision as usize]);
         self.figures.decided[decision as usize].fetch_add(1, Relaxed);
         out.spans.push(Item { resource, data: message.finish() });
     }
@@ -263,10 +291,10 @@ impl Assembler {
     fn send_held(&mut self, is_meant: impl Fn(u64, Option<SpanId>) -> bool, out: &mut Telemetry) {
         let (meant, others) = std::mem::take(&mut self.held)
             .into_iter()
-            .partition::<VecDeque<_>, _>(|held| is_meant(held.span.cgroup_id, held.process));
+            .partition::<VecDeque<_>, _>(|held| is_meant(held.about.cgroup_id, held.process));
         self.held = others;
-        for held in meant {
-            self.send(held.span, Decision::Death, out);
+        for Held { mut message, about, .. } in meant {
+            self.send(&mut message, about, Decision::Death, out);
         }
     }
 
@@ -299,31 +327,5 @@ impl Assembler {
             record.bytes(log::TRACE_ID, &context.trace.bytes()).bytes(log::SPAN_ID, &context.span.bytes());
         }
         out.logs.push(Item { resource: self.resource(seen.cgroup_id), data: record.finish() });
-    }
-}
-
-impl Draft<'_> {
-    /// What is known before it is decided whether it is sent.
-    fn span(&self, seen: &Seen) -> Message {
-        let Self { context, name, kind, start_ns, end_ns, attributes, error, counted: _ } = self;
-        let mut message = Message::with_room_for(SPAN_BYTES);
-        message.bytes(span::TRACE_ID, &context.trace.bytes()).bytes(span::SPAN_ID, &context.span.bytes());
-        if let Some(parent) = context.parent {
-            message.bytes(span::PARENT_SPAN_ID, &parent.bytes());
-        }
-        message
-            .text(span::NAME, name)
-            .number(span::KIND, *kind as u64)
-            .fixed64(span::START_TIME, seen.wall(*start_ns.min(end_ns)))
-            .fixed64(span::END_TIME, seen.wall(*end_ns))
-            .attributes(span::ATTRIBUTES, attributes);
-        if let Some((kind, words)) = error {
-            let mut status = Message::default();
-            status.text(span::STATUS_MESSAGE, words).number(span::STATUS_CODE, StatusCode::Error as u64);
-            message
-                .attributes(span::ATTRIBUTES, &Attributes::default().text("error.type", kind))
-                .message(span::STATUS, &status);
-        }
-        message
     }
 }

@@ -26,12 +26,8 @@ pub(super) struct ProcessState {
 impl Assembler {
     /// The process' place in the tree of spans.
     pub(super) fn process(&mut self, cgroup_id: u64, pid: u32, now_ns: u64) -> &mut ProcessState {
-        let is_other = self.processes.get_mut(&pid).is_some_and(|state| state.cgroup_id != cgroup_id);
-        if is_other {
-            // Its number is used again, or it has moved: with exec it goes on elsewhere.
-            self.processes.remove(&pid);
-        }
-        if self.processes.get_mut(&pid).is_none() {
+        // In another cgroup its number is used again, or it has moved: with exec it goes on elsewhere.
+        if self.processes.get_mut(&pid).is_none_or(|state| state.cgroup_id != cgroup_id) {
             let span = self.seed.process(pid, now_ns);
             let container = self.container_context(cgroup_id);
             let trace = container.map_or(self.seed.process_trace(pid, now_ns), |container| container.trace);
@@ -73,7 +69,8 @@ impl Assembler {
         }
 
         let name = state.executable.rsplit('/').next().filter(|name| !name.is_empty()).unwrap_or(comm);
-        let attributes = Attributes::of_span()
+        let attributes = self
+            .attributes()
             .number("process.pid", pid)
             .number("process.parent_pid", exit.ppid)
             .text("process.executable.name", name)
@@ -103,7 +100,7 @@ impl Assembler {
             end_ns: seen.boot_ns,
             attributes,
             error,
-            counted: vec![Counted::Exit(exit.reason)],
+            counted: [Some(Counted::Exit(exit.reason)), None, None],
         };
         let is_death = exit.signal.is_some();
         let forced = match draft.error {
