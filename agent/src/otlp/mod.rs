@@ -36,7 +36,7 @@ pub use self::{
 };
 use self::{queue::Queue, send::Sender, worker::Delivery};
 use crate::{
-    config::Config,
+    config::{Config, OtlpConfig},
     exemplar::Sent,
     http::Exposition,
     identity::{Container, Registry},
@@ -63,6 +63,9 @@ impl Seen {
     }
 }
 
+/// Observations out of which is made what goes into the queues at once.
+const TOGETHER: usize = 64;
+
 /// The way in: for the one thread that sees everything in its order.
 pub struct Sink {
     assembler: Assembler,
@@ -77,9 +80,9 @@ impl Sink {
     pub fn put(&mut self, seen: &[Seen]) -> Vec<Sent> {
         let Self { assembler, spans: span_queue, logs: log_queue, telemetry } = self;
         let mut sent = Vec::new();
-        for seen in seen {
-            assembler.take(seen, telemetry);
-            // At once: all that comes of a burst would take more memory than the queues have room for.
+        // Soon: all that comes of a burst would take more memory than the queues have room for.
+        for seen in seen.chunks(TOGETHER) {
+            seen.iter().for_each(|seen| assembler.take(seen, telemetry));
             if let (Some(queue), false) = (span_queue.as_ref(), telemetry.spans.is_empty()) {
                 let taken = queue.push(telemetry.spans.drain(..));
                 let counted = telemetry.counted.drain(..).filter(|(place, _)| *place < taken);
@@ -182,7 +185,8 @@ fn queue(
     tasks: &mut JoinSet<()>,
 ) -> Option<Arc<Queue<Item>>> {
     let delivery = delivery?;
-    let queue = Arc::new(Queue::new(signal, config.otlp.queue, Arc::clone(figures)));
-    tasks.spawn(worker::run(Arc::clone(&queue), delivery, config.otlp.batch, config.otlp.delay));
+    let OtlpConfig { queue: bound, batch, delay, .. } = config.otlp;
+    let queue = Arc::new(Queue::new(signal, bound, batch, Arc::clone(figures)));
+    tasks.spawn(worker::run(Arc::clone(&queue), delivery, delay));
     Some(queue)
 }

@@ -115,10 +115,10 @@ impl Delivery {
 }
 
 /// Sends what comes into the queue until the agent ends.
-pub(super) async fn run(queue: Arc<Queue<Item>>, mut delivery: Delivery, most: usize, delay: Duration) {
+pub(super) async fn run(queue: Arc<Queue<Item>>, mut delivery: Delivery, delay: Duration) {
     let mut stopping = delivery.stopping.clone();
     loop {
-        let batch = queue.batch(most, delay, &mut stopping).await;
+        let batch = queue.batch(delay, &mut stopping).await;
         if batch.is_empty() {
             if delivery.is_stopping() {
                 return;
