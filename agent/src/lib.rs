@@ -26,6 +26,7 @@ pub mod kernel;
 pub mod ledger;
 pub mod live;
 pub mod metrics;
+mod mixer;
 pub mod observation;
 pub mod otlp;
 pub mod outlets;

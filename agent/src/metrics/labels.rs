@@ -5,11 +5,8 @@
 
 use std::{collections::HashMap, hash::BuildHasherDefault, sync::Arc};
 
-use super::{
-    Detail,
-    page::{Base, Mixer},
-};
-use crate::identity::Labels;
+use super::{Detail, page::Base};
+use crate::{identity::Labels, mixer::Mixer};
 
 /// Entries that may be kept for nothing, besides a quarter of those that are needed.
 const SPARE: usize = 64;

@@ -2,16 +2,11 @@
 //! piece, by [`Lines`](super::text::Lines).
 
 use std::{
-    borrow::Cow,
-    cmp::Reverse,
-    collections::HashMap,
-    hash::{BuildHasherDefault, Hasher},
-    marker::PhantomData,
-    sync::Arc,
+    borrow::Cow, cmp::Reverse, collections::HashMap, hash::BuildHasherDefault, marker::PhantomData, sync::Arc,
 };
 
 use super::{Bounds, Detail, labels::Texts};
-use crate::exemplar::Exemplar;
+use crate::{exemplar::Exemplar, mixer::Mixer};
 
 /// What a figure is measured in. Goes into the family's name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -312,30 +307,5 @@ impl Known {
     fn learn(&mut self, key: Key, own: u32) {
         self.all.insert(key, own);
         self.last = Some((key, own));
-    }
-}
-
-/// Mixes addresses: nobody chooses them to collide.
-#[derive(Default)]
-pub(super) struct Mixer(u64);
-
-impl Hasher for Mixer {
-    fn finish(&self) -> u64 {
-        self.0 ^ (self.0 >> 32)
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.write_u64((*byte).into());
-        }
-    }
-
-    fn write_u64(&mut self, number: u64) {
-        // The fractional part of the golden ratio: neighbours end up far from each other.
-        self.0 = (self.0.rotate_left(5) ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    }
-
-    fn write_usize(&mut self, number: usize) {
-        self.write_u64(number as u64);
     }
 }

@@ -1,19 +1,20 @@
 //! Requests out of items: those of one resource stand together.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, hash::BuildHasherDefault};
 
 use bytes::Bytes;
 use opentelemetry_proto::tonic::common::v1::InstrumentationScope;
 use prost::Message;
 
 use super::assemble::Item;
+use crate::mixer::Mixer;
 
 /// The semantic conventions that the names of attributes follow.
 pub(super) const SCHEMA: &str = "https://opentelemetry.io/schemas/1.44.0";
 
 /// `ExportTraceServiceRequest`, `ExportLogsServiceRequest` or `ExportMetricsServiceRequest`: their fields have the same
 /// numbers. Items are encoded when they are made, because a message that waits takes a fifth of the memory then; on the
-/// wire, a message is bytes.
+/// wire, messages and texts are bytes.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Request {
     #[prost(message, repeated, tag = "1")]
@@ -25,21 +26,22 @@ pub(super) struct Request {
 struct OfResource {
     #[prost(bytes = "bytes", tag = "1")]
     resource: Bytes,
-    #[prost(message, repeated, tag = "2")]
-    scopes: Vec<OfScope>,
-    #[prost(string, tag = "3")]
-    schema_url: String,
+    /// One of them.
+    #[prost(message, optional, tag = "2")]
+    scope: Option<OfScope>,
+    #[prost(bytes = "bytes", tag = "3")]
+    schema_url: Bytes,
 }
 
 /// `ScopeSpans`, `ScopeLogs` or `ScopeMetrics`
 #[derive(Clone, PartialEq, Message)]
 struct OfScope {
-    #[prost(message, optional, tag = "1")]
-    scope: Option<InstrumentationScope>,
+    #[prost(bytes = "bytes", tag = "1")]
+    scope: Bytes,
     #[prost(bytes = "bytes", repeated, tag = "2")]
     items: Vec<Bytes>,
-    #[prost(string, tag = "3")]
-    schema_url: String,
+    #[prost(bytes = "bytes", tag = "3")]
+    schema_url: Bytes,
 }
 
 /// A request with all of them.
@@ -49,29 +51,31 @@ pub(super) fn request(items: Vec<Item>) -> Bytes {
 
 /// The same of items that stand together.
 pub(super) fn of_groups(groups: impl IntoIterator<Item = (Bytes, Vec<Bytes>)>) -> Bytes {
+    let (scope, schema_url) = (scope(), Bytes::from_static(SCHEMA.as_bytes()));
     let resources = groups.into_iter().map(|(resource, items)| OfResource {
         resource,
-        scopes: vec![OfScope { scope: Some(scope()), items, schema_url: SCHEMA.to_owned() }],
-        schema_url: SCHEMA.to_owned(),
+        scope: Some(OfScope { scope: scope.clone(), items, schema_url: schema_url.clone() }),
+        schema_url: schema_url.clone(),
     });
     Request { resources: resources.collect() }.encode_to_vec().into()
 }
 
-fn scope() -> InstrumentationScope {
-    InstrumentationScope {
+fn scope() -> Bytes {
+    let scope = InstrumentationScope {
         name: "podwitness".to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         ..InstrumentationScope::default()
-    }
+    };
+    scope.encode_to_vec().into()
 }
 
 /// In the order in which the resources come.
 fn grouped(items: Vec<Item>) -> Vec<(Bytes, Vec<Bytes>)> {
     let mut groups: Vec<(Bytes, Vec<Bytes>)> = Vec::new();
-    let mut places = HashMap::new();
+    let mut places: HashMap<_, usize, BuildHasherDefault<Mixer>> = HashMap::default();
     for Item { resource, data } in items {
         // What is shared has one place in memory.
-        let place = *places.entry(resource.as_ptr()).or_insert_with(|| {
+        let place = *places.entry(resource.as_ptr().addr()).or_insert_with(|| {
             groups.push((resource, Vec::new()));
             groups.len() - 1
         });
@@ -112,7 +116,7 @@ mod tests {
         let request = ExportTraceServiceRequest::decode(request).unwrap();
         let names = |at: usize| {
             let scoped = &request.resource_spans[at].scope_spans[0];
-            assert_eq!(scoped.scope, Some(scope()));
+            assert_eq!(scoped.scope, InstrumentationScope::decode(scope()).ok());
             scoped.spans.iter().map(|span| span.name.as_str()).collect::<Vec<_>>()
         };
         assert_eq!((names(0), names(1), request.resource_spans.len()), (vec!["a", "c"], vec!["b"], 2));

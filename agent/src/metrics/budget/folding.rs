@@ -12,7 +12,10 @@ use super::{
     fold::{Fold, folded, workload},
     share::Demand,
 };
-use crate::metrics::page::{Family, Mixer, Page};
+use crate::{
+    metrics::page::{Family, Page},
+    mixer::Mixer,
+};
 
 mod judge;
 mod write;

@@ -240,7 +240,8 @@ fn only_spans_that_are_sent_are_exemplars() {
     scene.tcp(EventKind::TcpConnect, 5 * SECOND, 7, 5001, 2000, Some("refused"));
     scene.killed(6 * SECOND, 7, 5 * SECOND);
     let counted: Vec<_> = scene.out.counted.drain(..).collect();
-    let what: Vec<_> = counted.iter().map(|(_, sent)| sent.counted.iter().flatten().collect::<Vec<_>>()).collect();
+    let what: Vec<_> =
+        counted.iter().map(|(_, sent)| sent.counted.iter().flatten().collect::<Vec<_>>()).collect();
     let refused = [Counted::Connect(2e-6), Counted::ConnectFailure(None, "refused")];
     // The one that was held is sent for the sake of the death.
     let expected: [&[Counted]; 3] = [&refused, &[Counted::Connect(1e-6)], &[Counted::Exit("signal")]];
