@@ -34,6 +34,13 @@ impl Decision {
     }
 }
 
+/// What a workload is known by here: a hash of its name.
+pub(super) fn workload(labels: &Labels) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (&labels.namespace, &labels.workload_kind, &labels.workload).hash(&mut hasher);
+    hasher.finish()
+}
+
 /// Workloads whose rate is remembered; then all start anew.
 const WORKLOADS: usize = 4096;
 /// Bits of a threshold, as OpenTelemetry's consistent probability sampling counts them.
@@ -67,8 +74,8 @@ impl Sampler {
     }
 
     /// Whether a span of something that went well is drawn.
-    pub(super) fn draws(&mut self, span: SpanId, labels: &Labels, now_ns: u64) -> bool {
-        span.randomness() >= self.threshold && self.has_room(labels, now_ns)
+    pub(super) fn draws(&mut self, span: SpanId, workload: u64, now_ns: u64) -> bool {
+        span.randomness() >= self.threshold && self.has_room(workload, now_ns)
     }
 
     /// W3C trace state: with which probability this span is sent, and the randomness that decided, in hex.
@@ -80,16 +87,14 @@ impl Sampler {
     }
 
     /// A second's worth may come at once.
-    fn has_room(&mut self, labels: &Labels, now_ns: u64) -> bool {
+    fn has_room(&mut self, workload: u64, now_ns: u64) -> bool {
         if self.interval_ns == 0 {
             return true;
         }
-        let mut hasher = DefaultHasher::new();
-        (&labels.namespace, &labels.workload_kind, &labels.workload).hash(&mut hasher);
         if self.next.len() >= WORKLOADS {
             self.next.clear();
         }
-        let next = self.next.entry(hasher.finish()).or_insert(now_ns);
+        let next = self.next.entry(workload).or_insert(now_ns);
         let due = (*next).max(now_ns);
         if due - now_ns >= 1_000_000_000 {
             return false;
@@ -107,7 +112,7 @@ mod tests {
     fn the_ratio_is_kept_and_said() {
         let mut sampler = Sampler::new(250_000, 0);
         let spans = (0..10_000).map(|pid| Seed(7).process(pid, 1));
-        let drawn: Vec<_> = spans.filter(|span| sampler.draws(*span, &Labels::unknown(), 0)).collect();
+        let drawn: Vec<_> = spans.filter(|span| sampler.draws(*span, 0, 0)).collect();
         assert!((2300..2700).contains(&drawn.len()), "{}", drawn.len());
         let state = |sampler: &Sampler, decision| {
             let (threshold, randomness) = sampler.state(drawn[0], decision);
@@ -118,16 +123,16 @@ mod tests {
         assert_eq!(state(&sampler, Decision::Failure), "ot=th:0;rv:");
         assert_eq!(state(&Sampler::new(1_000_000, 0), Decision::Drawn), "ot=th:0;rv:");
         let mut none = Sampler::new(0, 0);
-        assert!((0..1000).all(|pid| !none.draws(Seed(7).process(pid, 1), &Labels::unknown(), 0)));
+        assert!((0..1000).all(|pid| !none.draws(Seed(7).process(pid, 1), 0, 0)));
     }
 
     #[test]
     fn a_workload_has_its_rate_whatever_others_do() {
         let mut sampler = Sampler::new(1_000_000, 10);
-        let workload = |name: &str| Labels { workload: name.into(), ..Labels::default() };
+        let workload = |name: &str| workload(&Labels { workload: name.into(), ..Labels::default() });
         let mut draws = |name: &str, now_ms: u64| {
             let spans = (0..100).map(|pid| Seed(1).process(pid, now_ms));
-            spans.filter(|span| sampler.draws(*span, &workload(name), now_ms * 1_000_000)).count()
+            spans.filter(|span| sampler.draws(*span, workload(name), now_ms * 1_000_000)).count()
         };
         assert_eq!(draws("a", 0), 10);
         assert_eq!(draws("b", 0), 10);

@@ -13,7 +13,7 @@ use super::{Assembler, Attributes, Context, Decision, Draft, EVENTS, Message, Te
 use crate::{
     identity::{Labels, Placement, names::Details},
     observation::{Exit, Oom},
-    otlp::Seen,
+    otlp::{Seen, sampling::workload},
 };
 
 /// What is known about a cgroup in which something has happened.
@@ -23,6 +23,8 @@ pub(super) struct ContainerState {
     pub resource: Bytes,
     labels: Arc<Labels>,
     details: Arc<Details>,
+    /// As the sampler knows it.
+    pub workload: u64,
     /// Whether it is a container, whose life is a span; of other cgroups, such as units, only processes are.
     pub is_container: bool,
     /// When it was first seen, and whether that was its birth.
@@ -72,6 +74,7 @@ impl Assembler {
                 let details = details();
                 if (&state.labels, &state.details) != (labels, &details) {
                     state.resource = self.host.resource(placement, labels, &details);
+                    state.workload = workload(labels);
                 }
                 (state.labels, state.details) = (Arc::clone(labels), details);
             }
@@ -82,6 +85,7 @@ impl Assembler {
             resource: self.host.resource(placement, labels, &details),
             labels: Arc::clone(labels),
             details,
+            workload: workload(labels),
             is_container: placement.and_then(Placement::container_id).is_some(),
             since_ns: seen.boot_ns,
             is_born: seen.observation.kind == EventKind::CgroupMkdir,

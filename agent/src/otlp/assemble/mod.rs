@@ -222,7 +222,10 @@ impl Assembler {
         out: &mut Telemetry,
     ) {
         let (mut message, about) = self.write(seen, draft);
-        let mut drawn = || self.sampler.draws(about.id, &seen.observation.labels, seen.boot_ns);
+        let mut drawn = || {
+            let workload = self.containers.get_mut(&seen.cgroup_id).map_or(0, |state| state.workload);
+            self.sampler.draws(about.id, workload, seen.boot_ns)
+        };
         match forced.or_else(|| drawn().then_some(Decision::Drawn)) {
             Some(decision) => self.send(&mut message, about, decision, out),
             None => self.hold(Held { message: message.clone(), about, process }),
