@@ -8,6 +8,7 @@ use super::*;
 use crate::{
     config::Config,
     identity::{Container, Labels, names::Details},
+    kernel::heap::allocations,
     observation::{Cgroup, Exec, Exit, Observation, Oom, Process, Tcp},
 };
 
@@ -37,16 +38,20 @@ impl Scene {
     }
 
     fn see(&mut self, kind: EventKind, at_ns: u64, pid: u32, detail: Detail) {
+        let seen = self.seen(kind, at_ns, pid, detail);
+        self.assembler.take(&seen, &mut self.out);
+    }
+
+    fn seen(&self, kind: EventKind, at_ns: u64, pid: u32, detail: Detail) -> Seen {
         let process = (pid != 0).then(|| Process { pid, tid: pid, comm: "comm".into() });
         let labels = self.container.labels();
-        let seen = Seen {
+        Seen {
             observation: Observation { time: jiff::Timestamp::default(), kind, labels, process, detail },
             boot_ns: at_ns,
             offset_ns: self.offset_ns,
             cgroup_id: 42,
             container: Some(Arc::clone(&self.container)),
-        };
-        self.assembler.take(&seen, &mut self.out);
+        }
     }
 
     fn born(&mut self, at_ns: u64) {
@@ -92,24 +97,27 @@ impl Scene {
         took_ns: u64,
         reason: Option<&'static str>,
     ) {
-        let tcp = Tcp {
-            local_address: [10, 0, 0, 1].into(),
-            local_port: port,
-            remote_address: [10, 0, 0, 2].into(),
-            remote_port: 80,
-            peer: None,
-            duration: Some(took_ns as f64 / 1e9),
-            reason,
-            errno: reason.map(|_| "ECONNREFUSED"),
-            side: Some("client"),
-            netns: 1,
-            traffic: None,
-        };
-        self.see(kind, at_ns, pid, Detail::Tcp(tcp));
+        self.see(kind, at_ns, pid, Detail::Tcp(tcp(port, took_ns, reason)));
     }
 
     fn spans(&mut self) -> Vec<Span> {
         std::mem::take(&mut self.out.spans).into_iter().map(|item| Span::decode(item.data).unwrap()).collect()
+    }
+}
+
+fn tcp(port: u16, took_ns: u64, reason: Option<&'static str>) -> Tcp {
+    Tcp {
+        local_address: [10, 0, 0, 1].into(),
+        local_port: port,
+        remote_address: [10, 0, 0, 2].into(),
+        remote_port: 80,
+        peer: None,
+        duration: Some(took_ns as f64 / 1e9),
+        reason,
+        errno: reason.map(|_| "ECONNREFUSED"),
+        side: Some("client"),
+        netns: 1,
+        traffic: None,
     }
 }
 
@@ -272,6 +280,27 @@ fn what_is_remembered_has_a_bound() {
     assert_eq!(scene.assembler.held.len(), HELD);
     let left_out = scene.assembler.figures.left_out();
     assert_eq!((left_out as usize + HELD, scene.spans().len()), (2 * 4999, 0));
+}
+
+#[test]
+fn a_span_is_written_in_memory_that_is_there() {
+    let mut scene = Scene::new(|config| config.sample_rate = 0);
+    let mut connection = |number: u16| {
+        let port = 5000 + number;
+        let seen = [EventKind::TcpConnect, EventKind::TcpClose]
+            .map(|kind| scene.seen(kind, SECOND + u64::from(number), 7, Detail::Tcp(tcp(port, 9, None))));
+        let before = allocations();
+        seen.iter().for_each(|seen| scene.assembler.take(seen, &mut scene.out));
+        let took = allocations() - before;
+        assert_eq!(scene.spans().len(), 1);
+        // The lists grow once.
+        scene.out = Telemetry { spans: Vec::with_capacity(1), ..Telemetry::default() };
+        scene.out.counted.reserve(1);
+        took
+    };
+    let took = std::array::from_fn::<_, 4, _>(|number| connection(number as u16));
+    // What the connection is remembered by, the name of its task, and what waits to be sent.
+    assert_eq!(took[1..], [3; 3], "{took:?}");
 }
 
 /// A container of this name in a pod with this uid, from its first to its last second.
