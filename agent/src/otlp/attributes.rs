@@ -13,7 +13,7 @@ pub(super) struct Attributes(Vec<u8>);
 
 /// The field of `Span`.
 const FIELD: u8 = key(9, Wire::Length);
-/// Fields of `KeyValue`.
+/// Fields of `KeyValue` (opentelemetry/proto/common/v1/common.proto).
 const KEY: u8 = key(1, Wire::Length);
 const VALUE: u8 = key(2, Wire::Length);
 /// Fields of `AnyValue`, of which one is there.

@@ -1,5 +1,7 @@
 //! Protobuf as it is written. What is made of every event is written once, into the bytes that are sent: a message of a
 //! library would need memory for each of its many small parts first.
+//!
+//! <https://protobuf.dev/programming-guides/encoding/>
 
 use bytes::Bytes;
 

@@ -51,7 +51,7 @@ const HELD: usize = 256;
 /// Events kept of one span.
 const EVENTS: usize = 32;
 
-/// Fields of `Span`, and of what is in it.
+/// Fields of `Span`, and of what is in it (opentelemetry/proto/trace/v1/trace.proto).
 mod span {
     pub(super) const TRACE_ID: u8 = 1;
     pub(super) const SPAN_ID: u8 = 2;
@@ -76,7 +76,7 @@ mod span {
     pub(super) const STATUS_CODE: u8 = 3;
 }
 
-/// Fields of `LogRecord`, and of its body.
+/// Fields of `LogRecord`, and of its body (opentelemetry/proto/logs/v1/logs.proto).
 mod log {
     pub(super) const TIME: u8 = 1;
     pub(super) const SEVERITY_NUMBER: u8 = 2;
