@@ -87,10 +87,8 @@ impl Detail {
                 Some(sum) if width == 1 => sum.value += sample.value,
                 Some(sum) => {
                     let (to, from) = (sum.value as usize, sample.value as usize);
-                    let seconds = |at: usize| f64::from_bits(family.counts[at]);
-                    family.counts[to] = (seconds(to) + seconds(from)).to_bits();
-                    for bucket in 1..width {
-                        family.counts[to + bucket] += family.counts[from + bucket];
+                    for at in 0..width {
+                        family.counts[to + at] += family.counts[from + at];
                     }
                 }
             }

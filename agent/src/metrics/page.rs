@@ -36,7 +36,8 @@ pub(super) struct Family {
     /// Of the labels besides the base ones.
     pub(super) names: Cow<'static, [&'static str]>,
     pub(super) samples: Vec<Sample>,
-    /// Of each histogram: the bits of its sum, then its buckets.
+    /// Of each histogram: its sum in nanoseconds, then its buckets. Whole numbers add up to the same in any order, so
+    /// that a sum of several histograms never falls by what was rounded.
     pub(super) counts: Vec<u64>,
     /// In their order once the family is complete.
     pub(super) marks: Vec<Mark>,
@@ -105,11 +106,11 @@ impl<'r> Filling<'r> {
     }
 
     /// Sum, and counts by bucket; these are not cumulative, and there is one more of them than bounds.
-    pub fn observe<V: AsRef<[&'r str]>>(&mut self, base: Base, values: V, sum: f64, counts: &[u64]) {
+    pub fn observe<V: AsRef<[&'r str]>>(&mut self, base: Base, values: V, sum_ns: u64, counts: &[u64]) {
         let family = &mut self.0;
         let own = family.own(values.as_ref());
         family.samples.push(Sample { base: base.0, own, value: family.counts.len() as u64 });
-        family.counts.push(sum.to_bits());
+        family.counts.push(sum_ns);
         family.counts.extend_from_slice(counts);
     }
 }
@@ -210,7 +211,7 @@ impl Family {
         if let Kind::Histogram(bounds) = &self.kind { bounds.count() + 2 } else { 1 }
     }
 
-    /// A count, or the bits of the sum and the counts of a histogram.
+    /// A count, or the sum and the counts of a histogram.
     pub(super) fn amounts<'s>(&'s self, sample: &'s Sample) -> &'s [u64] {
         match &self.kind {
             Kind::Histogram(_) => &self.counts[sample.value as usize..][..self.width()],
@@ -262,6 +263,11 @@ impl Family {
         text.push_str(if self.is_based || !self.names.is_empty() { "} " } else { " " });
         self.own.end()
     }
+}
+
+/// The sum of a histogram as it is shown.
+pub(super) fn seconds(sum_ns: u64) -> f64 {
+    sum_ns as f64 / 1e9
 }
 
 impl Mark {

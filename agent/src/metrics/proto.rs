@@ -15,7 +15,7 @@ use prost::{
 
 use super::{
     bounds::{self, Bounds},
-    page::{Family, Kind, Page, Sample},
+    page::{Family, Kind, Page, Sample, seconds},
     text::{CHUNK, MARGIN, full_name},
 };
 use crate::exemplar;
@@ -247,7 +247,7 @@ fn value(family: &Family, sample: &Sample) -> Value {
         Kind::Gauge => number(GAUGE, f64::from_bits(sample.value)),
         Kind::Histogram(bounds) => {
             let amounts = family.amounts(sample);
-            let mut histogram = histogram(*bounds, f64::from_bits(amounts[0]), &amounts[1..]);
+            let mut histogram = histogram(*bounds, seconds(amounts[0]), &amounts[1..]);
             exemplars.for_each(|(bucket, exemplar)| histogram.exemplify(bucket, exemplar));
             histogram
                 .exemplars

@@ -73,7 +73,7 @@ fn page() -> (Page, usize) {
     let all: Vec<_> = (0..shown.len()).map(counts).collect();
     let mut time = Filling::histogram("time", "A histogram", &["class"], BOUNDS);
     rows().zip(&all).for_each(|((at, base), counts)| {
-        time.observe(base, ["poll"], figure(at) as f64 / 1e9, counts);
+        time.observe(base, ["poll"], figure(at), counts);
     });
     page.add(time);
     page.own_counter("own", "Ours", &[], [([], u64::MAX)]);
@@ -280,7 +280,7 @@ fn page_with_exemplars(detail: Detail) -> Page {
     }
     page.add(failures);
     let mut time = Filling::histogram("time", "A histogram", &[], BOUNDS);
-    time.observe(base, [], 9.5, &[0, 2, 0, 0, 1]);
+    time.observe(base, [], 9_500_000_000, &[0, 2, 0, 0, 1]);
     // Nothing is counted in the last but one.
     for (bucket, value, at) in [(1, 0.375, 3_000_000_000), (4, 8.0, 2_000_000_000), (3, 1.5, 1)] {
         time.exemplify(bucket, Some(&Exemplar { value, ..Exemplar::at(at) }));

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::{
     bounds,
-    page::{Family, Kind, Page, Unit},
+    page::{Family, Kind, Page, Unit, seconds},
 };
 use crate::{exemplar::Exemplar, http::Format};
 
@@ -68,7 +68,7 @@ impl Lines {
                 }
                 Kind::Histogram(bounds) => {
                     let counts = &family.counts[next.value as usize..][..bounds.count() + 2];
-                    let (sum, counts) = (f64::from_bits(counts[0]), &counts[1..]);
+                    let (sum, counts) = (seconds(counts[0]), &counts[1..]);
                     labels.clear();
                     labels.extend([base, own]);
                     line(&heads[0], [labels, ""], dtoa::Buffer::new().format(sum), None);

@@ -68,7 +68,7 @@ pub struct Counters {
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Spread {
     buckets: [u64; BOUNDS.count() + 1],
-    seconds: f64,
+    sum_ns: u64,
     /// By bucket.
     exemplars: Exemplars<usize>,
 }
@@ -76,7 +76,7 @@ struct Spread {
 impl Spread {
     fn take(&mut self, seconds: f64) {
         self.buckets[BOUNDS.bucket(seconds)] += 1;
-        self.seconds += seconds;
+        self.sum_ns += (seconds * 1e9).round() as u64;
     }
 
     fn exemplify(&mut self, seconds: f64, exemplar: Exemplar) {
@@ -84,14 +84,14 @@ impl Spread {
     }
 
     fn show(&self, base: Base, family: &mut Filling<'_>) {
-        family.observe(base, [], self.seconds, &self.buckets);
+        family.observe(base, [], self.sum_ns, &self.buckets);
         for (bucket, exemplar) in self.exemplars.iter() {
             family.exemplify(bucket, Some(exemplar));
         }
     }
 
     fn add(&mut self, other: &Self) {
-        self.seconds += other.seconds;
+        self.sum_ns += other.sum_ns;
         for (sum, count) in self.buckets.iter_mut().zip(other.buckets) {
             *sum += count;
         }
@@ -173,7 +173,8 @@ impl Counters {
 
     /// Over all peers.
     pub fn totals(&self) -> Totals {
-        let mut totals = Totals { rtt: (self.rtt.seconds, self.rtt.count()), ..Totals::default() };
+        let mut totals =
+            Totals { rtt: (self.rtt.sum_ns as f64 / 1e9, self.rtt.count()), ..Totals::default() };
         for (_, tally) in self.by_peer.iter() {
             totals.connects += tally.connects;
             totals.failures += tally.failures.values().sum::<u64>();
@@ -388,6 +389,21 @@ mod tests {
         assert_eq!((counters.connects(), counters.connecting.count()), (2, 1));
         // 1.5 s lies beyond the bound of 1 s and not beyond that of 2 s.
         assert_eq!(counters.connecting.buckets[BOUNDS.iter().position(|bound| bound == 2.0).unwrap()], 1);
+    }
+
+    #[test]
+    fn durations_add_up_to_the_same_in_any_order() {
+        let spread = |seconds: f64| {
+            let mut spread = Spread::default();
+            spread.take(seconds);
+            spread
+        };
+        let sum = |order: [f64; 3]| {
+            let mut sum = Spread::default();
+            order.into_iter().for_each(|seconds| sum.add(&spread(seconds)));
+            sum
+        };
+        assert_eq!(sum([0.1, 0.2, 0.3]), sum([0.3, 0.2, 0.1]));
     }
 
     #[test]

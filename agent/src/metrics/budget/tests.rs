@@ -6,7 +6,11 @@ use super::{Budget, Figures, Fold, OTHERS};
 use crate::{
     exemplar::Exemplar,
     identity::Labels,
-    metrics::{Bounds, Detail, Filling, Page, labels::Bases, page::Family},
+    metrics::{
+        Bounds, Detail, Filling, Page,
+        labels::Bases,
+        page::{Family, seconds},
+    },
 };
 
 /// A container's counts: of calls, errors, connects to peers, classes of calls, and without detail.
@@ -72,7 +76,7 @@ impl Node {
             account.connects.iter().for_each(|(peer, count)| connects.count(*base, ["ns", *peer], *count));
             account.calls.iter().for_each(|(call, count)| calls.count(*base, [call.as_str()], *count));
             for (class, count) in &account.times {
-                times.observe(*base, [*class], *count as f64 / 2.0, &[*count, 0, *count]);
+                times.observe(*base, [*class], *count * 500_000_000, &[*count, 0, *count]);
             }
             if account.exits > 0 {
                 exits.count(*base, [], account.exits);
@@ -101,7 +105,7 @@ impl Node {
                 );
                 let amounts = family.amounts(sample);
                 let values = amounts.iter().enumerate().map(|(at, amount)| {
-                    if amounts.len() > 1 && at == 0 { f64::from_bits(*amount) } else { *amount as f64 }
+                    if amounts.len() > 1 && at == 0 { seconds(*amount) } else { *amount as f64 }
                 });
                 assert!(shown.insert(labels.clone(), values.collect()).is_none(), "twice: {labels}");
             }
@@ -140,7 +144,7 @@ fn sum(family: &Family) -> Vec<f64> {
     let mut sums = vec![0.0; family.width()];
     for sample in &family.samples {
         for (at, amount) in family.amounts(sample).iter().enumerate() {
-            sums[at] += if sums.len() > 1 && at == 0 { f64::from_bits(*amount) } else { *amount as f64 };
+            sums[at] += if sums.len() > 1 && at == 0 { seconds(*amount) } else { *amount as f64 };
         }
     }
     sums

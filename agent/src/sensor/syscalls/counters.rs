@@ -147,7 +147,7 @@ pub fn expose(page: &mut Page, rows: &[(Base, &Counters)]) {
         for (class, name) in CLASS_NAMES.into_iter().enumerate() {
             let buckets = &counters.buckets[class];
             if buckets.iter().any(|count| *count > 0) {
-                durations.observe(*base, [name], counters.sums_ns[class] as f64 / 1e9, buckets);
+                durations.observe(*base, [name], counters.sums_ns[class], buckets);
             }
             if counters.estimated[class] > 0 {
                 estimated.count(*base, [name], counters.estimated[class]);

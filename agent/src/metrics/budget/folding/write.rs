@@ -27,24 +27,13 @@ impl Sums {
     }
 }
 
-/// Adds what begins with the bits of a float if it is a histogram's.
 pub(super) fn add(sums: &mut [u64], amounts: &[u64]) {
-    if sums.len() > 1 {
-        sums[0] = (f64::from_bits(sums[0]) + f64::from_bits(amounts[0])).to_bits();
-        sums[1..].iter_mut().zip(&amounts[1..]).for_each(|(sum, amount)| *sum += amount);
-    } else {
-        sums[0] += amounts[0];
-    }
+    sums.iter_mut().zip(amounts).for_each(|(sum, amount)| *sum += amount);
 }
 
 /// What has come since. What has gone back has begun anew.
 fn since(amounts: &[u64], taken: &[u64]) -> Vec<u64> {
-    let mut more: Vec<_> =
-        amounts.iter().zip(taken).map(|(amount, taken)| amount.saturating_sub(*taken)).collect();
-    if amounts.len() > 1 {
-        more[0] = (f64::from_bits(amounts[0]) - f64::from_bits(taken[0])).max(0.0).to_bits();
-    }
-    more
+    amounts.iter().zip(taken).map(|(amount, taken)| amount.saturating_sub(*taken)).collect()
 }
 
 impl Round {
