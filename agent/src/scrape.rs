@@ -130,7 +130,12 @@ impl fmt::Display for Budget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { series, limit, folded } = self;
         write!(f, "{series} series of containers")?;
-        if *limit > 0.0 {
+        if series > limit && *limit > 0.0 {
+            write!(
+                f,
+                ", more than {limit} (metrics.series_limit), which are too few for what stands for all others"
+            )?;
+        } else if *limit > 0.0 {
             write!(f, " of at most {limit} (metrics.series_limit)")?;
         }
         if folded.is_empty() {
@@ -139,7 +144,8 @@ impl fmt::Display for Budget {
         let folded: Vec<_> = folded.iter().map(|(what, series)| format!("{series} by {what}")).collect();
         write!(
             f,
-            "; folded into `other`: {}. Raise the limit, or leave out what you don't need (metrics.detail)",
+            "; folded into `other`: {}, until there is room again. Raise the limit, or leave out what you don't need \
+             (metrics.detail)",
             folded.join(", ")
         )
     }
@@ -170,8 +176,12 @@ podwitness_series_folded{detail="peer"} 0.0
         assert_eq!(series.of("podwitness_nothing"), (0, 0.0));
         assert_eq!(
             series.budget().to_string(),
-            "1990 series of containers of at most 2000 (metrics.series_limit); folded into `other`: 12 by errno. Raise \
-             the limit, or leave out what you don't need (metrics.detail)"
+            "1990 series of containers of at most 2000 (metrics.series_limit); folded into `other`: 12 by errno, \
+             until there is room again. Raise the limit, or leave out what you don't need (metrics.detail)"
+        );
+        let small = Budget { series: 90.0, limit: 50.0, folded: Vec::new() };
+        assert!(
+            small.to_string().starts_with("90 series of containers, more than 50 (metrics.series_limit), ")
         );
         let free = Budget { series: 5.0, limit: 0.0, folded: Vec::new() };
         assert_eq!(free.to_string(), "5 series of containers; nothing is folded");

@@ -9,7 +9,7 @@ use integration_tests::{
     netns::CLOSED_V4,
     prometheus::check,
     require_kernel,
-    wait::{PATIENCE, unique, wait_until},
+    wait::{PATIENCE, unique, wait_for, wait_until},
 };
 use serde_json::Value;
 
@@ -104,6 +104,53 @@ fn the_limit_holds_and_no_counter_goes_back() {
     }
     first.finish();
     tell(&agent);
+}
+
+/// One of a crowd that is told only in a sum has series of its own once the others have gone.
+#[test]
+fn a_container_that_was_folded_comes_back_when_there_is_room() {
+    require_kernel!();
+    let options = Options::default().flag("metrics-series-limit", &LIMIT.to_string());
+    let agent = Agent::start(options.flag("metrics-grace", "1s").flag("identity-scan-interval", "1s"));
+    let node = Cgroup::at(&format!("/podwitness-test-back-{}/kubepods/besteffort", unique()));
+    let mut crowd: Vec<_> = (0..PODS)
+        .map(|number| {
+            let uid = format!("{:08x}-0000-4000-9000-{number:012x}", std::process::id());
+            let pod = node.child(&format!("pod{uid}"));
+            let container = pod.child(&format!("{number:064x}"));
+            (uid, container, pod)
+        })
+        .collect();
+    let outside = Cgroup::new("visitor");
+    let visit = |directories: &[String]| {
+        let arguments = ["visit", "--cgroups", &directories.join(","), "--getppid", "5"];
+        Workload::run(&arguments, &outside).0.finish();
+    };
+    let directory = |container: &Cgroup| container.directories()[0].display().to_string();
+    visit(&crowd.iter().map(|(_, container, _)| directory(container)).collect::<Vec<_>>());
+    let of = |metrics: &Metrics, uid: &str| metrics.series(EXITS, &[("pod", uid)]).len();
+    let place = wait_for(PATIENCE, "some are told, and others only in a sum", || {
+        let metrics = agent.scrape();
+        let told = crowd.iter().filter(|(uid, ..)| of(&metrics, uid) > 0).count();
+        let sum =
+            [("workload", "other"), ("pod", "other")].map(|of| metrics.sum(EXITS, &[of])).iter().sum::<f64>();
+        (told as f64 + sum >= PODS as f64)
+            .then(|| crowd.iter().position(|(uid, ..)| of(&metrics, uid) == 0))?
+    });
+    let (uid, container, _pod) = crowd.swap_remove(place);
+    drop(crowd);
+    let calls = [("pod", uid.as_str()), ("syscall", "getppid")];
+    wait_until(PATIENCE, "it has series of its own", || {
+        // What it has done by now is told in the sum.
+        agent.scrape().series(CALLS, &calls).first().is_some_and(|series| {
+            assert_eq!(series.value, 0.0, "it begins with nothing");
+            true
+        })
+    });
+    visit(&[directory(&container)]);
+    agent.wait_count(CALLS, &calls, 5);
+    // The first one stays where it was told.
+    agent.wait_count(EXITS, &[("pod", &uid)], 1);
 }
 
 /// The commands that tell of it agree with the page.

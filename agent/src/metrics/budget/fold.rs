@@ -35,6 +35,16 @@ impl Fold {
     }
 }
 
+/// Labels that nothing folds, and how many values each has at most.
+const UNFOLDED: [(&str, usize); 2] = [("reason", 7), ("scope", 5)];
+
+/// How many texts of own labels are left at most when every detail is folded.
+pub(super) fn folded_at_most(names: &[&str]) -> usize {
+    let values =
+        |name: &&str| UNFOLDED.iter().find(|(label, _)| label == name).map_or(1, |(_, values)| *values);
+    names.iter().map(values).product()
+}
+
 /// The text of own labels with the next detail folded, and what that was; none where there is no detail left.
 pub(super) fn folded(text: &str, names: &[&str]) -> Option<(Fold, String)> {
     let values = values(text, names)?;
@@ -81,11 +91,18 @@ fn values<'t>(text: &'t str, names: &[&str]) -> Option<Vec<&'t str>> {
     Some(values)
 }
 
+/// What the base labels of a workload as a whole end with.
+const WHOLE: &str = ",pod=\"other\",container=\"other\"";
+
+/// Whether these are the base labels of a workload as a whole.
+pub(super) fn is_whole(base: &str) -> bool {
+    base.ends_with(WHOLE)
+}
+
 /// The base labels of a container's workload as a whole; none where the container is all that there is of it.
 pub(super) fn workload_of(base: &str) -> Option<String> {
     let workload = workload(base);
-    let of_whole = format!("{workload},pod=\"other\",container=\"other\"");
-    (!base.ends_with(",pod=\"\",container=\"\"") && base != of_whole).then_some(of_whole)
+    (!base.ends_with(",pod=\"\",container=\"\"") && !is_whole(base)).then(|| format!("{workload}{WHOLE}"))
 }
 
 /// That part of the base labels that names the workload. No value can end it early: its quotes are escaped.
@@ -96,6 +113,7 @@ pub(super) fn workload(base: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metrics::reference;
 
     fn chain(text: &str, names: &[&str]) -> Vec<(Fold, String)> {
         std::iter::successors(folded(text, names), |(_, text)| folded(text, names)).collect()
@@ -120,6 +138,24 @@ mod tests {
         assert_eq!(chain(failure, &names), [(Fold::Peer, other.into())]);
         assert_eq!(chain(",reason=\"error\"} ", &["reason"]), []);
         assert_eq!(chain("} ", &[]), []);
+    }
+
+    /// So that there is always room for what stands for all others.
+    #[test]
+    fn labels_that_nothing_folds_have_the_values_that_the_reference_says() {
+        let sections = reference::sections().filter(|section| section.of_containers);
+        for metric in sections.flat_map(|section| section.metrics) {
+            for label in metric.labels.iter().filter(|label| Fold::of(label).is_none()) {
+                let (_, most) = UNFOLDED.iter().find(|(unfolded, _)| unfolded == label).expect(label);
+                let said = metric.bound.split_once(&format!(" values of `{label}`")).expect(metric.name).0;
+                let values: usize =
+                    said.rsplit(' ').next().and_then(|number| number.parse().ok()).expect(said);
+                assert!(values <= *most, "{}: {values} values of {label}", metric.name);
+            }
+        }
+        assert_eq!(folded_at_most(&["peer_namespace", "peer_workload", "reason"]), 7);
+        assert_eq!(folded_at_most(&["syscall", "errno"]), 1);
+        assert_eq!(folded_at_most(&[]), 1);
     }
 
     #[test]

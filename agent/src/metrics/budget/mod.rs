@@ -2,8 +2,9 @@
 //!
 //! A page below the limit passes as it is, and costs nothing but to be remembered. What is beyond is folded: first
 //! the errno, then the peer, the system call, the container and the workload become `other`. A series that was shown
-//! once stays for as long as its container does, and what was folded stays folded, so that no counter ever goes back
-//! and no sum misses anything: only what is new is judged.
+//! once stays for as long as its container does, so that no counter ever goes back and no sum misses anything: only what
+//! is new is judged. When there is plenty of room again, what was folded is judged once more. What it has counted by then
+//! stays where it was shown; its own series begin with nothing.
 
 mod fold;
 mod folding;
@@ -17,8 +18,9 @@ pub(super) use self::fold::{Fold, without};
 use self::folding::Folding;
 use super::Page;
 
-/// Series that the account of all others has at most, for which there is always room: 107 with all details folded.
-const OTHERS: usize = 120;
+/// Percent of the limit. While the page has less, what was folded may come back. New details stop at more than that, so
+/// this doesn't happen all the time.
+const PLENTY: u64 = 80;
 
 /// What is known from one page to the next.
 pub(super) struct Budget {
@@ -28,6 +30,14 @@ pub(super) struct Budget {
     last: Option<Arc<Page>>,
     /// None while nothing is folded.
     folding: Option<Folding>,
+    /// Whose base labels have changed since the last page: from what, to what.
+    renamed: Vec<(String, String)>,
+}
+
+/// How much may be on a page.
+struct Ceilings {
+    /// Series without those that stand for all others.
+    room: usize,
 }
 
 /// Of one page.
@@ -41,25 +51,27 @@ pub(super) struct Figures {
 
 impl Budget {
     pub(super) fn new(limit: usize) -> Self {
-        Self { limit, last: None, folding: None }
+        Self { limit, last: None, folding: None, renamed: Vec::new() }
     }
 
     /// Brings a page of containers within the limit.
     pub(super) fn fit(&mut self, page: Page) -> (Page, Figures) {
         let series = page.series();
-        if self.folding.is_none() && (self.limit == 0 || series <= ceiling(self.limit, Fold::Errno)) {
+        let renamed = std::mem::take(&mut self.renamed);
+        let ceilings = Ceilings { room: self.limit.saturating_sub(of_others(&page)) };
+        if self.folding.is_none() && (self.limit == 0 || series <= ceilings.of(Fold::Errno)) {
             return (page, Figures { series, ..Figures::default() });
         }
         let former = self.folding.take().unwrap_or_else(|| Folding::of(self.last.take().as_deref()));
-        let (folding, page, figures) = former.next(page, |fold| ceiling(self.limit, fold));
+        let (folding, page, figures) = former.next(page, &renamed, &ceilings);
         self.folding = Some(folding).filter(|folding| !folding.is_idle());
         (page, figures)
     }
 
-    /// Whoever had these base labels goes by others from now on. What of theirs was given to others stays there.
+    /// Whoever had these base labels goes by others from the next page on.
     pub(super) fn rename(&mut self, from: &str, to: &str) {
-        if let Some(folding) = &mut self.folding {
-            folding.rename(from, to);
+        if self.folding.is_some() && from != to {
+            self.renamed.push((from.to_owned(), to.to_owned()));
         }
     }
 
@@ -69,16 +81,32 @@ impl Budget {
     }
 }
 
-/// Up to how many series on the page there may be new ones that this has not folded. The coarser they are, the longer:
-/// where details have filled the page, there is still room for whoever comes.
-fn ceiling(limit: usize, fold: Fold) -> usize {
-    let percent = match fold {
-        Fold::Errno => 90,
-        Fold::Peer => 92,
-        Fold::Syscall => 94,
-        Fold::Container => 97,
-        Fold::Workload => 100,
-    };
-    // A limit may be large enough for a product to be too large.
-    (limit.saturating_sub(OTHERS) as u64).saturating_mul(percent).div_euclid(100) as usize
+/// Series that stand for all others at most: what is left of each family when every detail is folded. They always have
+/// room, so a limit below that doesn't hold.
+fn of_others(page: &Page) -> usize {
+    page.families.iter().map(|family| family.cost() * fold::folded_at_most(&family.names)).sum()
+}
+
+impl Ceilings {
+    /// Up to how many series on the page there may be new ones that this has not folded. The coarser they are, the
+    /// longer: where details have filled the page, there is still room for whoever comes.
+    fn of(&self, fold: Fold) -> usize {
+        self.percent(match fold {
+            Fold::Errno => 90,
+            Fold::Peer => 92,
+            Fold::Syscall => 94,
+            Fold::Container => 97,
+            Fold::Workload => 100,
+        })
+    }
+
+    /// Below how many series there is room for what was folded.
+    fn plenty(&self) -> usize {
+        self.percent(PLENTY)
+    }
+
+    fn percent(&self, percent: u64) -> usize {
+        // A limit may be large enough for a product to be too large.
+        (self.room as u64).saturating_mul(percent).div_euclid(100) as usize
+    }
 }

@@ -1,16 +1,17 @@
-//! What is new is shown or folded.
+//! What is new, or is to be judged once more, is shown or folded.
 
 use std::{cmp::Reverse, collections::HashMap};
 
 use super::{Fresh, Key, Round, Route, Shelf, others};
 use crate::metrics::budget::{
+    Ceilings,
     fold::{Fold, workload_of},
     share::fair,
 };
 
 /// Room that is left while it is given away.
-struct Room<C> {
-    ceiling: C,
+struct Room<'c> {
+    ceilings: &'c Ceilings,
     /// Series on the page.
     taken: usize,
     /// Kept for the coarsest series of those who have details to fold, by shelf and base.
@@ -18,9 +19,9 @@ struct Room<C> {
     kept: usize,
 }
 
-impl<C: Fn(Fold) -> usize> Room<C> {
+impl Room<'_> {
     fn has(&self, fold: Fold, cost: usize) -> bool {
-        self.taken + self.kept + cost <= (self.ceiling)(fold)
+        self.taken + self.kept + cost <= self.ceilings.of(fold)
     }
 
     fn release(&mut self, floor: (usize, u32)) {
@@ -29,10 +30,10 @@ impl<C: Fn(Fold) -> usize> Room<C> {
 }
 
 impl Round {
-    pub(super) fn judge(&mut self, ceiling: impl Fn(Fold) -> usize) {
-        let share = fair(&self.demands, ceiling(Fold::Syscall));
+    pub(super) fn judge(&mut self, ceilings: &Ceilings) {
+        let share = fair(&self.demands, ceilings.of(Fold::Syscall));
         let taken = self.demands.iter().map(|demand| demand.has).sum();
-        let mut room = Room { ceiling, taken, floors: HashMap::new(), kept: 0 };
+        let mut room = Room { ceilings, taken, floors: HashMap::new(), kept: 0 };
         let mut fresh = std::mem::take(&mut self.fresh);
         self.find_a_place_for_each(&fresh, &mut room);
         // The coarse ones first, of the others those that count most.
@@ -56,7 +57,7 @@ impl Round {
     }
 
     /// Who is new as a whole gets room for the coarsest of all series, or is folded as a whole.
-    fn find_a_place_for_each(&mut self, fresh: &[Fresh], room: &mut Room<impl Fn(Fold) -> usize>) {
+    fn find_a_place_for_each(&mut self, fresh: &[Fresh], room: &mut Room<'_>) {
         let mut needs = vec![0; self.demands.len()];
         let mut floors = HashMap::new();
         for Fresh { shelf: at, key, .. } in fresh {
@@ -79,7 +80,7 @@ impl Round {
             if self.is_away[base] {
                 continue;
             }
-            let fits = planned + needs[base] <= (room.ceiling)(Fold::Container);
+            let fits = planned + needs[base] <= room.ceilings.of(Fold::Container);
             self.is_away[base] = !fits && self.next.bases.text(base as u32) != others;
             planned += if self.is_away[base] { 0 } else { needs[base] };
         }
@@ -89,14 +90,7 @@ impl Round {
     }
 
     /// New series of one family and base, which begin at the same stage.
-    fn place(
-        &mut self,
-        shelf: &mut Shelf,
-        fresh: &[Fresh],
-        fold: Fold,
-        share: usize,
-        room: &mut Room<impl Fn(Fold) -> usize>,
-    ) {
+    fn place(&mut self, shelf: &mut Shelf, fresh: &[Fresh], fold: Fold, share: usize, room: &mut Room<'_>) {
         let Some(Fresh { shelf: at, key: Key { base, .. }, .. }) = fresh.first() else { return };
         let (floor, base) = ((*at, *base), *base);
         if self.is_away[base as usize] {
@@ -105,7 +99,7 @@ impl Round {
         let all = fresh.len() * shelf.cost;
         let kept = room.floors.get(&floor).copied().unwrap_or(0);
         let fits = self.demands[base as usize].has + all <= share
-            && room.taken + room.kept - kept + all <= (room.ceiling)(fold);
+            && room.taken + room.kept - kept + all <= room.ceilings.of(fold);
         if fold < Fold::Container && fits {
             room.release(floor);
             return fresh.iter().for_each(|fresh| self.admit(shelf, fresh.key, room));
@@ -116,14 +110,7 @@ impl Round {
     }
 
     /// Shows it, or what it becomes.
-    fn fold(
-        &mut self,
-        shelf: &mut Shelf,
-        key: Key,
-        floor: (usize, u32),
-        share: usize,
-        room: &mut Room<impl Fn(Fold) -> usize>,
-    ) {
+    fn fold(&mut self, shelf: &mut Shelf, key: Key, floor: (usize, u32), share: usize, room: &mut Room<'_>) {
         let (mut to, mut done) = (key, None);
         loop {
             if shelf.shown.contains(&to) {
@@ -156,7 +143,7 @@ impl Round {
     }
 
     /// To the others of its workload, or to all others.
-    fn send_away(&mut self, shelf: &mut Shelf, key: Key, room: &mut Room<impl Fn(Fold) -> usize>) {
+    fn send_away(&mut self, shelf: &mut Shelf, key: Key, room: &mut Room<'_>) {
         let own = shelf.coarsest(key.own);
         let of_workload = workload_of(self.next.bases.text(key.base));
         let of_workload = of_workload.map(|text| Key { base: self.next.bases.of(&text), own });
@@ -171,7 +158,7 @@ impl Round {
         shelf.given.entry(to).or_default();
     }
 
-    fn admit<C>(&mut self, shelf: &mut Shelf, key: Key, room: &mut Room<C>) {
+    fn admit(&mut self, shelf: &mut Shelf, key: Key, room: &mut Room<'_>) {
         if !shelf.shown.contains(&key) {
             room.taken += shelf.cost;
         }

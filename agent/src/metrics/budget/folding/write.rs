@@ -1,8 +1,8 @@
 //! The page as it is shown.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{borrow::Cow, collections::HashMap, sync::Arc};
 
-use super::{Folding, Key, Quick, Round, Shelf};
+use super::{Folding, Key, Quick, Round, Shelf, add};
 use crate::metrics::{
     budget::Figures,
     labels::Texts,
@@ -27,10 +27,6 @@ impl Sums {
     }
 }
 
-pub(super) fn add(sums: &mut [u64], amounts: &[u64]) {
-    sums.iter_mut().zip(amounts).for_each(|(sum, amount)| *sum += amount);
-}
-
 /// What has come since. What has gone back has begun anew.
 fn since(amounts: &[u64], taken: &[u64]) -> Vec<u64> {
     amounts.iter().zip(taken).map(|(amount, taken)| amount.saturating_sub(*taken)).collect()
@@ -38,7 +34,7 @@ fn since(amounts: &[u64], taken: &[u64]) -> Vec<u64> {
 
 impl Round {
     pub(super) fn write(self) -> (Folding, Page, Figures) {
-        let Self { mut page, mut next, bases, owns, .. } = self;
+        let Self { mut page, mut next, bases, owns, left, .. } = self;
         let mut figures = Figures::default();
         // By our number, the page's.
         let mut places: Vec<Option<u32>> = vec![None; next.bases.texts.len()];
@@ -48,8 +44,9 @@ impl Round {
             }
         }
         let mut texts: Option<Texts> = None;
-        for ((family, shelf), owns) in page.families.iter_mut().zip(&mut next.shelves).zip(&owns) {
-            let sums = sums(family, shelf, &bases, owns);
+        let families = page.families.iter_mut().zip(&mut next.shelves).zip(&owns).zip(&left);
+        for (((family, shelf), owns), left) in families {
+            let sums = sums(family, shelf, &bases, owns, left);
             let mut own_places: Vec<Option<u32>> = vec![None; shelf.owns.texts.len()];
             for (place, own) in (0..).zip(owns) {
                 own_places[*own as usize] = Some(place);
@@ -98,29 +95,51 @@ impl Round {
     }
 }
 
+impl Shelf {
+    /// Shows in another series what has come since this was done last.
+    fn give(&mut self, key: Key, to: Key, amounts: &[u64]) {
+        let parts = self.taken.get(&key).into_iter().flatten().filter(|part| part.by != to.base);
+        let theirs = parts.fold(Cow::Borrowed(amounts), |rest, part| since(&rest, &part.amounts).into());
+        let taken = self.taken_by(key, to.base, amounts.len());
+        let more = since(&theirs, taken);
+        taken.copy_from_slice(&theirs);
+        let given = self.given.entry(to).or_default();
+        if given.is_empty() {
+            *given = more.into();
+        } else {
+            add(given, &more);
+        }
+    }
+
+    /// What of a series isn't shown in others.
+    fn rest<'a>(&self, key: Key, amounts: &'a [u64]) -> Cow<'a, [u64]> {
+        let parts = self.taken.get(&key).into_iter().flatten();
+        parts.fold(Cow::Borrowed(amounts), |rest, part| since(&rest, &part.amounts).into())
+    }
+}
+
 /// What each series shows.
-fn sums(family: &Family, shelf: &mut Shelf, bases: &[Option<u32>], owns: &[u32]) -> Sums {
+fn sums(
+    family: &Family,
+    shelf: &mut Shelf,
+    bases: &[Option<u32>],
+    owns: &[u32],
+    left: &HashMap<Key, Key, Quick>,
+) -> Sums {
     let mut sums = Sums { width: family.width(), at: HashMap::default(), values: Vec::new() };
     for sample in &family.samples {
         let amounts = family.amounts(sample);
         let Some(base) = bases[sample.base as usize] else { continue };
         let key = Key { base, own: owns[sample.own as usize] };
-        let route = shelf.routes.get(&key);
-        if let Some(route) = route.filter(|route| route.to.base != base) {
-            let zeros = || vec![0; amounts.len()].into_boxed_slice();
-            let taken = shelf.taken.entry(key).or_insert_with(zeros);
-            let given = shelf.given.entry(route.to).or_default();
-            if given.is_empty() {
-                *given = zeros();
-            }
-            add(given, &since(amounts, taken));
-            taken.copy_from_slice(amounts);
-            continue;
+        let to = shelf.routes.get(&key).map_or(key, |route| route.to);
+        // What it has counted where it was until now stays there.
+        if let Some(former) = left.get(&key).filter(|former| **former != to) {
+            shelf.give(key, *former, amounts);
         }
-        let to = route.map_or(key, |route| route.to);
-        match shelf.taken.get(&key) {
-            None => sums.add(to, amounts),
-            Some(taken) => sums.add(to, &since(amounts, taken)),
+        if to.base == base {
+            sums.add(to, &shelf.rest(key, amounts));
+        } else {
+            shelf.give(key, to, amounts);
         }
     }
     for (key, given) in &shelf.given {
