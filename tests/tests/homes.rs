@@ -127,3 +127,19 @@ fn the_composition_names_files_that_exist() {
     }
     assert!(directory.join("../seccomp.json").exists());
 }
+
+/// Its Prometheus keeps all that the agent tells, and what the rules and dashboards ask for.
+#[test]
+fn the_composition_keeps_histograms_of_both_kinds_and_exemplars() {
+    require_sources!();
+    let read = |file: &str| fs::read_to_string(deploy().join("compose").join(file)).expect("a file of it");
+    let composition = read("compose.yaml");
+    let features = composition.lines().find_map(|line| line.trim().strip_prefix("- --enable-feature="));
+    assert_eq!(features, Some("native-histograms,exemplar-storage"));
+    // A command of one's own replaces that of the image.
+    for flag in ["--config.file=/etc/prometheus/prometheus.yml", "--storage.tsdb.path=/prometheus"] {
+        assert!(composition.lines().any(|line| line.trim() == format!("- {flag}")), "{flag}");
+    }
+    let scrapes = read("prometheus.yml");
+    assert!(scrapes.lines().any(|line| line.trim() == "always_scrape_classic_histograms: true"));
+}
