@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     ops::RangeInclusive,
+    time::{Duration, Instant},
 };
 
 use integration_tests::{
@@ -391,24 +392,35 @@ fn key<'l>(name: &str, labels: impl Iterator<Item = (&'l str, &'l str)>) -> Stri
     format!("{name}{labels:?}")
 }
 
-/// A day of comings and goings in half a minute, scraped as often as that takes.
+/// As many scrapes as two hours have at an interval of 15 s.
+const SCRAPES: usize = 480;
+/// Seconds from one to the next.
+const EVERY: f64 = 0.2;
+/// What they may take on a machine that has other things to do, too.
+const DEADLINE: Duration = Duration::from_secs(900);
+
+/// Comings and goings for two hours of scrapes, which are as close together as a slow machine can bear.
 #[test]
 fn containers_that_come_and_go_leave_no_gaps_and_no_spikes() {
     require_kernel!();
     if kernel::is_vm() {
         return eprintln!("not run: the emulated machines have no Prometheus");
     }
-    const WAVES: u64 = 36;
     const CROWD: u64 = 20;
     let options = Options::default().flag("metrics-grace", "1s").flag("identity-scan-interval", "1s");
-    let agent = Agent::start(options.flag("metrics-series-limit", "4000"));
-    let prometheus = Prometheus::start_as(agent.metrics, &[], "200ms", &[]);
+    let agent = Agent::start(options.flag("metrics-series-limit", "2500"));
+    let prometheus = Prometheus::start_as(agent.metrics, &[], &format!("{}ms", EVERY * 1e3), &[]);
     let steady = Cgroup::new("steady");
     let outside = Cgroup::new("visitor");
     let node = Cgroup::new("node");
-    let mut truth = BTreeMap::new();
-    for wave in 0..WAVES {
-        let crowd: Vec<_> = (0..CROWD).map(|number| node.child(&format!("job-{wave}-{number}"))).collect();
+    let mut truth: BTreeMap<String, u32> = BTreeMap::new();
+    let good = "sum(sum_over_time(up{job=\"podwitness\"}[15m]))";
+    let begin = Instant::now();
+    let (mut waves, mut folded) = (0_u32, 0.0_f64);
+    while prometheus.query(good).first().is_none_or(|scrapes| *scrapes < SCRAPES as f64) {
+        assert!(begin.elapsed() < DEADLINE, "{:?} scrapes in {DEADLINE:?}", prometheus.query(good));
+        let crowd: Vec<_> = (0..CROWD).map(|number| node.child(&format!("job-{waves}-{number}"))).collect();
+        waves += 1;
         let directories: Vec<_> =
             crowd.iter().map(|cgroup| cgroup.directories()[0].display().to_string()).collect();
         let arguments = ["visit", "--cgroups", &directories.join(","), "--getppid", "100", "--more", "1"];
@@ -417,56 +429,81 @@ fn containers_that_come_and_go_leave_no_gaps_and_no_spikes() {
         truth.extend(crowd.iter().map(|cgroup| cgroup.path().to_owned()).zip(100..));
         let had = format!("sum(podwitness_syscalls_total{{workload=\"{}\"}})", steady.path());
         wait_until(PATIENCE, "Prometheus has seen this wave", || {
-            prometheus.query(&had).first().is_some_and(|calls| *calls >= 1000.0 * (wave + 1) as f64)
+            prometheus.query(&had).first().is_some_and(|calls| *calls >= f64::from(1000 * waves))
         });
+        folded = folded.max(prometheus.query("sum(podwitness_series_folded)").into_iter().sum());
         workload.finish();
     }
-    // No counter of a container falls while it is there, a sum over what is folded included.
-    let counters = "{__name__=~\"podwitness_.+_(total|bucket|count|sum)\",workload_kind!=\"\"}";
-    let mut seen = 0;
-    for (labels, samples) in prometheus.samples(counters) {
-        seen += 1;
-        for pair in samples.windows(2) {
-            let [(before, less), (after, more)] = pair else { continue };
-            assert!(less <= more, "{labels} fell from {less} to {more} at {after}");
-            assert!(before < after, "{labels} has two values at {after}");
+    // Where one has failed, it took longer than there is time until the next.
+    let durations = prometheus.samples("scrape_duration_seconds{job=\"podwitness\"}");
+    let durations: BTreeMap<u64, f64> =
+        durations[0].1.iter().map(|(time, took)| (time.to_bits(), *took)).collect();
+    let mut scrapes = Vec::new();
+    for (time, up) in &prometheus.samples("up{job=\"podwitness\"}")[0].1 {
+        if *up == 1.0 {
+            scrapes.push(*time);
+        } else {
+            let took = durations[&time.to_bits()];
+            assert!(took >= EVERY, "a scrape has failed after {took} s");
         }
     }
-    assert!(seen > 1000, "{seen} series");
-    // Of each container no more than it did, and of the one that was there all the time no scrape without it.
-    let (mut exact, mut told) = (0, 0);
-    for (labels, samples) in prometheus.samples("podwitness_syscalls_total{syscall=\"getppid\"}") {
-        let workload = labels["workload"].as_str().unwrap_or_default();
-        let most = samples.iter().map(|(_, value)| *value).fold(0.0, f64::max);
-        if let Some(calls) = truth.get(workload) {
-            told += 1;
-            exact += u64::from(most == *calls as f64);
-            assert!(most <= *calls as f64, "{workload}: {most} of {calls}");
-        } else if workload == steady.path() {
-            assert_eq!(most, 1000.0 * WAVES as f64);
-            let scrapes = prometheus.samples("up{job=\"podwitness\"}");
-            let (first, last) = (samples[0].0, samples[samples.len() - 1].0);
-            // On a busy machine one may take longer than there is time until the next.
-            let is_good = |(time, up): &&(f64, f64)| (first..=last).contains(time) && *up == 1.0;
-            let all = scrapes[0].1.iter().filter(is_good).count();
-            assert_eq!(samples.len(), all, "scrapes that have it");
-            // Each wave waits for the one before.
-            let spike = samples.windows(2).map(|pair| pair[1].1 - pair[0].1).fold(0.0, f64::max);
-            assert!(spike <= 1000.0, "{spike} calls at once");
-        }
-    }
-    assert!(exact > 0 && exact == told, "{exact} of {told} containers have all their calls");
-    // As Prometheus itself sees it, whose functions take one metric at a time.
+    assert!(scrapes.len() >= SCRAPES, "{} scrapes", scrapes.len());
+    // Of each container no more than it did, and no scrape without it while it was there.
+    let (mut seen, mut exact, mut told) = (0, 0, 0);
+    let is_ours = |workload: &str| {
+        truth.contains_key(workload) || [steady.path(), outside.path(), "other"].contains(&workload)
+    };
     for (name, (kind, labels)) in reference() {
-        if kind == "counter" && labels.contains("workload") {
+        if !labels.contains("workload") {
+            continue;
+        }
+        let names = match &*kind {
+            "histogram" => ["_bucket", "_sum", "_count"].map(|ending| format!("{name}{ending}")).to_vec(),
+            _ => vec![name],
+        };
+        for name in names {
+            for (labels, samples) in prometheus.samples(&name) {
+                seen += 1;
+                for pair in samples.windows(2) {
+                    let [(before, less), (after, more)] = pair else { continue };
+                    assert!(less <= more, "{labels} fell from {less} to {more} at {after}");
+                    assert!(before < after, "{labels} has two values at {after}");
+                }
+                let workload = labels["workload"].as_str().unwrap_or_default();
+                let (first, last) = (samples[0].0, samples[samples.len() - 1].0);
+                let until = |time: f64| scrapes.partition_point(|scrape| *scrape <= time);
+                let all = until(last) - until(first) + 1;
+                assert!(!is_ours(workload) || samples.len() == all, "{labels}: {} of {all}", samples.len());
+                if labels["__name__"] != "podwitness_syscalls_total" || labels["syscall"] != "getppid" {
+                    continue;
+                }
+                let most = samples[samples.len() - 1].1;
+                if let Some(calls) = truth.get(workload) {
+                    told += 1;
+                    exact += u64::from(most == f64::from(*calls));
+                    assert!(most <= f64::from(*calls), "{workload}: {most} of {calls}");
+                } else if workload == steady.path() {
+                    assert_eq!(most, f64::from(1000 * waves));
+                    // Each wave waits for the one before.
+                    let spike = samples.windows(2).map(|pair| pair[1].1 - pair[0].1).fold(0.0, f64::max);
+                    assert!(spike <= 1000.0, "{spike} calls at once");
+                }
+            }
+            // As Prometheus itself sees it.
             let resets = prometheus.query(&format!("sum(resets({name}[15m]))"));
             assert!(resets.iter().all(|resets| *resets == 0.0), "{name}: {resets:?}");
         }
     }
+    assert!(seen > 1000, "{seen} series");
+    assert!(exact > 0 && exact == told, "{exact} of {told} containers have all their calls");
+    assert!(folded > 0.0, "there was room for everything");
     assert_eq!(prometheus.refused(), 0.0);
-    let page = agent.scrape();
-    let folded = page.sum("podwitness_series_folded", &[]);
-    println!("{seen} series, {told} of {} containers by name, {folded} series folded now", truth.len());
+    println!(
+        "{} scrapes in {:?}: {seen} series, {told} of {} containers by name, up to {folded} series folded",
+        scrapes.len(),
+        begin.elapsed(),
+        truth.len()
+    );
     assert_eq!(check(&agent.scrape_text()), "", "promtool has nothing to say");
 }
 
