@@ -428,7 +428,8 @@ fn containers_that_come_and_go_leave_no_gaps_and_no_spikes() {
         Workload::run(&["syscalls", "--getppid", "1000"], &steady).0.finish();
         truth.extend(crowd.iter().map(|cgroup| cgroup.path().to_owned()).zip(100..));
         let had = format!("sum(podwitness_syscalls_total{{workload=\"{}\"}})", steady.path());
-        wait_until(PATIENCE, "Prometheus has seen this wave", || {
+        // On a machine that is busy with other things most scrapes may take too long for a while.
+        wait_until(DEADLINE, "Prometheus has seen this wave", || {
             prometheus.query(&had).first().is_some_and(|calls| *calls >= f64::from(1000 * waves))
         });
         folded = folded.max(prometheus.query("sum(podwitness_series_folded)").into_iter().sum());
