@@ -137,7 +137,9 @@ fn a_container_that_was_folded_comes_back_when_there_is_room() {
         (told as f64 + sum >= PODS as f64)
             .then(|| crowd.iter().position(|(uid, ..)| of(&metrics, uid) == 0))?
     });
-    let (uid, container, _pod) = crowd.swap_remove(place);
+    // Its cgroups are removed in this order, the container's before its pod's.
+    let one = crowd.swap_remove(place);
+    let (uid, container, _) = &one;
     drop(crowd);
     let calls = [("pod", uid.as_str()), ("syscall", "getppid")];
     wait_until(PATIENCE, "it has series of its own", || {
@@ -147,10 +149,10 @@ fn a_container_that_was_folded_comes_back_when_there_is_room() {
             true
         })
     });
-    visit(&[directory(&container)]);
+    visit(&[directory(container)]);
     agent.wait_count(CALLS, &calls, 5);
     // The first one stays where it was told.
-    agent.wait_count(EXITS, &[("pod", &uid)], 1);
+    agent.wait_count(EXITS, &[("pod", uid.as_str())], 1);
 }
 
 /// The commands that tell of it agree with the page.
