@@ -13,6 +13,7 @@ pub use shown::Part;
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
+    hash::BuildHasherDefault,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -27,6 +28,7 @@ use crate::{
         peers::{Peer, Peers},
     },
     kernel::Slots,
+    mixer::Mixer,
     room::Table as _,
     sensor::{self, Record, cgroup::CgroupEvent, io_uring, process, syscalls, tcp},
 };
@@ -38,6 +40,9 @@ const VICTIMS: usize = 256;
 
 /// How long after its cgroup was excluded a slot may still be written to: a run of a program takes microseconds.
 const QUARANTINE: Duration = Duration::from_secs(1);
+
+/// By the id of the cgroup, which the kernel has chosen.
+type ByCgroup<T> = HashMap<u64, T, BuildHasherDefault<Mixer>>;
 
 /// What was observed of one container.
 #[derive(Clone, Debug, Default)]
@@ -139,8 +144,7 @@ pub struct Ledger {
     tables: Option<syscalls::Tables>,
     /// None where the `io_uring` sensor is off.
     requests: Option<io_uring::Tables>,
-    /// By cgroup id, which the kernel gives out: nobody can choose many that collide.
-    accounts: HashMap<u64, Account, foldhash::fast::RandomState>,
+    accounts: ByCgroup<Account>,
     /// Closed accounts whose labels, or at least whose workload, live on.
     carried: HashMap<Arc<Labels>, Account>,
     /// Cgroups that nobody wants to observe.
@@ -158,7 +162,7 @@ pub struct Ledger {
     victims: VecDeque<u32>,
     recycled: u64,
     /// The labels of those whose identity is decided, so that a page needn't ask the registry for each.
-    decided: HashMap<u64, Arc<Labels>, foldhash::fast::RandomState>,
+    decided: ByCgroup<Arc<Labels>>,
     /// Made once, so that they are known again by where they lie.
     unknown: Arc<Labels>,
     other: Arc<Labels>,
