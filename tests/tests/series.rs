@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use integration_tests::{
     Agent, Cgroup, Metrics, NetNs, Options, Workload,
     agent::run,
-    kernel,
+    http, kernel,
     netns::CLOSED_V4,
     prometheus::check,
     require_kernel,
-    wait::{PATIENCE, unique, wait_for, wait_until},
+    wait::{PATIENCE, unique, wait_until},
 };
 use serde_json::Value;
 
@@ -113,7 +113,8 @@ fn a_container_that_was_folded_comes_back_when_there_is_room() {
     let options = Options::default().flag("metrics-series-limit", &LIMIT.to_string());
     let agent = Agent::start(options.flag("metrics-grace", "1s").flag("identity-scan-interval", "1s"));
     let node = Cgroup::at(&format!("/podwitness-test-back-{}/kubepods/besteffort", unique()));
-    let mut crowd: Vec<_> = (0..PODS)
+    // Too many for each to have even the coarsest series.
+    let mut crowd: Vec<_> = (0..2 * PODS)
         .map(|number| {
             let uid = format!("{:08x}-0000-4000-9000-{number:012x}", std::process::id());
             let pod = node.child(&format!("pod{uid}"));
@@ -128,15 +129,19 @@ fn a_container_that_was_folded_comes_back_when_there_is_room() {
     };
     let directory = |container: &Cgroup| container.directories()[0].display().to_string();
     visit(&crowd.iter().map(|(_, container, _)| directory(container)).collect::<Vec<_>>());
-    let of = |metrics: &Metrics, uid: &str| metrics.series(EXITS, &[("pod", uid)]).len();
-    let place = wait_for(PATIENCE, "some are told, and others only in a sum", || {
-        let metrics = agent.scrape();
-        let told = crowd.iter().filter(|(uid, ..)| of(&metrics, uid) > 0).count();
-        let sum =
-            [("workload", "other"), ("pod", "other")].map(|of| metrics.sum(EXITS, &[of])).iter().sum::<f64>();
-        (told as f64 + sum >= PODS as f64)
-            .then(|| crowd.iter().position(|(uid, ..)| of(&metrics, uid) == 0))?
+    // What there is is known before the page has to do with it: who comes late has no series for another reason.
+    wait_until(PATIENCE, "all of them are known, with what they did", || {
+        let response = http::get(agent.debug, "/v1/containers").unwrap();
+        let told: Value = serde_json::from_str(&response.body).expect("JSON");
+        let told = told["containers"].as_array().expect("containers").iter();
+        let done = told.filter(|one| one["calls"]["getppid"] == 5 && one["figures"]["process_exits"]["completed"] == 1);
+        let done: Vec<_> = done.map(|one| one["pod"].as_str().unwrap_or_default().to_owned()).collect();
+        crowd.iter().all(|(uid, ..)| done.contains(uid))
     });
+    let metrics = agent.scrape();
+    let is_told =
+        |uid: &str| [CALLS, EXITS].iter().any(|name| !metrics.series(name, &[("pod", uid)]).is_empty());
+    let place = crowd.iter().position(|(uid, ..)| !is_told(uid)).expect("one that is only told in a sum");
     // Its cgroups are removed in this order, the container's before its pod's.
     let one = crowd.swap_remove(place);
     let (uid, container, _) = &one;
