@@ -134,7 +134,8 @@ fn a_container_that_was_folded_comes_back_when_there_is_room() {
         let response = http::get(agent.debug, "/v1/containers").unwrap();
         let told: Value = serde_json::from_str(&response.body).expect("JSON");
         let told = told["containers"].as_array().expect("containers").iter();
-        let done = told.filter(|one| one["calls"]["getppid"] == 5 && one["figures"]["process_exits"]["completed"] == 1);
+        let done = told
+            .filter(|one| one["calls"]["getppid"] == 5 && one["figures"]["process_exits"]["completed"] == 1);
         let done: Vec<_> = done.map(|one| one["pod"].as_str().unwrap_or_default().to_owned()).collect();
         crowd.iter().all(|(uid, ..)| done.contains(uid))
     });
