@@ -25,10 +25,5 @@ pub(super) const OTLP_COMPRESSIONS: &[(&str, Compression)] =
     &[("none", Compression::None), ("gzip", Compression::Gzip), ("zstd", Compression::Zstd)];
 pub(super) const MODES: &[(&str, kubernetes::Mode)] =
     &[("auto", kubernetes::Mode::Auto), ("on", kubernetes::Mode::On), ("off", kubernetes::Mode::Off)];
-pub(super) const LEVELS: &[(&str, Level)] = &[
-    ("error", Level::ERROR),
-    ("warn", Level::WARN),
-    ("info", Level::INFO),
-    ("debug", Level::DEBUG),
-    ("trace", Level::TRACE),
-];
+pub(super) const LEVELS: &[(&str, Level)] =
+    &[("error", Level::ERROR), ("warn", Level::WARN), ("info", Level::INFO), ("debug", Level::DEBUG)];

@@ -249,7 +249,7 @@ fn refusal(error: &ProgramError) -> String {
     match error {
         ProgramError::LoadError { io_error, verifier_log } => {
             let log = verifier_log.to_string();
-            tracing::trace!("the verifier says:\n{log}");
+            tracing::debug!("the verifier says:\n{log}");
             let last = log.lines().rev().find(|line| {
                 !line.trim().is_empty()
                     && !line.starts_with("processed ")

@@ -88,7 +88,7 @@ const SAMPLES: [(&str, [&str; 3]); 74] = [
     ("otlp.sample_rate", ["0", "1", "1000000"]),
     ("otlp.tracked", ["16", "1000", "1048576"]),
     ("otlp.well_known_labels", ["true", "false", "true"]),
-    ("log.level", ["error", "debug", "trace"]),
+    ("log.level", ["error", "info", "debug"]),
 ];
 
 /// A file that is there as long as the value.
