@@ -32,6 +32,8 @@ const TIDY_INTERVAL: Duration = Duration::from_secs(1);
 const LATE_SCAN_INTERVAL: Duration = Duration::from_millis(100);
 /// Records that wait for their cgroup to become known; one more is booked as it is.
 const HELD: usize = 4096;
+/// Owners of records that are remembered meanwhile: more containers than are busy on most nodes at a time.
+const OWNERS: usize = 16;
 /// Records taken out in one go, between which scrapes get their turn and readers of the stream theirs.
 const BATCH: u64 = 8192;
 
@@ -190,11 +192,11 @@ struct Book<'a> {
 /// Whose the latest records were, by cgroup id: events come in runs, and the registry is asked under locks. Good for
 /// one look at the rings and until the registry learns something: nobody is renamed or forgotten meanwhile.
 #[derive(Default)]
-struct Owners([Option<(u64, Owner)>; 16]);
+struct Owners([Option<(u64, Owner)>; OWNERS]);
 
 impl Owners {
     fn of(&mut self, cgroup_id: u64, ask: impl FnOnce() -> Owner) -> &Owner {
-        let place = &mut self.0[cgroup_id as usize % 16];
+        let place = &mut self.0[cgroup_id as usize % OWNERS];
         // Who isn't decided upon may be in a moment.
         let is_known = place.as_ref().is_some_and(|(id, owner)| *id == cgroup_id && !owner.is_open());
         if !is_known {
@@ -295,7 +297,7 @@ mod tests {
         assert_eq!(ask(7, Resolution::Unknown), 2);
         assert_eq!(ask(8, Resolution::Unknown), 3);
         // What shares its place takes it over.
-        assert_eq!(ask(7 + 16, Resolution::Overflow), 4);
+        assert_eq!(ask(7 + OWNERS as u64, Resolution::Overflow), 4);
         assert_eq!(ask(7, Resolution::Unknown), 5);
     }
 }

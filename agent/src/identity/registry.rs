@@ -193,7 +193,7 @@ impl Registry {
         })
     }
 
-    /// Whom the cgroup belongs to. Called for every event.
+    /// Whom the cgroup belongs to. Called for every run of events.
     pub fn resolve(&self, id: u64, now: Instant) -> Resolution {
         let decided = self.read().get(id);
         decided.unwrap_or_else(|| self.write().ask(id, now))

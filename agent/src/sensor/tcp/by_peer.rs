@@ -43,8 +43,8 @@ impl Tally {
 /// Tallies by peer. Those without a namespace are as few as the configuration names; of the others there are at most
 /// [`Peers::per_container`], and what is beyond is counted for one that is called `other`.
 ///
-/// A peer is mostly known again by where its name lies, since [`Peers`] has each name once. To compare names would cost
-/// several times as much as all else that is done with an event.
+/// A peer is mostly known again by where its name lies, since [`Peers`] has each name once. Names are compared by
+/// memcmp, which is quick, but for two that are empty: on CPUs with AVX-512 that takes glibc over a hundred nanoseconds.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct ByPeer {
     /// In order.
