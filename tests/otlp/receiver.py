@@ -5,6 +5,7 @@ against the protocol and the semantic conventions, and prints what it got as lin
 changes how it answers from then on (MODES below), so that a test can let it fail in any way.
 """
 
+import bisect
 import concurrent.futures
 import gzip
 import http.server
@@ -165,6 +166,24 @@ def logs(request):
                 }
 
 
+def exemplars(name, kind, point):
+    """Those of a point: spans that had ended, and of a histogram one for a bucket at most, in which something was counted."""
+    demand(not point.exemplars or kind != "gauge", f"{name}: an exemplar of a gauge")
+    demand(len(point.exemplars) <= 1 or kind == "histogram", f"{name}: exemplars of one count")
+    buckets = set()
+    for exemplar in point.exemplars:
+        demand((len(exemplar.trace_id), len(exemplar.span_id)) == (16, 8), f"{name}: ids of an exemplar")
+        demand(plausible(exemplar.time_unix_nano), f"{name}: the time of an exemplar")
+        demand(exemplar.time_unix_nano <= point.time_unix_nano, f"{name}: an exemplar from the future")
+        value = getattr(exemplar, exemplar.WhichOneof("value"))
+        if kind == "histogram":
+            bucket = bisect.bisect_left(point.explicit_bounds, value)
+            demand(point.bucket_counts[bucket] > 0, f"{name}: an exemplar in an empty bucket")
+            demand(bucket not in buckets, f"{name}: two exemplars in a bucket")
+            buckets.add(bucket)
+        yield {"trace": exemplar.trace_id.hex(), "span": exemplar.span_id.hex(), "value": value}
+
+
 def metrics(request):
     for group in request.resource_metrics:
         resource = resource_of(group)
@@ -191,7 +210,7 @@ def metrics(request):
                     if kind != "gauge":
                         demand(0 < point.start_time_unix_nano <= point.time_unix_nano, "a point without a start")
                     line = {"name": metric.name, "type": kind, "unit": metric.unit, "resource": resource,
-                            "attributes": found}
+                            "attributes": found, "exemplars": list(exemplars(metric.name, kind, point))}
                     if kind == "histogram":
                         demand(len(point.bucket_counts) == len(point.explicit_bounds) + 1, "buckets and bounds")
                         demand(sum(point.bucket_counts) == point.count, "buckets that don't add up")

@@ -327,7 +327,7 @@ fn exemplars_are_spans_that_were_sent() {
     require_kernel!();
     require_receiver!();
     let receiver = Receiver::start(Protocol::Http);
-    let agent = Agent::start(options(&receiver));
+    let agent = Agent::start(with_metrics(&receiver));
     let text = Prometheus::start_as(agent.metrics, &[], "1s", &["exemplar-storage"]);
     let protobuf = Prometheus::start_as(agent.metrics, &[], "1s", &["exemplar-storage", "native-histograms"]);
     let (cgroup, netns) = (Cgroup::new("exemplars"), NetNs::new());
@@ -368,6 +368,18 @@ fn exemplars_are_spans_that_were_sent() {
         let is_inside = |bound: f64| *value <= bound && (*value > bound / 2.0 || bound < 0.000_1);
         assert!(bound.is_none_or(is_inside), "{value} in {bound:?}");
         assert!(names.contains(&name.as_str()), "{name}");
+    }
+    // The collector has them with the metrics, too, under the names there.
+    for name in [duration, rtt, failures.trim_end_matches("_total"), exits.trim_end_matches("_total")] {
+        let points = receiver.wait("metrics", 1, |point| {
+            point["name"] == name
+                && point["resource"]["podwitness.workload.name"] == cgroup.path()
+                && point["exemplars"].as_array().is_some_and(|exemplars| !exemplars.is_empty())
+        });
+        for exemplar in points.iter().flat_map(|point| point["exemplars"].as_array().into_iter().flatten()) {
+            let is_meant = |sent: &Value| ["trace", "span"].iter().all(|id| sent[*id] == exemplar[*id]);
+            assert!(sent().iter().any(is_meant), "{name}: {exemplar} is no span");
+        }
     }
     // A native histogram has them under its own name.
     for (prometheus, names) in [(&text, names), (&protobuf, [duration, rtt, failures, exits])] {

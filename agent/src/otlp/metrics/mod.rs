@@ -15,8 +15,8 @@ use bytes::Bytes;
 use opentelemetry_proto::tonic::{
     common::v1::{AnyValue, KeyValue, any_value},
     metrics::v1::{
-        AggregationTemporality, Gauge, Histogram, HistogramDataPoint, Metric, NumberDataPoint, Sum,
-        metric::Data, number_data_point,
+        AggregationTemporality, Exemplar, Gauge, Histogram, HistogramDataPoint, Metric, NumberDataPoint, Sum,
+        exemplar, metric::Data, number_data_point,
     },
 };
 use prost::Message as _;
@@ -33,6 +33,7 @@ use super::{
     worker::Delivery,
 };
 use crate::{
+    exemplar::Exemplar as Span,
     http::{Exposition, Format, RenderError},
     identity::{Labels, Registry, names::Details},
 };
@@ -165,6 +166,7 @@ fn add(metric: &mut Metric, series: &Series<'_>, times: Times) {
     // An empty label is none, as in Prometheus.
     let labels = series.labels.iter().filter(|(_, value)| !value.is_empty());
     let attributes = labels.map(|(name, value)| attribute(name, value)).collect();
+    let exemplars = series.exemplars.iter().map(Exemplar::from).collect();
     let Times { start_ns, now_ns } = times;
     match (&mut metric.data, &series.value) {
         (Some(Data::Sum(sum)), Value::Number(number)) => sum.data_points.push(NumberDataPoint {
@@ -172,6 +174,7 @@ fn add(metric: &mut Metric, series: &Series<'_>, times: Times) {
             start_time_unix_nano: start_ns,
             time_unix_nano: now_ns,
             value: Some(value(number)),
+            exemplars,
             ..NumberDataPoint::default()
         }),
         (Some(Data::Gauge(gauge)), Value::Number(number)) => gauge.data_points.push(NumberDataPoint {
@@ -189,10 +192,23 @@ fn add(metric: &mut Metric, series: &Series<'_>, times: Times) {
                 sum: Some(*sum),
                 bucket_counts: counts.clone(),
                 explicit_bounds: bounds.clone(),
+                exemplars,
                 ..HistogramDataPoint::default()
             });
         }
         _ => {}
+    }
+}
+
+impl From<&Span> for Exemplar {
+    fn from(span: &Span) -> Self {
+        Self {
+            time_unix_nano: span.unix_ns,
+            trace_id: span.trace_id.into(),
+            span_id: span.span_id.into(),
+            value: Some(exemplar::Value::AsDouble(span.value)),
+            ..Self::default()
+        }
     }
 }
 

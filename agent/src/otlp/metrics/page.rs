@@ -1,6 +1,6 @@
 //! An OpenMetrics page, read back.
 
-use crate::identity::Labels;
+use crate::{exemplar::Exemplar, identity::Labels};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -41,6 +41,8 @@ pub(super) struct Series<'p> {
     pub base: Option<Labels>,
     pub labels: OwnLabels<'p>,
     pub value: Value<'p>,
+    /// Of a counter at most one, of a histogram at most one for each bucket.
+    pub exemplars: Vec<Exemplar>,
 }
 
 /// The whole of it. Series of one metric stand together.
@@ -102,12 +104,15 @@ impl<'p> Page<'p> {
             Some(rest) => rest.split_at(labels_end(rest)?),
             None => ("", rest),
         };
-        let number = rest.trim_start_matches('}').split_whitespace().next()?;
+        let mut parts = rest.trim_start_matches('}').trim().split(" # ");
+        let number = parts.next()?;
+        let exemplar = parts.next().and_then(exemplar);
         let suffix = name.strip_prefix(family.name)?;
         let mut labels = parsed(labels)?;
         if family.kind != Kind::Histogram {
             let (base, labels) = split(labels);
-            self.series.push(Series { family: index, base, labels, value: Value::Number(number) });
+            let (value, exemplars) = (Value::Number(number), exemplar.into_iter().collect());
+            self.series.push(Series { family: index, base, labels, value, exemplars });
             return Some(());
         }
         let bound = labels.iter().position(|(name, _)| *name == "le").map(|at| labels.remove(at).1);
@@ -116,12 +121,14 @@ impl<'p> Page<'p> {
         let is_same = |last: &Series<'_>| last.family == index && last.base == base && last.labels == labels;
         if !self.series.last().is_some_and(is_same) {
             let value = Value::Histogram { bounds: Vec::new(), counts: Vec::new(), sum: 0.0 };
-            self.series.push(Series { family: index, base, labels, value });
+            self.series.push(Series { family: index, base, labels, value, exemplars: Vec::new() });
         }
-        let Some(Series { value: Value::Histogram { bounds, counts, sum }, .. }) = self.series.last_mut()
+        let Some(Series { value: Value::Histogram { bounds, counts, sum }, exemplars, .. }) =
+            self.series.last_mut()
         else {
             return None;
         };
+        exemplars.extend(exemplar);
         match suffix {
             "_bucket" => {
                 // Infinity may be written in several ways.
@@ -166,6 +173,34 @@ fn parsed(text: &str) -> Option<OwnLabels<'_>> {
         rest = after[end + 1..].trim_start_matches(',');
     }
     Some(labels)
+}
+
+/// What stands behind the mark of an exemplar: its ids, its value, and when it was, in seconds.
+fn exemplar(text: &str) -> Option<Exemplar> {
+    let (ids, rest) = text.strip_prefix('{')?.split_once("} ")?;
+    let ids = parsed(ids)?;
+    let id = |wanted: &str| ids.iter().find(|(name, _)| *name == wanted).map(|(_, id)| id.as_str());
+    let (value, time) = rest.split_once(' ')?;
+    let (seconds, ms) = time.split_once('.')?;
+    let ms = seconds.parse::<u64>().ok()?.checked_mul(1000)?.checked_add(ms.parse().ok()?)?;
+    Some(Exemplar {
+        trace_id: bytes(id("trace_id")?)?,
+        span_id: bytes(id("span_id")?)?,
+        value: value.parse().ok()?,
+        unix_ns: ms.checked_mul(1_000_000)?,
+    })
+}
+
+/// Bytes in hex.
+fn bytes<const N: usize>(hex: &str) -> Option<[u8; N]> {
+    let mut bytes = [0; N];
+    if hex.len() != 2 * N || !hex.is_ascii() {
+        return None;
+    }
+    for (at, byte) in bytes.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(&hex[2 * at..][..2], 16).ok()?;
+    }
+    Some(bytes)
 }
 
 /// The base labels, if all of them are there, and the others.
@@ -213,20 +248,20 @@ mod tests {
     const PAGE: &str = r##"# HELP podwitness_calls Calls.
 # TYPE podwitness_calls counter
 podwitness_calls_total{namespace="a",workload_kind="Pod",workload="b\"\\\n}{",pod="",container="c",syscall="read"} 18446744073709551000
-podwitness_calls_total{namespace="",workload_kind="host",workload="",pod="",container="",syscall="write"} 2
+podwitness_calls_total{namespace="",workload_kind="host",workload="",pod="",container="",syscall="write"} 2 # {trace_id="000102030405060708090a0b0c0d0e0f",span_id="ffeeddccbbaa9988"} 1.0 1764000000.007
 # HELP podwitness_took_seconds Time.
 # TYPE podwitness_took_seconds histogram
 # UNIT podwitness_took_seconds seconds
 podwitness_took_seconds_sum{kind="x"} 1.5
 podwitness_took_seconds_count{kind="x"} 7
 podwitness_took_seconds_bucket{kind="x",le="0.1"} 2
-podwitness_took_seconds_bucket{kind="x",le="1.0"} 6
+podwitness_took_seconds_bucket{kind="x",le="1.0"} 6 # {trace_id="x",span_id="not one of ours"} 0.5 1764000000.007
 podwitness_took_seconds_bucket{kind="x",le="+Inf"} 7
 podwitness_took_seconds_sum{kind="y"} 1.0
 podwitness_took_seconds_count{kind="y"} 1
 podwitness_took_seconds_bucket{le="0.1",kind="y"} 0
 podwitness_took_seconds_bucket{le="1.0",kind="y"} 0
-podwitness_took_seconds_bucket{le="inf",kind="y"} 1
+podwitness_took_seconds_bucket{le="inf",kind="y"} 1 # {trace_id="0f0102030405060708090a0b0c0d0e00",span_id="0100000000000002"} 1.25 1.5
 # HELP podwitness_up Whether.
 # TYPE podwitness_up gauge
 podwitness_up 1.0
@@ -250,6 +285,12 @@ podwitness_up 1.0
         assert_eq!(took.value, Value::Histogram { bounds: vec![0.1, 1.0], counts: vec![2, 4, 1], sum: 1.5 });
         assert_eq!(too.value, Value::Histogram { bounds: vec![0.1, 1.0], counts: vec![0, 0, 1], sum: 1.0 });
         assert_eq!((up.value.clone(), up.labels.len()), (Value::Number("1.0"), 0));
+
+        let [exemplar] = host.exemplars.as_slice() else { panic!("{:?}", host.exemplars) };
+        assert_eq!((exemplar.value, exemplar.unix_ns), (1.0, 1_764_000_000_007_000_000));
+        assert_eq!(exemplar.ids(), ["000102030405060708090a0b0c0d0e0f", "ffeeddccbbaa9988"]);
+        let counts = [calls, took, too, up].map(|series| series.exemplars.len());
+        assert_eq!(counts, [0, 0, 1, 0], "what has no ids that are some is no exemplar");
     }
 
     #[test]
