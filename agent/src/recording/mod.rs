@@ -1,8 +1,9 @@
 //! Observations in a file: `podwitness record` writes it, `podwitness replay` reads it, without a kernel.
 //!
 //! The first line says whose it is, each of the others is one observation as in `/v1/events`, with its time by the boot
-//! clock and its cgroup. What is made of a recording is the same every time.
+//! clock and its cgroup, and what else is known of its container, where that is news. What is made of a recording is the same every time.
 
+mod details;
 mod parse;
 mod replay;
 #[cfg(test)]
@@ -18,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use thiserror::Error;
 
+use self::details::Told;
 pub use self::{
     parse::{Damage, observation},
     replay::{ReplayError, run},
@@ -56,13 +58,14 @@ pub struct Recorder {
     /// None after it has failed, or is full.
     file: Option<BufWriter<File>>,
     written: u64,
+    told: Told,
 }
 
 impl Recorder {
     pub fn create(path: &Path, host: &Host) -> Result<Self, RecordError> {
         let error = |source| RecordError { path: path.display().to_string(), source };
         let file = File::create(path).map_err(error)?;
-        let mut recorder = Self { file: Some(BufWriter::new(file)), written: 0 };
+        let mut recorder = Self { file: Some(BufWriter::new(file)), written: 0, told: Told::default() };
         let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
         let head = Head {
             podwitness: env!("CARGO_PKG_VERSION").to_owned(),
@@ -78,7 +81,11 @@ impl Recorder {
     /// Adds what was seen. A recording that can't go on ends, and the agent doesn't.
     pub fn put(&mut self, seen: &[Seen]) {
         for seen in seen {
-            if let Err(error) = self.write(&line(seen)) {
+            let mut line = line(seen);
+            if let Some(details) = self.told.news(seen) {
+                line["details"] = details;
+            }
+            if let Err(error) = self.write(&line) {
                 tracing::error!(%error, "the recording ends here, because it can't be written");
                 self.file = None;
             }

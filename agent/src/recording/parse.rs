@@ -1,13 +1,14 @@
 //! A line of a recording, read back.
 
-use std::{path::Path, sync::Arc};
+use std::sync::Arc;
 
 use agent_ebpf::contract::event::EventKind;
 use serde_json::Value;
 use thiserror::Error;
 
+use super::details::Containers;
 use crate::{
-    identity::{Container, Labels, peers::Peer},
+    identity::{Labels, peers::Peer},
     observation::{Argument, Call, Cgroup, Detail, Exec, Exit, Observation, Oom, Process, Tcp, Traffic},
     otlp::Seen,
     sensor::{
@@ -25,16 +26,18 @@ pub enum Damage {
     Unknown { field: &'static str, value: String },
 }
 
-/// Everything that a line says.
-pub(super) fn seen(line: &Value) -> Result<Seen, Damage> {
+/// Everything that a line says, which follows those that were read into the same containers.
+pub(super) fn seen(line: &Value, containers: &mut Containers) -> Result<Seen, Damage> {
     let cgroup_id = number(line, "cgroup_id")?;
     let path = line["cgroup_path"].as_str();
+    let observation = observation(line)?;
+    let container = path.map(|path| containers.of(cgroup_id, path, &observation.labels, line));
     Ok(Seen {
-        observation: observation(line)?,
+        observation,
         boot_ns: number(line, "boot_ns")?,
         offset_ns: line["offset_ns"].as_i64().ok_or(Damage::Field("offset_ns"))?,
         cgroup_id,
-        container: path.map(|path| Container::new(cgroup_id, Path::new(path))),
+        container,
     })
 }
 
@@ -55,7 +58,7 @@ pub fn observation(line: &Value) -> Result<Observation, Damage> {
         Some(_) => Some(Process {
             pid: number(line, "pid")?,
             tid: number(line, "tid")?,
-            comm: text(line, "comm")?.to_owned(),
+            comm: text(line, "comm")?.into(),
         }),
     };
     let time = text(line, "time")?.parse().map_err(|_| Damage::Field("time"))?;
@@ -161,7 +164,7 @@ fn oom(line: &Value) -> Result<Oom, Damage> {
         scope: known(line, "scope", &SCOPES)?.ok_or(Damage::Field("scope"))?,
         trigger_pid: number(line, "trigger_pid")?,
         trigger_tid: number(line, "trigger_tid")?,
-        trigger_comm: text(line, "trigger_comm")?.to_owned(),
+        trigger_comm: text(line, "trigger_comm")?.into(),
         anon_rss_bytes: number(line, "anon_rss_bytes")?,
         file_rss_bytes: number(line, "file_rss_bytes")?,
         shmem_rss_bytes: number(line, "shmem_rss_bytes")?,

@@ -18,7 +18,7 @@ use prost::Message;
 use serde_json::{Map, Value, json};
 use thiserror::Error;
 
-use super::{Damage, FORMAT, Head, parse::seen};
+use super::{Damage, FORMAT, Head, details::Containers, parse::seen};
 use crate::{
     config::Config,
     otlp::{Assembler, Host, Item, Seed, Telemetry},
@@ -51,12 +51,13 @@ pub fn run(path: &Path, config: &Config, mut out: impl Write) -> Result<(), Repl
     }
     let host = Host { name: head.host, node: head.node, ..Host::default() };
     let seed = Seed::of_boot(&head.boot_id);
-    let containers = config.limits.containers;
-    let mut assembler = Assembler::new(&config.otlp, containers, seed, host, Arc::default());
+    let (limit, mut containers) = (config.limits.containers, Containers::default());
+    let mut assembler = Assembler::new(&config.otlp, limit, seed, host, Arc::default());
     for (number, line) in lines.enumerate().map(|(number, line)| (number + 2, line)) {
         let value: Value =
             serde_json::from_str(&line?).map_err(|source| ReplayError::Json { line: number, source })?;
-        let seen = seen(&value).map_err(|damage| ReplayError::Damaged { line: number, damage })?;
+        let seen =
+            seen(&value, &mut containers).map_err(|damage| ReplayError::Damaged { line: number, damage })?;
         let mut telemetry = Telemetry::default();
         assembler.take(&seen, &mut telemetry);
         for Item { resource, data } in telemetry.logs {

@@ -107,6 +107,16 @@ impl PodMetadata {
         Some(self.labels[label as usize].as_str()).filter(|value| !value.is_empty())
     }
 
+    /// As they were taken in.
+    pub(crate) fn annotations(&self) -> impl Iterator<Item = (String, &str)> {
+        self.attributes.iter().map(|(name, value)| (format!("{PREFIX}{name}"), value.as_str()))
+    }
+
+    pub(crate) fn labels(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let all = WellKnown::ALL.into_iter();
+        all.filter_map(|(key, label)| Some((key, self.well_known(label)?)))
+    }
+
     pub(super) fn left_out(&self) -> u64 {
         self.left_out
     }
