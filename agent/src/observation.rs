@@ -4,6 +4,7 @@
 use std::{borrow::Cow, net::IpAddr, sync::Arc};
 
 use agent_ebpf::contract::event::EventKind;
+use compact_str::CompactString;
 use serde::Serialize;
 
 use crate::identity::{Labels, peers::Peer};
@@ -31,8 +32,8 @@ pub struct Process {
     pub pid: u32,
     /// Thread id in the initial pid namespace.
     pub tid: u32,
-    /// Name of the task; bytes that are not UTF-8 are replaced.
-    pub comm: String,
+    /// Name of the task; bytes that are not UTF-8 are replaced. The kernel's 15 bytes need no memory of their own.
+    pub comm: CompactString,
 }
 
 /// What is particular to a kind of event. Durations are in seconds, sizes in bytes.
@@ -104,7 +105,7 @@ pub struct Oom {
     pub scope: &'static str,
     pub trigger_pid: u32,
     pub trigger_tid: u32,
-    pub trigger_comm: String,
+    pub trigger_comm: CompactString,
     pub anon_rss_bytes: u64,
     pub file_rss_bytes: u64,
     pub shmem_rss_bytes: u64,

@@ -22,7 +22,7 @@ impl Outlets {
     }
 
     /// Takes what was seen, in the order of its time. Returns what of the spans that are sent is counted, too.
-    pub fn put(&mut self, seen: &[Seen]) -> Vec<Sent> {
+    pub fn put(&mut self, seen: &[Seen]) -> &[Sent] {
         if let Some(recorder) = &mut self.recorder {
             recorder.put(seen);
         }

@@ -31,6 +31,15 @@ impl<T: Eq + Hash> Table for HashSet<T> {
     }
 }
 
+/// A list that is filled again and again: its length is that of the last time.
+impl<T> Table for Vec<T> {
+    fn give_room_back(&mut self) {
+        if let Some(room) = enough(self.len(), self.capacity()) {
+            self.shrink_to(room);
+        }
+    }
+}
+
 /// How much room is enough, if there is too much.
 fn enough(len: usize, capacity: usize) -> Option<usize> {
     let needed = len.max(ALWAYS);

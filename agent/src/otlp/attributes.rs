@@ -8,6 +8,8 @@ use super::wire::{Wire, key, varint, varint_len};
 ///
 /// Each is a `KeyValue` behind its length, behind a byte for the field that it is in. That is written as in a span, of
 /// which there are most, and which begins with its attributes. In logs, events and resources it is another one.
+///
+/// What writes the usual kinds is inlined: then keys, which are known where they are written, take no call to be copied.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Attributes(Vec<u8>);
 
@@ -34,6 +36,7 @@ impl Attributes {
     }
 
     #[must_use]
+    #[inline(always)]
     pub(super) fn text(mut self, key: &str, value: impl AsRef<str>) -> Self {
         let value = value.as_ref();
         if !value.is_empty() {
@@ -60,6 +63,7 @@ impl Attributes {
     }
 
     #[must_use]
+    #[inline(always)]
     pub(super) fn number(mut self, key: &str, value: impl TryInto<i64>) -> Self {
         // Negative ones are large.
         let value = value.try_into().unwrap_or(i64::MAX) as u64;
@@ -70,6 +74,7 @@ impl Attributes {
     }
 
     #[must_use]
+    #[inline(always)]
     pub(super) fn seconds(mut self, key: &str, nanoseconds: u64) -> Self {
         self.begin(key, 1 + size_of::<f64>());
         self.0.push(REAL);
@@ -129,6 +134,7 @@ impl Attributes {
     }
 
     /// Begins one whose value is a text of so many bytes.
+    #[inline(always)]
     fn begin_text(&mut self, key: &str, length: usize) {
         self.begin(key, 1 + varint_len(length as u64) + length);
         self.0.push(TEXT);
@@ -136,7 +142,7 @@ impl Attributes {
     }
 
     /// Begins one whose `AnyValue` takes so many bytes.
-    #[inline]
+    #[inline(always)]
     fn begin(&mut self, key: &str, value: usize) {
         let whole = 4 + key.len() + value;
         if whole < 0x80 {
@@ -144,8 +150,14 @@ impl Attributes {
             self.0.extend_from_slice(&[FIELD, whole as u8, KEY, key.len() as u8]);
             self.0.extend_from_slice(key.as_bytes());
             self.0.extend_from_slice(&[VALUE, value as u8]);
-            return;
+        } else {
+            self.begin_long(key, value);
         }
+    }
+
+    /// The same where a length takes more bytes.
+    #[cold]
+    fn begin_long(&mut self, key: &str, value: usize) {
         let (key_length, value_length) = (key.len() as u64, value as u64);
         let whole = 2 + varint_len(key_length) + key.len() + varint_len(value_length) + value;
         self.0.push(FIELD);

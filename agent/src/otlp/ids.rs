@@ -1,9 +1,9 @@
 //! Ids of traces and spans that follow from what they stand for: a child can name its parent before the parent has
 //! ended, and whoever sees the same thing twice names it the same.
 
-/// What ids are derived from beside their subject: the machine's boot, so that no other one shares them.
+/// What ids are derived from beside their subject: a hash of the machine's boot, so that no other one shares them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Seed(pub u128);
+pub struct Seed(pub u64);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TraceId([u8; 16]);
@@ -20,10 +20,11 @@ enum Subject {
 }
 
 impl Seed {
-    /// The boot id that the kernel has given itself, as text of 32 hex digits and dashes; 0 for anything else.
+    /// The boot id that the kernel has given itself, as text of 32 hex digits and dashes; anything else is as good as none.
     pub fn of_boot(boot_id: &str) -> Self {
         let digits: String = boot_id.chars().filter(char::is_ascii_hexdigit).collect();
-        Self(u128::from_str_radix(&digits, 16).unwrap_or(0))
+        let id = u128::from_str_radix(&digits, 16).unwrap_or(0);
+        Self(mixed(0, &[(id >> 64) as u64, id as u64]))
     }
 
     /// The trace of a container's life.
@@ -65,10 +66,12 @@ impl Seed {
 
     /// Never 0, which stands for no id.
     fn hash(self, first: u64, words: &[u64]) -> u64 {
-        let seed = [(self.0 >> 64) as u64, self.0 as u64, first];
-        let mixed = seed.iter().chain(words).fold(0, |state: u64, word| scatter(state ^ scatter(*word)));
-        mixed.max(1)
+        mixed(mixed(self.0, &[first]), words).max(1)
     }
+}
+
+fn mixed(state: u64, words: &[u64]) -> u64 {
+    words.iter().fold(state, |state, word| scatter(state ^ scatter(*word)))
 }
 
 /// One to one, and each bit of what comes out depends on all of what goes in (splitmix64's last steps, with constants

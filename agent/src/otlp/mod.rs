@@ -41,6 +41,7 @@ use crate::{
     http::Exposition,
     identity::{Container, Registry},
     observation::Observation,
+    room::Table as _,
 };
 
 /// An observation, with what only spans need of it.
@@ -72,14 +73,17 @@ pub struct Sink {
     spans: Option<Arc<Queue<Item>>>,
     logs: Option<Arc<Queue<Item>>>,
     telemetry: Telemetry,
+    /// What [`put`](Self::put) returns.
+    sent: Vec<Sent>,
 }
 
 impl Sink {
     /// Takes what was seen. Costs some microseconds, and never waits for the collector. Returns what of the spans that
     /// are sent is counted, too.
-    pub fn put(&mut self, seen: &[Seen]) -> Vec<Sent> {
-        let Self { assembler, spans: span_queue, logs: log_queue, telemetry } = self;
-        let mut sent = Vec::new();
+    pub fn put(&mut self, seen: &[Seen]) -> &[Sent] {
+        let Self { assembler, spans: span_queue, logs: log_queue, telemetry, sent } = self;
+        sent.give_room_back();
+        sent.clear();
         // Soon: all that comes of a burst would take more memory than the queues have room for.
         for seen in seen.chunks(TOGETHER) {
             seen.iter().for_each(|seen| assembler.take(seen, telemetry));
@@ -137,7 +141,7 @@ pub fn start(
         host(config),
         Arc::clone(&figures.spans),
     );
-    let sink = Sink { assembler, spans, logs, telemetry: Telemetry::default() };
+    let sink = Sink { assembler, spans, logs, telemetry: Telemetry::default(), sent: Vec::new() };
     Ok(Some((sink, Running { figures, tasks, metrics })))
 }
 

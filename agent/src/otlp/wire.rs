@@ -3,7 +3,7 @@
 //!
 //! <https://protobuf.dev/programming-guides/encoding/>
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use super::attributes::Attributes;
 
@@ -14,6 +14,9 @@ pub(super) enum Wire {
     Fixed64 = 1,
     Length = 2,
 }
+
+/// Bytes that messages share: about ten spans. One of them that waits for long keeps the others' room.
+const SHARED: usize = 4096;
 
 /// A message of which more may come. Fields have numbers below 16; what is empty or 0 is left out, because that is what an
 /// absent field means.
@@ -82,6 +85,15 @@ impl Message {
         Bytes::copy_from_slice(&self.0)
     }
 
+    /// The same as a part of memory that it shares with those before and after it, which is there until all have gone.
+    pub(super) fn finish_in(&self, shared: &mut BytesMut) -> Bytes {
+        if shared.capacity() < self.0.len() {
+            *shared = BytesMut::with_capacity(SHARED.max(self.0.len()));
+        }
+        shared.extend_from_slice(&self.0);
+        shared.split().freeze()
+    }
+
     fn part(&mut self, field: u8, bytes: &[u8]) {
         self.0.push(key(field, Wire::Length));
         varint(&mut self.0, bytes.len() as u64);
@@ -140,6 +152,9 @@ mod tests {
             .fixed64(8, 0)
             .attributes(9, &Attributes::default().text("a", "b"))
             .message(15, &Message::default());
+        let mut shared = BytesMut::new();
+        let parts: Vec<_> = (0..30).map(|_| message.finish_in(&mut shared)).collect();
+        assert!(parts.iter().all(|part| *part == message.finish()));
         let span = Span::decode(message.finish()).unwrap();
         let expected = Span {
             trace_id: vec![7; 16],

@@ -66,7 +66,7 @@ const S_IFIFO: u32 = 0o010_000;
 pub(super) fn detail(event: &CallEvent) -> observation::Call {
     let has = |flag| event.flags & flag != 0;
     let path_len = (event.path_len as usize).min(PATH_LEN);
-    let path = (path_len > 0).then(|| text(&event.path[..path_len]));
+    let path = (path_len > 0).then(|| text(&event.path[..path_len]).into_owned());
     let syscall = name(event.number);
     let errno = u32::try_from(event.result.saturating_neg()).unwrap_or(0);
     let failed = has(RETURNED) && (1..=ERRNO_MAX).contains(&errno);
@@ -96,12 +96,12 @@ fn file(event: &CallEvent) -> String {
         _ => {}
     }
     if event.flags & DETACHED != 0 {
-        let first = names.pop().map_or_else(String::new, |(name, _)| name);
+        let first = names.pop().map(|(name, _)| name).unwrap_or_default();
         // The root of a file system that is mounted nowhere, and what lies below.
         let below: Vec<_> = names.into_iter().rev().map(|(name, _)| name).collect();
-        return match (first.as_str(), below.is_empty()) {
+        return match (&*first, below.is_empty()) {
             ("", true) => format!("inode:[{}]", event.inode),
-            (_, true) => first,
+            (_, true) => first.into_owned(),
             ("/", false) => format!("…/{}", below.join("/")),
             (_, false) => format!("…/{first}/{}", below.join("/")),
         };

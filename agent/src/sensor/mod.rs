@@ -8,7 +8,7 @@ pub mod process;
 pub mod syscalls;
 pub mod tcp;
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use agent_ebpf::contract::{
     event::{EventKind, Header},
@@ -232,7 +232,7 @@ impl Record {
     /// The task the record names, if it names one.
     pub fn process(&self) -> Option<Process> {
         let Header { pid, tid, comm, .. } = *self.header();
-        (pid != 0).then(|| Process { pid, tid, comm: text(&comm) })
+        (pid != 0).then(|| Process { pid, tid, comm: text(&comm).into() })
     }
 
     /// What users see of it. What is told besides comes from those who know more than the record.
@@ -253,9 +253,9 @@ fn read<T: FromBytes>(bytes: &[u8]) -> Result<T, DecodeError> {
 }
 
 /// Text up to the first NUL; bytes that are not UTF-8 are replaced.
-fn text(bytes: &[u8]) -> String {
+fn text(bytes: &[u8]) -> Cow<'_, str> {
     let len = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
-    String::from_utf8_lossy(&bytes[..len]).into_owned()
+    String::from_utf8_lossy(&bytes[..len])
 }
 
 #[cfg(test)]

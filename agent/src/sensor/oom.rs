@@ -74,7 +74,7 @@ pub(super) fn detail(event: &OomEvent, scope: &'static str) -> observation::Oom 
         scope,
         trigger_pid: event.trigger_pid,
         trigger_tid: event.trigger_tid,
-        trigger_comm: text(&event.trigger_comm),
+        trigger_comm: text(&event.trigger_comm).into(),
         anon_rss_bytes: bytes(event.anon_pages),
         file_rss_bytes: bytes(event.file_pages),
         shmem_rss_bytes: bytes(event.shmem_pages),

@@ -121,7 +121,7 @@ pub fn reason(event: &ExitEvent) -> &'static str {
 
 pub(super) fn exec_detail(event: &ExecEvent) -> observation::Exec {
     let len = (event.filename_len as usize).min(FILENAME_LEN);
-    observation::Exec { ppid: event.ppid, executable: text(&event.filename[..len]) }
+    observation::Exec { ppid: event.ppid, executable: text(&event.filename[..len]).into_owned() }
 }
 
 pub(super) fn exit_detail(event: &ExitEvent, reason: &'static str) -> observation::Exit {

@@ -15,7 +15,7 @@ impl Assembler {
             _ => return,
         };
         let Some(Process { pid, tid, ref comm }) = seen.observation.process else { return };
-        let context = self.process(seen.cgroup_id, pid, seen.boot_ns).context;
+        let context = self.process_context(seen.cgroup_id, pid, seen.boot_ns);
         let mut attributes = Attributes::default()
             .number("process.pid", pid)
             .number("thread.id", tid)

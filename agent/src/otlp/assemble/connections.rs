@@ -12,12 +12,26 @@ use crate::{
     otlp::Seen,
 };
 
-/// A connection as long as it lives: network namespace, and both ends.
+/// A connection as long as it lives: network namespace, and both ends. Of numbers alone, which are quick to hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct ConnectionKey {
     netns: u32,
-    local: (IpAddr, u16),
-    remote: (IpAddr, u16),
+    ports: [u16; 2],
+    addresses: [u128; 2],
+}
+
+impl ConnectionKey {
+    fn of(tcp: &Tcp) -> Self {
+        let bits = |address| match address {
+            IpAddr::V4(address) => address.to_ipv6_mapped().to_bits(),
+            IpAddr::V6(address) => address.to_bits(),
+        };
+        Self {
+            netns: tcp.netns,
+            ports: [tcp.local_port, tcp.remote_port],
+            addresses: [bits(tcp.local_address), bits(tcp.remote_address)],
+        }
+    }
 }
 
 /// A connection that was established.
@@ -40,11 +54,7 @@ struct Owner {
 impl Assembler {
     /// A client's connection becomes a span when its attempt has failed, or when it is closed.
     pub(super) fn take_tcp(&mut self, seen: &Seen, tcp: &Tcp, out: &mut Telemetry) {
-        let key = ConnectionKey {
-            netns: tcp.netns,
-            local: (tcp.local_address, tcp.local_port),
-            remote: (tcp.remote_address, tcp.remote_port),
-        };
+        let key = ConnectionKey::of(tcp);
         let took_ns = (tcp.duration.unwrap_or(0.0).max(0.0) * 1e9) as u64;
         let began_ns = seen.boot_ns.saturating_sub(took_ns);
         let who = || seen.observation.process.clone();
@@ -72,7 +82,7 @@ impl Assembler {
     /// The process, else the container, else nobody.
     fn owner(&mut self, seen: &Seen) -> Owner {
         let context = match &seen.observation.process {
-            Some(who) => Some(self.process(seen.cgroup_id, who.pid, seen.boot_ns).context),
+            Some(who) => Some(self.process_context(seen.cgroup_id, who.pid, seen.boot_ns)),
             None => self.container_context(seen.cgroup_id),
         };
         let alone = || self.seed.process_trace(0, seen.boot_ns);

@@ -19,7 +19,7 @@ use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
 };
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use opentelemetry_proto::tonic::{
     logs::v1::SeverityNumber,
     trace::v1::{span::SpanKind, status::StatusCode},
@@ -121,6 +121,8 @@ struct Context {
 struct About {
     id: SpanId,
     resource: Bytes,
+    /// As the sampler knows it.
+    workload: u64,
     cgroup_id: u64,
     counted: [Option<Counted>; 3],
     exemplar: Exemplar,
@@ -149,6 +151,8 @@ pub struct Assembler {
     held: VecDeque<Held>,
     /// In which spans are written, one after the other.
     memory: Vec<u8>,
+    /// In which they wait.
+    shared: BytesMut,
     figures: Arc<SpanFigures>,
 }
 
@@ -189,6 +193,7 @@ impl Assembler {
                 .map(|decision| Attributes::default().text("podwitness.sampling.decision", decision.name())),
             held: VecDeque::new(),
             memory: Vec::new(),
+            shared: BytesMut::new(),
             figures,
         }
     }
@@ -222,10 +227,7 @@ impl Assembler {
         out: &mut Telemetry,
     ) {
         let (mut message, about) = self.write(seen, draft);
-        let mut drawn = || {
-            let workload = self.containers.get_mut(&seen.cgroup_id).map_or(0, |state| state.workload);
-            self.sampler.draws(about.id, workload, seen.boot_ns)
-        };
+        let mut drawn = || self.sampler.draws(about.id, about.workload, seen.boot_ns);
         match forced.or_else(|| drawn().then_some(Decision::Drawn)) {
             Some(decision) => self.send(&mut message, about, decision, out),
             None => self.hold(Held { message: message.clone(), about, process }),
@@ -258,9 +260,13 @@ impl Assembler {
             status.text(span::STATUS_MESSAGE, &words).number(span::STATUS_CODE, StatusCode::Error as u64);
             message.message(span::STATUS, &status);
         }
+        let state = self.containers.get_mut(&seen.cgroup_id);
+        let (resource, workload) =
+            state.map(|state| (state.resource.clone(), state.workload)).unwrap_or_default();
         let about = About {
             id: context.span,
-            resource: self.resource(seen.cgroup_id),
+            resource,
+            workload,
             cgroup_id: seen.cgroup_id,
             counted,
             exemplar: Exemplar { trace_id, span_id, value: 1.0, unix_ns },
@@ -277,8 +283,8 @@ impl Assembler {
     }
 
     /// Says why the span is sent.
-    fn send(&self, message: &mut Message, about: About, decision: Decision, out: &mut Telemetry) {
-        let About { id, resource, cgroup_id, counted, exemplar } = about;
+    fn send(&mut self, message: &mut Message, about: About, decision: Decision, out: &mut Telemetry) {
+        let About { id, resource, cgroup_id, counted, exemplar, .. } = about;
         if counted.iter().any(Option::is_some) {
             out.counted.push((out.spans.len(), Sent { cgroup_id, counted, exemplar }));
         }
@@ -287,7 +293,7 @@ impl Assembler {
             .joined(span::TRACE_STATE, [threshold.as_bytes(), &randomness])
             .attributes(span::ATTRIBUTES, &self.why[decision as usize]);
         self.figures.decided[decision as usize].fetch_add(1, Relaxed);
-        out.spans.push(Item { resource, data: message.finish() });
+        out.spans.push(Item { resource, data: message.finish_in(&mut self.shared) });
     }
 
     /// Sends what was held of those who have to do with a death.

@@ -25,6 +25,14 @@ pub(super) struct ProcessState {
 
 impl Assembler {
     /// The process' place in the tree of spans.
+    pub(super) fn process_context(&mut self, cgroup_id: u64, pid: u32, now_ns: u64) -> Context {
+        match self.processes.get_mut(&pid) {
+            Some(state) if state.cgroup_id == cgroup_id => state.context,
+            _ => self.process(cgroup_id, pid, now_ns).context,
+        }
+    }
+
+    /// The process, which is remembered from now on.
     pub(super) fn process(&mut self, cgroup_id: u64, pid: u32, now_ns: u64) -> &mut ProcessState {
         // In another cgroup its number is used again, or it has moved: with exec it goes on elsewhere.
         if self.processes.get_mut(&pid).is_none_or(|state| state.cgroup_id != cgroup_id) {
@@ -116,7 +124,7 @@ impl Assembler {
 
     pub(super) fn take_kill(&mut self, seen: &Seen, oom: &Oom, out: &mut Telemetry) {
         let Some(Process { pid, ref comm, .. }) = seen.observation.process else { return };
-        let context = self.process(seen.cgroup_id, pid, seen.boot_ns).context;
+        let context = self.process_context(seen.cgroup_id, pid, seen.boot_ns);
         let attributes = kill_attributes(oom)
             .number("process.pid", pid)
             .text("podwitness.comm", comm.as_str())
