@@ -275,10 +275,13 @@ fn why_command(name: &str) -> clap::Command {
     let command = clap::Command::new("why")
         .about("Tell how the containers of a pod died, and what happened right before")
         .after_help(format!(
-            "Examples:\n  {name} why shop/web-0\n  {name} why --pod shop/web-0\n\nWithout one of --addr, --pod and --node \
+            "Examples:\n  {name} why shop/web-0\n  {name} why --pod shop/web-0\n  {name} why nginx.service\n\nWithout one of --addr, --pod and --node \
              the local agent is asked; as a plugin of kubectl, the one that watches the pod.",
         ))
-        .arg(Arg::new(OF).value_name("POD").help("Whose deaths, as NAME or NAMESPACE/NAME, if --pod doesn't say it"))
+        .arg(Arg::new(OF).value_name("POD").help(
+            "Whose deaths, as NAME or NAMESPACE/NAME, if --pod doesn't say it; or the name of a workload outside of pods, such \
+             as a unit's or a container's of Docker, or the last part of it",
+        ))
         .arg(report_arg());
     place::add(command, &[OF])
 }

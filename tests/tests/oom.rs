@@ -2,7 +2,9 @@
 
 use std::{fs, os::unix::process::ExitStatusExt, process::Command};
 
-use integration_tests::{Agent, Cgroup, Options, Tail, Workload, require_kernel, require_vm, wait::unique};
+use integration_tests::{
+    Agent, Cgroup, Options, Tail, Workload, agent, require_kernel, require_vm, wait::unique,
+};
 use serde_json::Value;
 
 const KILLS: &str = "podwitness_oom_kills_total";
@@ -67,6 +69,16 @@ fn a_kill_by_the_own_limit_names_victim_container_and_scope() {
     assert_eq!(kill["workload"], cgroup.path(), "{kill}");
     // The limit is 32 MiB; what the process had before it was moved here is charged elsewhere.
     check_kill(&kill, 24, "container", victim);
+
+    // There is no pod: whoever asks why afterwards names the cgroup, or the last part of its path.
+    let last = cgroup.path().trim_start_matches('/');
+    for name in [cgroup.path(), last] {
+        let output = agent::run(&["why", "--addr", &agent.debug.to_string(), name]);
+        let text = String::from_utf8_lossy(&output.stdout);
+        let death =
+            format!("workload[{victim}]  killed for want of memory: the container's limit was reached");
+        assert!(output.status.success() && text.contains(&death), "{name}: {output:?}");
+    }
 }
 
 /// The bigger process waits in its cgroup; the smaller one needs memory, and the bigger one dies for it. True if the

@@ -1,4 +1,4 @@
-//! `podwitness why`: how the containers of a pod died, and what happened right before.
+//! `podwitness why`: how the containers of a pod died, or of a workload that is in none, and what happened right before.
 
 mod tell;
 #[cfg(test)]
@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
 use axum::http::{HeaderValue, header};
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -31,7 +31,7 @@ const MOST: usize = 10_000;
 /// What the user asks for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Options {
-    /// `[NAMESPACE/]NAME`, if `place` doesn't name the pod.
+    /// `[NAMESPACE/]NAME`, if `place` doesn't name the pod; a workload's name where there are no pods.
     pub pod: Option<String>,
     pub place: Place,
     pub json: bool,
@@ -58,39 +58,34 @@ pub fn run(options: &Options, config: &Config) -> Result<()> {
     }
 }
 
-/// The pod, its deaths, and since when the agent has been looking.
+/// The pod or workload, its deaths, and since when the agent has been looking.
 async fn ask(options: &Options, config: &Config) -> Result<(String, Vec<Death>, Option<Timestamp>)> {
     let remote = Remote::new(&options.place, config).await?;
     let (namespace, name) = match (remote.pod(), options.pod.as_deref()) {
         (Some(pod), _) => (Some(pod.namespace.clone()), pod.name.clone()),
-        (None, Some(pod)) => match pod.split_once('/') {
+        // A cgroup's path is the name of a workload.
+        (None, Some(pod)) => match pod.split_once('/').filter(|(namespace, _)| !namespace.is_empty()) {
             Some((namespace, name)) => (Some(namespace.to_owned()), name.to_owned()),
             None => (None, pod.to_owned()),
         },
-        (None, None) => bail!("whose deaths? Name a pod: `podwitness why shop/web-0`, or --pod shop/web-0"),
+        (None, None) => bail!(
+            "whose deaths? Name a pod: `podwitness why shop/web-0`, or --pod shop/web-0; or, where there are none, a \
+             workload: `podwitness why nginx.service`"
+        ),
     };
     let known = remote.json("/v1/containers").await?;
-    let is_meant = |container: &&Value| {
-        container["pod"] == name.as_str()
-            && namespace.as_deref().is_none_or(|namespace| container["namespace"] == namespace)
-    };
-    let meant: Vec<_> = known["containers"].as_array().into_iter().flatten().filter(is_meant).collect();
-    let Some(namespace) = meant.first().and_then(|container| container["namespace"].as_str()) else {
-        bail!(
-            "{remote} knows no pod {name}{}: nothing of it has run there since the agent started, or it goes by another \
-             name (`podwitness tail` shows the names)",
-            namespace.map(|namespace| format!(" in the namespace {namespace}")).unwrap_or_default()
-        );
-    };
-    let whose = format!("{namespace}/{name}");
+    let known: Vec<_> = known["containers"].as_array().into_iter().flatten().collect();
+    let Whose { by, namespace, name, containers } =
+        whose(&known, namespace.as_deref(), &name).map_err(|unclear| anyhow!("{remote} {unclear}"))?;
+    let whose = if namespace.is_empty() { name.to_owned() } else { format!("{namespace}/{name}") };
     let status = remote.json("/v1/status").await?;
     let since = status["started"].as_str().and_then(|time| time.parse().ok());
-    let mut deaths = deaths(&meant);
+    let mut deaths = deaths(&containers);
     if status["live"]["kept"].as_u64().is_some_and(|kept| kept > 0)
         && let Some(first) = deaths.first()
         && let Ok(from) = first.time.checked_sub(BEFORE)
     {
-        let events = failures(&remote, namespace, &name, from).await?;
+        let events = failures(&remote, namespace, (by, name), from).await?;
         for death in &mut deaths {
             death.take_evidence(&events);
         }
@@ -98,11 +93,53 @@ async fn ask(options: &Options, config: &Config) -> Result<(String, Vec<Death>, 
     Ok((whose, deaths, since))
 }
 
-/// What failed in the pod since then, as far as it is kept.
+/// Those who are asked about, and by which of their labels they are known.
+#[derive(Debug)]
+struct Whose<'c> {
+    by: &'static str,
+    namespace: &'c str,
+    name: &'c str,
+    containers: Vec<&'c Value>,
+}
+
+/// The containers of the pod of that name; else those of the workload that is in no pod, such as a unit's or an engine's,
+/// whose name, or the last part of it, this is. Else why that isn't clear.
+fn whose<'c>(known: &[&'c Value], namespace: Option<&str>, name: &str) -> Result<Whose<'c>, String> {
+    let text = |container: &'c Value, label: &str| container[label].as_str().unwrap_or_default();
+    let is_there =
+        |container: &&&Value| namespace.is_none_or(|namespace| container["namespace"] == namespace);
+    let is_workload =
+        |workload: &str| workload == name || workload.rsplit_once('/').is_some_and(|(_, last)| last == name);
+    let here = || known.iter().filter(is_there).copied();
+    let of_pod: Vec<_> = here().filter(|container| text(container, "pod") == name).collect();
+    let (by, mut containers) = if of_pod.is_empty() {
+        let outside = here().filter(|container| text(container, "pod").is_empty());
+        ("workload", outside.filter(|container| is_workload(text(container, "workload"))).collect::<Vec<_>>())
+    } else {
+        ("pod", of_pod)
+    };
+    let Some(first) = containers.first().copied() else {
+        let place = namespace.map(|namespace| format!(" in the namespace {namespace}")).unwrap_or_default();
+        return Err(format!(
+            "knows no pod {name}{place}, and no workload of that name outside of pods: nothing of it has run there since the \
+             agent started, or it goes by another name (`podwitness tail` shows the names)"
+        ));
+    };
+    let (namespace, name) = (text(first, "namespace"), text(first, by));
+    let mut others: Vec<_> = containers.iter().map(|container| text(container, by)).collect();
+    others.retain(|other| *other != name);
+    if let Some(other) = others.first() {
+        return Err(format!("knows several, such as {name} and {other}: give the whole name of one"));
+    }
+    containers.retain(|container| text(container, "namespace") == namespace);
+    Ok(Whose { by, namespace, name, containers })
+}
+
+/// What failed there since then, as far as it is kept.
 async fn failures(
     remote: &Remote,
     namespace: &str,
-    pod: &str,
+    (by, name): (&str, &str),
     from: Timestamp,
 ) -> Result<Vec<Value>, RemoteError> {
     let asked = Timestamp::now();
@@ -111,7 +148,7 @@ async fn failures(
         ("format", "ndjson".to_owned()),
         ("since", from.to_string()),
         ("namespace", namespace.to_owned()),
-        ("pod", pod.to_owned()),
+        (by, name.to_owned()),
     ]);
     let accept = (header::ACCEPT, HeaderValue::from_static("application/x-ndjson"));
     let mut lines = remote.lines(&format!("/v1/events?{pairs}"), &[accept]).await?;

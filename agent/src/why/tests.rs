@@ -1,6 +1,9 @@
 use serde_json::{Value, json};
 
-use super::tell::{Death, deaths, write};
+use super::{
+    tell::{Death, deaths, write},
+    whose,
+};
 
 fn container(name: &str, deaths: &Value) -> Value {
     json!({"namespace": "shop", "pod": "web-0", "container": name, "deaths": deaths})
@@ -101,4 +104,30 @@ fn many_deaths_are_not_all_told() {
     assert!(text.contains("23 deaths") && text.contains("(13 earlier ones left out"), "{text}");
     assert_eq!(text.lines().filter(|line| line.contains("exit code 1")).count(), 10);
     assert_eq!(told(&[]), "shop/web-0: no death since 2026-01-01T00:00:00Z, when the agent started\n");
+}
+
+#[test]
+fn outside_of_pods_a_workload_is_meant() {
+    let known = [
+        json!({"namespace": "shop", "workload": "web", "pod": "web-0", "container": "app"}),
+        json!({"namespace": "shop", "workload": "web", "pod": "web-0", "container": "side"}),
+        json!({"namespace": "", "workload": "/system.slice/web-0", "pod": ""}),
+        json!({"namespace": "", "workload": "/system.slice/nginx.service", "pod": ""}),
+        json!({"namespace": "", "workload": "/user.slice/a/job", "pod": ""}),
+        json!({"namespace": "", "workload": "/user.slice/b/job", "pod": ""}),
+    ];
+    let known: Vec<_> = known.iter().collect();
+    let found = |namespace, name| {
+        whose(&known, namespace, name).map(|found| (found.by, found.name.to_owned(), found.containers.len()))
+    };
+    assert_eq!(found(None, "web-0").unwrap(), ("pod", "web-0".to_owned(), 2), "a pod goes first");
+    let nginx = ("workload", "/system.slice/nginx.service".to_owned(), 1);
+    assert_eq!(found(None, "nginx.service").unwrap(), nginx);
+    assert_eq!(found(None, "/system.slice/nginx.service").unwrap(), nginx);
+    let several = found(None, "job").unwrap_err();
+    assert!(several.contains("/user.slice/a/job and /user.slice/b/job"), "{several}");
+    assert_eq!(found(None, "/user.slice/b/job").unwrap().2, 1);
+    // What runs in pods goes by these.
+    assert!(found(None, "web").unwrap_err().contains("knows no pod web, and no workload"));
+    assert!(found(Some("else"), "web-0").unwrap_err().contains("in the namespace else"));
 }
