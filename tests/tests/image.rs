@@ -18,6 +18,8 @@ use integration_tests::{
 
 /// Given to the image by `cargo xtask image`.
 const NAME: &str = concat!("localhost/podwitness:", env!("CARGO_PKG_VERSION"));
+/// The most that a node may have to pull.
+const BYTES_MAX: u64 = 12_000_000;
 /// Nobody else's address for a server of names.
 const NAMES_AT: &str = "127.9.48.1";
 
@@ -48,6 +50,8 @@ fn usual() -> Confinement {
 fn the_image_has_all_that_the_agent_needs() {
     require_containerd!();
     let Some(archive) = archive() else { return };
+    let bytes = archive.metadata().expect("the image").len();
+    assert!(bytes <= BYTES_MAX, "{bytes} bytes to pull are too many");
     let containerd = Containerd::start();
     containerd.import(&archive);
     let pod = containerd.pod(&format!("podwitness-{}", unique()), "agent");

@@ -46,15 +46,14 @@ pub(crate) fn agent(profile: Profile) -> Result<PathBuf> {
     Ok(target_directory().join(profile.directory()).join("podwitness"))
 }
 
-/// The same without any library that the system would have to have: for images, and for other distributions.
+/// The release without any library that the system would have to have: for images, and for other distributions.
 ///
 /// The target is named, so that programs that run during the build, and the kernel half, are spared the flag.
-pub(crate) fn static_agent(profile: Profile, architecture: Architecture) -> Result<PathBuf> {
+pub(crate) fn static_agent(architecture: Architecture) -> Result<PathBuf> {
     let ready = setup::run(Purpose::Build)?;
     let mut build = static_cargo(architecture, &ready)?;
-    build.args(["build", "--package", "podwitness"]).args(profile.flag());
-    show(&mut build)?;
-    Ok(target_directory().join(architecture.target()).join(profile.directory()).join("podwitness"))
+    show(build.args(["build", "--package", "podwitness", "--release"]))?;
+    Ok(target_directory().join(architecture.target()).join("release/podwitness"))
 }
 
 /// A cargo whose programs need no library of the system, and are the same wherever they are built. For another

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 
 use crate::{
     architecture::Architecture,
-    build::{self, Profile},
+    build,
     image::{self, done, sha256},
     process::{cargo, show, target_directory, workspace},
     setup,
@@ -21,7 +21,7 @@ const PLUGIN: [&str; 2] = ["kubectl-podwitness", "kubectl_complete-podwitness"];
 
 /// Makes all of it, of an agent that is there already or is built now.
 pub(crate) fn run(architecture: Architecture, agent: Option<String>) -> Result<()> {
-    let built = || build::static_agent(Profile::Release, architecture);
+    let built = || build::static_agent(architecture);
     let agent = agent.map_or_else(built, |agent| Ok(agent.into()))?;
     let dist = target_directory().join("dist");
     let _ = fs::remove_dir_all(&dist);

@@ -37,8 +37,7 @@ Usage: cargo xtask COMMAND
 
   setup                            install what the build needs and this machine lacks
   build [--release]                the agent with its kernel half: target/{debug,release}/podwitness
-  image [--debug] [--arch ARCH] [--of AGENT]
-                                   the agent, static, as an OCI archive with a list of what is in it (SBOM);
+  image [--arch ARCH] [--of AGENT] the agent, static, as an OCI archive with a list of what is in it (SBOM);
                                    for this machine's architecture, or for amd64 or arm64
   dist [--arch ARCH] [--of AGENT]  what a release consists of, with checksums: target/dist
   run [--debug] [-- ARGUMENTS]     build it and run it here, in the foreground
@@ -71,7 +70,7 @@ enum Call {
     Help,
     Setup,
     Build(Profile),
-    Image(Profile, Architecture, Option<String>),
+    Image(Architecture, Option<String>),
     Dist(Architecture, Option<String>),
     Run(Profile, Vec<OsString>),
     Test { unprivileged: bool, filter: Vec<String> },
@@ -96,10 +95,7 @@ impl Call {
             "help" | "--help" | "-h" => Self::Help,
             "setup" => Self::Setup,
             "build" => Self::Build(if words.flag("--release") { Profile::Release } else { Profile::Debug }),
-            "image" => {
-                let profile = if words.flag("--debug") { Profile::Debug } else { Profile::Release };
-                Self::Image(profile, words.architecture()?, words.value("--of")?)
-            }
+            "image" => Self::Image(words.architecture()?, words.value("--of")?),
             "dist" => Self::Dist(words.architecture()?, words.value("--of")?),
             "run" => {
                 let profile = if words.flag("--debug") { Profile::Debug } else { Profile::Release };
@@ -141,7 +137,7 @@ impl Call {
             Self::Setup => drop(setup::run(Purpose::Build)?),
             Self::Build(profile) => build::build(profile)?,
             Self::Dist(architecture, agent) => dist::run(architecture, agent)?,
-            Self::Image(profile, architecture, agent) => image::run(profile, architecture, agent)?,
+            Self::Image(architecture, agent) => image::run(architecture, agent)?,
             Self::Run(profile, arguments) => match build::run(profile, &arguments)? {},
             Self::Test { unprivileged, filter } => test::run(unprivileged, &filter)?,
             Self::Vm { kernels, filter } => vm::run(&kernels, &filter)?,
@@ -225,12 +221,9 @@ mod tests {
         assert_eq!(parse("build").unwrap(), Call::Build(Profile::Debug));
         assert_eq!(parse("build --release").unwrap(), Call::Build(Profile::Release));
         let host = Architecture::host().unwrap();
-        assert_eq!(parse("image").unwrap(), Call::Image(Profile::Release, host, None));
+        assert_eq!(parse("image").unwrap(), Call::Image(host, None));
         assert_eq!(parse("dist --of agent").unwrap(), Call::Dist(host, Some("agent".into())));
-        assert_eq!(
-            parse("image --debug --arch arm64").unwrap(),
-            Call::Image(Profile::Debug, Architecture::Aarch64, None)
-        );
+        assert_eq!(parse("image --arch arm64").unwrap(), Call::Image(Architecture::Aarch64, None));
         assert_eq!(parse("run").unwrap(), Call::Run(Profile::Release, vec![]));
         assert_eq!(parse("test").unwrap(), Call::Test { unprivileged: false, filter: vec![] });
     }

@@ -6,7 +6,7 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 
 use crate::architecture::Architecture;
-use crate::build::{self, Profile};
+use crate::build;
 use crate::image;
 use crate::machine;
 use crate::process::{cargo, show_and_watch};
@@ -23,7 +23,7 @@ pub(crate) fn run(unprivileged: bool, filter: &[String]) -> Result<()> {
     }
     let ready = setup::run(if skipped.is_none() { Purpose::Test } else { Purpose::Build })?;
     // The one that goes into the image.
-    let agent = build::static_agent(Profile::Release, Architecture::host()?)?;
+    let agent = build::static_agent(Architecture::host()?)?;
 
     let mut tests = cargo();
     tests.args(["test", "--workspace", "--exclude", LIVE, "--no-fail-fast", "--"]).args(filter);

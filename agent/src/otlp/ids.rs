@@ -20,7 +20,8 @@ enum Subject {
 }
 
 impl Seed {
-    /// The boot id that the kernel has given itself, as text of 32 hex digits and dashes; anything else is as good as none.
+    /// The boot id that the kernel has given itself, as text of 32 hex digits and dashes; anything else is as good as
+    /// none.
     pub fn of_boot(boot_id: &str) -> Self {
         let digits: String = boot_id.chars().filter(char::is_ascii_hexdigit).collect();
         let id = u128::from_str_radix(&digits, 16).unwrap_or(0);

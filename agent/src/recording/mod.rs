@@ -1,7 +1,8 @@
 //! Observations in a file: `podwitness record` writes it, `podwitness replay` reads it, without a kernel.
 //!
 //! The first line says whose it is, each of the others is one observation as in `/v1/events`, with its time by the boot
-//! clock and its cgroup, and what else is known of its container, where that is news. What is made of a recording is the same every time.
+//! clock and its cgroup, and what else is known of its container, where that is news. What is made of a recording is the
+//! same every time.
 
 mod details;
 mod parse;

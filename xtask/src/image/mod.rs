@@ -15,7 +15,7 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::{
     architecture::Architecture,
-    build::{self, Profile},
+    build,
     process::{output, target_directory, workspace},
 };
 
@@ -24,8 +24,8 @@ const USER: &str = "65532:65532";
 const TYPE: &str = "application/vnd.oci.image";
 
 /// Builds the agent, unless there is one, and its image.
-pub(crate) fn run(profile: Profile, architecture: Architecture, agent: Option<String>) -> Result<()> {
-    let agent = agent.map_or_else(|| build::static_agent(profile, architecture), |agent| Ok(agent.into()))?;
+pub(crate) fn run(architecture: Architecture, agent: Option<String>) -> Result<()> {
+    let agent = agent.map_or_else(|| build::static_agent(architecture), |agent| Ok(agent.into()))?;
     let image = make(&agent, architecture, &home())?;
     let size = |path: &Path| fs::metadata(path).map_or(0.0, |file| file.len() as f64 / f64::from(1 << 20));
     eprintln!(

@@ -24,7 +24,7 @@ use payload::Payload;
 use qemu::{End, Qemu};
 use userland::Userland;
 
-/// Lines of failed tests that are shown per kernel; the whole console is kept in a file.
+/// Lines of failed tests, or of a console that broke off, that are shown per kernel; the whole console is kept in a file.
 const SHOWN: usize = 120;
 
 pub(crate) fn run(kernels: &[String], filter: &[String]) -> Result<()> {
@@ -97,8 +97,8 @@ struct Report {
     took: Duration,
     /// Why the machine did not get to the end of the plan.
     trouble: Option<String>,
-    /// The first machine died and a second one had to be started.
-    retried: bool,
+    /// The console of a first machine that died or hung, so that a second one had to be started.
+    first: Option<String>,
     log: PathBuf,
 }
 
@@ -110,7 +110,7 @@ impl Report {
         fs::write(&initramfs, payload.with_modules_of(&kernel)?).context("cannot write the initramfs")?;
         let log = directory.join(format!("{}.log", kernel.version));
         let begun = Instant::now();
-        let mut retried = false;
+        let mut first = None;
         let attempt = loop {
             let mut findings = Findings::default();
             let end = qemu.boot(&kernel, &initramfs, live, |bytes| {
@@ -118,24 +118,28 @@ impl Report {
                 live.line(&findings.progress());
             });
             let _ = fs::write(&log, &findings.log);
-            let crashed = matches!(end, Ok(End::Exited(_))) && !findings.done;
-            if !crashed || retried {
+            let is_lost = matches!(end, Ok(End::Exited(_) | End::Silent)) && !findings.done;
+            if !is_lost || first.is_some() {
                 break end.map(|end| (findings, end));
             }
             // Emulators crash, too; a kernel that does so will do it again.
-            retried = true;
+            first = Some(findings.log);
         };
         let _ = fs::remove_file(&initramfs);
         let (findings, end) = attempt?;
         let trouble = match end {
-            End::Late(why) => Some(format!("the machine was stopped: {why}")),
+            End::Silent if !findings.done => {
+                Some("the machine was stopped: it said nothing for ten minutes".into())
+            }
+            End::Late => Some("the machine was stopped: it was not done after an hour".into()),
             End::Exited(status) if !findings.done => Some(format!("the machine ended too early ({status})")),
-            End::Exited(_) if findings.passed.is_empty() && findings.failed.is_empty() => {
+            End::Exited(_) | End::Silent if findings.passed.is_empty() && findings.failed.is_empty() => {
                 Some("no test ran".into())
             }
-            End::Exited(_) => None,
+            // If it was silent, it has been heard of again.
+            End::Exited(_) | End::Silent => None,
         };
-        Ok(Self { kernel, findings, took: begun.elapsed(), trouble, retried, log })
+        Ok(Self { kernel, findings, took: begun.elapsed(), trouble, first, log })
     }
 
     fn is_good(&self) -> bool {
@@ -148,7 +152,7 @@ impl Report {
         if let Some(trouble) = &self.trouble {
             let _ = write!(text, "; {trouble}");
         }
-        if self.retried {
+        if self.first.is_some() {
             text.push_str("; at the second attempt");
         }
         text
@@ -170,10 +174,13 @@ impl Report {
         }
         failed.iter().for_each(|test| line_of(&mut text, &format!("  {test}")));
         failures.iter().take(SHOWN).for_each(|line| line_of(&mut text, &format!("  | {line}")));
-        if let Some(trouble) = &self.trouble {
+        let lost = self.first.as_ref().map(|log| ("a first machine was lost", log));
+        let trouble = self.trouble.as_deref().map(|trouble| (trouble, log));
+        for (trouble, log) in lost.into_iter().chain(trouble) {
             line_of(&mut text, &format!("\n{trouble}; the console's last lines:"));
-            let last: Vec<_> = log.lines().rev().take(25).collect();
-            last.iter().rev().for_each(|line| line_of(&mut text, &format!("  | {line}")));
+            let lines: Vec<_> = log.lines().collect();
+            let last = &lines[lines.len().saturating_sub(SHOWN)..];
+            last.iter().for_each(|line| line_of(&mut text, &format!("  | {line}")));
         }
         if !self.is_good() {
             line_of(&mut text, &format!("the whole console: {}", self.log.display()));

@@ -10,7 +10,7 @@ use super::cpio::Archive;
 use super::kernel::Kernel;
 use super::userland::{Userland, add_program};
 use crate::architecture::Architecture;
-use crate::build::{self, Profile};
+use crate::build;
 use crate::process::cargo;
 use crate::setup::Ready;
 
@@ -31,7 +31,7 @@ pub(super) struct Payload {
 
 impl Payload {
     pub(super) fn collect(userland: &Userland, ready: &Ready, filter: &[String]) -> Result<Self> {
-        let agent = agent(userland.architecture)?;
+        let agent = build::static_agent(userland.architecture)?;
         let built = Built::build(userland.architecture, ready)?;
         let mut archive = Archive::default();
         for directory in ["/proc", "/sys", "/dev", "/tmp", "/run", "/root", "/var"] {
@@ -73,14 +73,6 @@ fn plan(tests: &[String], filter: &[String]) -> Result<String> {
     let filter = filter.join(" ");
     let runs = tests.iter().map(|name| format!("run {name} {filter}\n"));
     Ok([format!("SCALE={SCALE}\n")].into_iter().chain(runs).collect())
-}
-
-/// The agent as it is released, and static where the machine can't have the libraries of this one.
-fn agent(architecture: Architecture) -> Result<PathBuf> {
-    match architecture == Architecture::host()? {
-        true => build::agent(Profile::Release),
-        false => build::static_agent(Profile::Release, architecture),
-    }
 }
 
 /// A cargo whose programs run in the machine.

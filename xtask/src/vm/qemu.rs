@@ -1,7 +1,7 @@
 //! The emulator: found on this machine, or unpacked into the cache; and one run of it.
 
 use std::fs;
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -35,13 +35,24 @@ const MACHINE: [&str; 13] = [
     "2G",
     "-display",
     "none",
+    // Takes what is written to it for keys of a terminal, of which some are QEMU's own.
     "-serial",
-    "stdio",
+    "mon:stdio",
     "-append",
 ];
 
-/// A panic ends the machine; everything below an emergency stays off the console, which is ours.
-const COMMAND_LINE: &str = "quiet loglevel=1 panic=-1";
+/// A panic ends the machine, and so does a processor that lets nobody else run for two minutes; everything below an
+/// emergency stays off the console, which is ours. The kernel answers whatever [`QUESTIONS`] ask.
+const COMMAND_LINE: &str =
+    "quiet loglevel=1 panic=-1 watchdog_thresh=60 softlockup_panic=1 sysrq_always_enabled";
+
+/// What a machine that hangs is asked over its serial line: to show everything, the blocked tasks, and what each processor
+/// is at (Documentation/admin-guide/sysrq.rst).
+const QUESTIONS: [u8; 3] = *b"9wl";
+/// QEMU's key for a break on the line, which makes the next character a question to the kernel.
+const BREAK: &[u8] = b"\x01b";
+/// What an answer may take.
+const ANSWER: Duration = Duration::from_secs(20);
 
 /// The board and the processor in it. To sign pointers as the hardware would is dear to emulate; any other way will do.
 fn board(architecture: Architecture) -> [&'static str; 4] {
@@ -81,8 +92,10 @@ pub(super) struct Qemu {
 /// How a machine's life ended.
 pub(super) enum End {
     Exited(ExitStatus),
-    /// Killed for taking too long.
-    Late(&'static str),
+    /// Killed after it had said nothing for [`SILENCE`].
+    Silent,
+    /// Killed for taking more than [`TOTAL`].
+    Late,
 }
 
 impl Qemu {
@@ -163,8 +176,9 @@ impl Qemu {
             .arg(&kernel.image)
             .arg("-initrd")
             .arg(initramfs);
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit());
         let mut child = command.spawn().context("cannot start QEMU")?;
+        let mut keyboard = child.stdin.take().context("QEMU has no standard input")?;
         let mut serial = child.stdout.take().context("QEMU has no standard output")?;
         let (sender, chunks) = mpsc::sync_channel(256);
         thread::spawn(move || {
@@ -189,17 +203,25 @@ impl Qemu {
             }
             live.tick();
             if heard.elapsed() > SILENCE {
-                break Some("it said nothing for ten minutes");
+                break Some(End::Silent);
             }
             if begun.elapsed() > TOTAL {
-                break Some("it was not done after an hour");
+                break Some(End::Late);
             }
         };
         if late.is_some() {
+            for question in QUESTIONS {
+                // It may be too far gone to listen: then it has nothing to say.
+                let _ = keyboard.write_all(&[BREAK, &[question]].concat());
+                let asked = Instant::now();
+                while let Ok(chunk) = chunks.recv_timeout(ANSWER.saturating_sub(asked.elapsed())) {
+                    console(&chunk);
+                }
+            }
             child.kill().context("cannot stop QEMU")?;
         }
         let status = child.wait().context("cannot wait for QEMU")?;
-        Ok(late.map_or(End::Exited(status), End::Late))
+        Ok(late.unwrap_or(End::Exited(status)))
     }
 }
 
