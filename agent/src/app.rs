@@ -23,7 +23,8 @@ use tokio::{
     sync::{oneshot, watch},
     task::JoinSet,
 };
-use tracing_subscriber::EnvFilter;
+use tracing::Level;
+use tracing_subscriber::{filter::Targets, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
 use crate::{
     clock::WallClock,
@@ -57,18 +58,12 @@ use crate::{
 
 /// Runs the agent until SIGTERM or SIGINT; writes what it observes into a file, if that is named.
 pub fn run(config: &Config, effective: &Effective, recording: Option<&Path>) -> Result<()> {
-    // A filter for those who look for something; else the configured level for everything.
-    let filter = match env::var("PODWITNESS_LOG") {
-        Ok(filter) if !filter.is_empty() => EnvFilter::try_new(filter)
-            .context("PODWITNESS_LOG is no filter; an example is `info,podwitness::identity=debug`")?,
-        _ => EnvFilter::default().add_directive(config.log.level.into()),
-    };
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let filter = log_filter(&env::var("PODWITNESS_LOG").unwrap_or_default(), config.log.level)?;
+    let format = tracing_subscriber::fmt::layer()
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal())
-        .with_target(false)
-        .init();
+        .with_target(false);
+    tracing_subscriber::registry().with(format).with(filter).init();
     for value in effective.chosen() {
         tracing::info!("{value}");
     }
@@ -83,6 +78,15 @@ pub fn run(config: &Config, effective: &Effective, recording: Option<&Path>) -> 
         .build()
         .context("cannot start the runtime")?
         .block_on(serve(config, privilege, recording))
+}
+
+/// A filter of targets and levels for those who look for something; else the configured level for everything.
+fn log_filter(chosen: &str, level: Level) -> Result<Targets> {
+    if chosen.is_empty() {
+        return Ok(Targets::new().with_default(level));
+    }
+    let filter = chosen.parse();
+    filter.context("PODWITNESS_LOG is no filter; an example is `info,podwitness::identity=debug`")
 }
 
 /// What needs privileges for as long as the agent runs.
@@ -461,5 +465,18 @@ mod tests {
         let bytes = u64::from(many) * 64 * size_of::<Bank>() as u64;
         assert!(bytes <= 64 << 20, "{bytes}");
         assert_eq!(slots_within(0, 256, 64), 2);
+    }
+
+    #[test]
+    fn the_log_has_a_level_for_everything_or_a_filter() {
+        let shows = |chosen, target| {
+            let filter = log_filter(chosen, Level::INFO).unwrap();
+            [Level::INFO, Level::DEBUG].map(|level| filter.would_enable(target, &level))
+        };
+        assert_eq!(shows("", "podwitness::identity"), [true, false]);
+        assert_eq!(shows("warn,podwitness::identity=debug", "podwitness::identity::names"), [true, true]);
+        assert_eq!(shows("warn,podwitness::identity=debug", "podwitness::ledger"), [false, false]);
+        let error = format!("{:#}", log_filter("podwitness=loud", Level::INFO).unwrap_err());
+        assert!(error.starts_with("PODWITNESS_LOG is no filter"), "{error}");
     }
 }
