@@ -24,29 +24,30 @@ pub(super) struct Lines {
     sample: usize,
     /// What each line of a sample begins with.
     heads: Vec<String>,
-    /// What lines of a histogram end with: its labels and a count.
-    tail: String,
+    /// The labels of a histogram, which all its lines have.
+    labels: String,
     is_done: bool,
 }
 
 impl Lines {
     pub(super) fn new(page: Arc<Page>, format: Format) -> Self {
-        Self { page, format, family: 0, sample: 0, heads: Vec::new(), tail: String::new(), is_done: false }
+        Self { page, format, family: 0, sample: 0, heads: Vec::new(), labels: String::new(), is_done: false }
     }
 
     /// Writes until the family ends or the chunk is full.
     fn write_family(&mut self, chunk: &mut Vec<u8>) {
-        let Self { page, sample, heads, tail, .. } = self;
+        let Self { page, sample, heads, labels, .. } = self;
         let family = &page.families[self.family];
         let has_exemplars = self.format == Format::OpenMetrics;
-        let mut line = |head: &str, pieces: [&str; 3], exemplar: Option<&Exemplar>| {
+        let mut line = |head: &str, labels: [&str; 2], value: &str, exemplar: Option<&Exemplar>| {
             chunk.extend_from_slice(head.as_bytes());
             // To copy nothing takes as long as to copy a little.
-            for piece in pieces.into_iter().filter(|piece| !piece.is_empty()) {
+            for piece in labels.into_iter().filter(|piece| !piece.is_empty()) {
                 chunk.extend_from_slice(piece.as_bytes());
             }
+            chunk.extend_from_slice(value.as_bytes());
             if let Some(exemplar) = exemplar {
-                chunk.extend_from_slice(written(exemplar).as_bytes());
+                chunk.extend_from_slice(tail(exemplar).as_bytes());
             }
             chunk.push(b'\n');
             chunk.len() < CHUNK - MARGIN
@@ -59,31 +60,24 @@ impl Lines {
             let mut mark = |bucket| marks.next_if(|(of, _)| *of == bucket).map(|(_, exemplar)| exemplar);
             let has_room = match &family.kind {
                 Kind::Counter => {
-                    line(&heads[0], [base, own, itoa::Buffer::new().format(next.value)], mark(0))
+                    line(&heads[0], [base, own], itoa::Buffer::new().format(next.value), mark(0))
                 }
                 Kind::Seconds | Kind::Gauge => {
                     let value = f64::from_bits(next.value);
-                    line(&heads[0], [base, own, dtoa::Buffer::new().format(value)], None)
+                    line(&heads[0], [base, own], dtoa::Buffer::new().format(value), None)
                 }
                 Kind::Histogram(bounds) => {
                     let counts = &family.counts[next.value as usize..][..bounds.count() + 2];
                     let (sum, counts) = (seconds(counts[0]), &counts[1..]);
-                    tail.clear();
-                    tail.extend([base, own]);
-                    let labels = tail.len();
-                    line(&heads[0], [tail, dtoa::Buffer::new().format(sum), ""], None);
+                    labels.clear();
+                    labels.extend([base, own]);
+                    line(&heads[0], [labels, ""], dtoa::Buffer::new().format(sum), None);
                     let count = counts.iter().sum::<u64>();
-                    line(&heads[1], [tail, itoa::Buffer::new().format(count), ""], None);
-                    tail.push('0');
+                    line(&heads[1], [labels, ""], itoa::Buffer::new().format(count), None);
                     let (mut below, mut has_room) = (0, true);
                     for (bucket, (head, count)) in heads[2..].iter().zip(counts).enumerate() {
-                        // Most buckets are empty: their lines end as the one before.
-                        if *count > 0 {
-                            below += count;
-                            tail.truncate(labels);
-                            tail.push_str(itoa::Buffer::new().format(below));
-                        }
-                        has_room = line(head, [tail, "", ""], mark(bucket));
+                        below += count;
+                        has_room = line(head, [labels, ""], itoa::Buffer::new().format(below), mark(bucket));
                     }
                     has_room
                 }
@@ -173,7 +167,7 @@ fn heads(family: &Family) -> Vec<String> {
 }
 
 /// What stands behind a value that has an exemplar.
-fn written(exemplar: &Exemplar) -> String {
+fn tail(exemplar: &Exemplar) -> String {
     let [trace, span] = exemplar.ids();
     let (seconds, ms) = (exemplar.unix_ns / 1_000_000_000, exemplar.unix_ns / 1_000_000 % 1000);
     let value = dtoa::Buffer::new().format(exemplar.value).to_owned();
