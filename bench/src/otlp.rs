@@ -34,8 +34,8 @@ use crate::{
 /// In each leg: as many as the queue takes.
 const SPANS: usize = 2048;
 const CONTAINERS: usize = 100;
-/// How often is looked whether all have been sent: seldom, because looking takes time, too.
-const LOOK: Duration = Duration::from_millis(2);
+/// How often is looked whether all have been sent.
+const LOOK: Duration = Duration::from_micros(500);
 const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(crate) fn run(options: &Options) -> Result<Report> {
