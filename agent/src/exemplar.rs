@@ -31,6 +31,8 @@ pub enum Counted {
 /// A span on its way to the collector.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sent {
+    /// Its place among the spans that go into the queue with it.
+    pub place: usize,
     pub cgroup_id: u64,
     /// At least one.
     pub counted: [Option<Counted>; 3],

@@ -5,6 +5,8 @@ use std::{
     hash::{BuildHasher, Hash},
 };
 
+use hashlink::LinkedHashMap;
+
 /// Entries that a table may have room for at any time.
 const ALWAYS: usize = 64;
 
@@ -36,6 +38,15 @@ impl<T> Table for Vec<T> {
     fn give_room_back(&mut self) {
         if let Some(room) = enough(self.len(), self.capacity()) {
             self.shrink_to(room);
+        }
+    }
+}
+
+/// Of one that knows who came first, no more stays than is in use.
+impl<K: Eq + Hash, V, S: BuildHasher> Table for LinkedHashMap<K, V, S> {
+    fn give_room_back(&mut self) {
+        if enough(self.len(), self.capacity()).is_some() {
+            self.shrink_to_fit();
         }
     }
 }

@@ -1,8 +1,8 @@
 //! Attributes as OTLP has them.
 
-use std::net::IpAddr;
+use std::{io::Write as _, mem, net::IpAddr};
 
-use super::wire::{Wire, key, varint, varint_len};
+use super::wire::{Wire, Writer, key, varint, varint_len};
 
 /// A list of attributes, as it is sent. What is empty says nothing and is left out.
 ///
@@ -11,7 +11,7 @@ use super::wire::{Wire, key, varint, varint_len};
 ///
 /// What writes the usual kinds is inlined: then keys, which are known where they are written, take no call to be copied.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Attributes(Vec<u8>);
+pub(super) struct Attributes(Writer);
 
 /// The field of `Span`.
 const FIELD: u8 = key(9, Wire::Length);
@@ -26,12 +26,12 @@ const REAL: u8 = key(4, Wire::Fixed64);
 
 impl Attributes {
     /// Writes into this memory; what it holds is forgotten.
-    pub(super) fn written_in(mut memory: Vec<u8>) -> Self {
-        memory.clear();
-        Self(memory)
+    pub(super) fn written_in(mut writer: Writer) -> Self {
+        writer.clear();
+        Self(writer)
     }
 
-    pub(super) fn into_memory(self) -> Vec<u8> {
+    pub(super) fn into_writer(self) -> Writer {
         self.0
     }
 
@@ -40,25 +40,15 @@ impl Attributes {
     pub(super) fn text(mut self, key: &str, value: impl AsRef<str>) -> Self {
         let value = value.as_ref();
         if !value.is_empty() {
-            self.begin_text(key, value.len());
-            self.0.extend_from_slice(value.as_bytes());
+            self.add_text(key, value.as_bytes());
         }
         self
     }
 
-    /// As its `Display` writes it; the usual kind without the machinery of formats, because most spans have three.
     #[must_use]
-    pub(super) fn address(mut self, key: &str, address: IpAddr) -> Self {
-        let IpAddr::V4(address) = address else { return self.text(key, address.to_string()) };
-        let octets = address.octets();
-        let digits = octets.iter().map(|octet| 1 + usize::from(*octet > 9) + usize::from(*octet > 99));
-        self.begin_text(key, digits.sum::<usize>() + 3);
-        for (place, octet) in octets.into_iter().enumerate() {
-            if place > 0 {
-                self.0.push(b'.');
-            }
-            self.0.extend_from_slice(itoa::Buffer::new().format(octet).as_bytes());
-        }
+    #[inline(always)]
+    pub(super) fn address(mut self, key: &str, address: &AddressText) -> Self {
+        self.add_text(key, &address.text[..address.length]);
         self
     }
 
@@ -67,25 +57,24 @@ impl Attributes {
     pub(super) fn number(mut self, key: &str, value: impl TryInto<i64>) -> Self {
         // Negative ones are large.
         let value = value.try_into().unwrap_or(i64::MAX) as u64;
-        self.begin(key, 1 + varint_len(value));
-        self.0.push(NUMBER);
-        varint(&mut self.0, value);
+        let place = self.add(key, 1 + varint_len(value));
+        place[0] = NUMBER;
+        varint(&mut place[1..], value);
         self
     }
 
     #[must_use]
     #[inline(always)]
     pub(super) fn seconds(mut self, key: &str, nanoseconds: u64) -> Self {
-        self.begin(key, 1 + size_of::<f64>());
-        self.0.push(REAL);
-        self.0.extend((nanoseconds as f64 / 1e9).to_le_bytes());
+        let place = self.add(key, 1 + size_of::<f64>());
+        place[0] = REAL;
+        place[1..].copy_from_slice(&(nanoseconds as f64 / 1e9).to_le_bytes());
         self
     }
 
     #[must_use]
     pub(super) fn flag(mut self, key: &str, value: bool) -> Self {
-        self.begin(key, 2);
-        self.0.extend([FLAG, u8::from(value)]);
+        self.add(key, 2).copy_from_slice(&[FLAG, u8::from(value)]);
         self
     }
 
@@ -105,13 +94,13 @@ impl Attributes {
     }
 
     /// Appends each as a field with this key.
-    pub(super) fn write(&self, field: u8, into: &mut Vec<u8>) {
-        let begin = into.len();
-        into.extend_from_slice(&self.0);
+    pub(super) fn write(&self, field: u8, into: &mut Writer) {
+        let begin = into.length();
+        into.bytes(self.0.written());
         if field == FIELD {
             return;
         }
-        let mut rest = &mut into[begin..];
+        let mut rest = into.written_from(begin);
         while let [place, tail @ ..] = rest {
             *place = field;
             let (length, behind) = length(tail);
@@ -120,7 +109,7 @@ impl Attributes {
     }
 
     fn has(&self, key: &str) -> bool {
-        let mut rest = self.0.as_slice();
+        let mut rest = self.0.written();
         while let [_, tail @ ..] = rest {
             let (whole, behind) = length(tail);
             let (pair, next) = tail[behind..].split_at(whole);
@@ -133,40 +122,30 @@ impl Attributes {
         false
     }
 
-    /// Begins one whose value is a text of so many bytes.
     #[inline(always)]
-    fn begin_text(&mut self, key: &str, length: usize) {
-        self.begin(key, 1 + varint_len(length as u64) + length);
-        self.0.push(TEXT);
-        varint(&mut self.0, length as u64);
+    fn add_text(&mut self, key: &str, text: &[u8]) {
+        let length = varint_len(text.len() as u64);
+        let place = self.add(key, 1 + length + text.len());
+        place[0] = TEXT;
+        let (before, place) = place[1..].split_at_mut(length);
+        varint(before, text.len() as u64);
+        place.copy_from_slice(text);
     }
 
-    /// Begins one whose `AnyValue` takes so many bytes.
+    /// Adds one whose `AnyValue` takes so many bytes, and returns their place.
     #[inline(always)]
-    fn begin(&mut self, key: &str, value: usize) {
+    fn add(&mut self, key: &str, value: usize) -> &mut [u8] {
         let whole = 4 + key.len() + value;
-        if whole < 0x80 {
-            // As nearly all are: each length takes one byte.
-            self.0.extend_from_slice(&[FIELD, whole as u8, KEY, key.len() as u8]);
-            self.0.extend_from_slice(key.as_bytes());
-            self.0.extend_from_slice(&[VALUE, value as u8]);
-        } else {
-            self.begin_long(key, value);
+        if whole >= 0x80 {
+            self.0 = begun_long(mem::take(&mut self.0), key, value);
+            return self.0.room(value);
         }
-    }
-
-    /// The same where a length takes more bytes.
-    #[cold]
-    fn begin_long(&mut self, key: &str, value: usize) {
-        let (key_length, value_length) = (key.len() as u64, value as u64);
-        let whole = 2 + varint_len(key_length) + key.len() + varint_len(value_length) + value;
-        self.0.push(FIELD);
-        varint(&mut self.0, whole as u64);
-        self.0.push(KEY);
-        varint(&mut self.0, key_length);
-        self.0.extend_from_slice(key.as_bytes());
-        self.0.push(VALUE);
-        varint(&mut self.0, value_length);
+        // As nearly all are: each length takes one byte.
+        let (head, place) = self.0.room(2 + whole).split_at_mut(6 + key.len());
+        head[..4].copy_from_slice(&[FIELD, whole as u8, KEY, key.len() as u8]);
+        head[4..4 + key.len()].copy_from_slice(key.as_bytes());
+        head[4 + key.len()..].copy_from_slice(&[VALUE, value as u8]);
+        place
     }
 
     #[cfg(test)]
@@ -174,10 +153,76 @@ impl Attributes {
         use opentelemetry_proto::tonic::resource::v1::Resource;
         use prost::Message as _;
 
-        let mut bytes = Vec::new();
+        let mut bytes = Writer::default();
         self.write(key(1, Wire::Length), &mut bytes);
-        Resource::decode(bytes.as_slice()).unwrap().attributes
+        Resource::decode(bytes.written()).unwrap().attributes
     }
+}
+
+/// An IP address as its `Display` writes it. The usual kind takes none of the machinery of formats: most spans have two.
+pub(super) struct AddressText {
+    text: [u8; Self::MOST],
+    length: usize,
+}
+
+impl AddressText {
+    /// Of an IPv6 address that ends with one of IPv4.
+    const MOST: usize = 45;
+
+    pub(super) fn of(address: IpAddr) -> Self {
+        let (mut text, mut length) = ([0; Self::MOST], 0);
+        match address {
+            IpAddr::V4(address) => {
+                for octet in address.octets() {
+                    let (digits, count) = OCTETS[usize::from(octet)];
+                    text[length..length + digits.len()].copy_from_slice(&digits);
+                    length += count + 1;
+                }
+                // Behind the last one stands no dot.
+                length -= 1;
+            }
+            IpAddr::V6(address) => {
+                let mut rest = text.as_mut_slice();
+                // It has room for every address.
+                let _ = write!(rest, "{address}");
+                length = Self::MOST - rest.len();
+            }
+        }
+        Self { text, length }
+    }
+}
+
+/// Each octet in decimal and a dot, and how many digits that are.
+const OCTETS: [([u8; 4], usize); 256] = {
+    let mut octets = [([0; 4], 0); 256];
+    let mut octet = 0;
+    while octet < octets.len() {
+        let [hundreds, tens, ones] = [octet / 100, octet / 10 % 10, octet % 10];
+        let digits = [hundreds as u8 + b'0', tens as u8 + b'0', ones as u8 + b'0'];
+        octets[octet] = match digits {
+            [b'0', b'0', ones] => ([ones, b'.', 0, 0], 1),
+            [b'0', tens, ones] => ([tens, ones, b'.', 0], 2),
+            [hundreds, tens, ones] => ([hundreds, tens, ones, b'.'], 3),
+        };
+        octet += 1;
+    }
+    octets
+};
+
+/// What stands before the value where a length takes more than one byte. Takes no reference, so that a list of attributes
+/// can stay in registers.
+#[cold]
+fn begun_long(mut writer: Writer, key: &str, value: usize) -> Writer {
+    let (key_length, value_length) = (key.len() as u64, value as u64);
+    let whole = 2 + varint_len(key_length) + key.len() + varint_len(value_length) + value;
+    writer.bytes(&[FIELD]);
+    writer.varint(whole as u64);
+    writer.bytes(&[KEY]);
+    writer.varint(key_length);
+    writer.bytes(key.as_bytes());
+    writer.bytes(&[VALUE]);
+    writer.varint(value_length);
+    writer
 }
 
 /// The length that stands first, and how many bytes it takes itself.
@@ -243,9 +288,17 @@ mod tests {
 
     #[test]
     fn addresses_are_written_as_usual() {
-        for text in ["0.0.0.0", "255.255.255.255", "10.99.200.7", "::1", "2001:db8::10:0:7", "::ffff:1.2.3.4"]
-        {
-            let found = Attributes::default().address("at", text.parse().unwrap()).decoded();
+        for text in [
+            "0.0.0.0",
+            "255.255.255.255",
+            "10.99.200.7",
+            "::1",
+            "2001:db8::10:0:7",
+            "::ffff:1.2.3.4",
+            "f:f:f:f:f:f:f:f",
+        ] {
+            let address = AddressText::of(text.parse().unwrap());
+            let found = Attributes::default().address("at", &address).decoded();
             assert_eq!(found[0].value.as_ref().unwrap().value, Some(Value::StringValue(text.into())));
         }
     }

@@ -2,86 +2,111 @@
 
 use std::{collections::HashMap, hash::BuildHasherDefault};
 
-use bytes::Bytes;
-use opentelemetry_proto::tonic::common::v1::InstrumentationScope;
-use prost::Message;
+use bytes::{BufMut as _, Bytes, BytesMut};
 
-use super::assemble::Item;
+use super::{
+    assemble::Item,
+    wire::{Message, Wire, key, varint, varint_len},
+};
 use crate::mixer::Mixer;
 
 /// The semantic conventions that the names of attributes follow.
 pub(super) const SCHEMA: &str = "https://opentelemetry.io/schemas/1.44.0";
 
-/// `ExportTraceServiceRequest`, `ExportLogsServiceRequest` or `ExportMetricsServiceRequest`: their fields have the same
-/// numbers. Items are encoded when they are made, because a message that waits takes a fifth of the memory then; on the
-/// wire, messages and texts are bytes.
-#[derive(Clone, PartialEq, Message)]
-pub(super) struct Request {
-    #[prost(message, repeated, tag = "1")]
-    resources: Vec<OfResource>,
+/// Fields of `ExportTraceServiceRequest`, `ExportLogsServiceRequest` or `ExportMetricsServiceRequest`, whose numbers are
+/// the same (opentelemetry/proto/collector/*/v1/*_service.proto) …
+const RESOURCES: u8 = 1;
+/// … of `ResourceSpans`, `ResourceLogs` or `ResourceMetrics` …
+const RESOURCE: u8 = 1;
+const SCOPES: u8 = 2;
+/// … of `ScopeSpans`, `ScopeLogs` or `ScopeMetrics` …
+const SCOPE: u8 = 1;
+const ITEMS: u8 = 2;
+/// … of both …
+const SCHEMA_URL: u8 = 3;
+/// … and of `InstrumentationScope`.
+const NAME: u8 = 1;
+const VERSION: u8 = 2;
+
+/// The items of one resource.
+struct Group<'i> {
+    resource: &'i Bytes,
+    first: usize,
+    last: usize,
+    /// Bytes of all of them, as fields.
+    length: usize,
 }
 
-/// `ResourceSpans`, `ResourceLogs` or `ResourceMetrics`
-#[derive(Clone, PartialEq, Message)]
-struct OfResource {
-    #[prost(bytes = "bytes", tag = "1")]
-    resource: Bytes,
-    /// One of them.
-    #[prost(message, optional, tag = "2")]
-    scope: Option<OfScope>,
-    #[prost(bytes = "bytes", tag = "3")]
-    schema_url: Bytes,
-}
-
-/// `ScopeSpans`, `ScopeLogs` or `ScopeMetrics`
-#[derive(Clone, PartialEq, Message)]
-struct OfScope {
-    #[prost(bytes = "bytes", tag = "1")]
-    scope: Bytes,
-    #[prost(bytes = "bytes", repeated, tag = "2")]
-    items: Vec<Bytes>,
-    #[prost(bytes = "bytes", tag = "3")]
-    schema_url: Bytes,
-}
-
-/// A request with all of them.
-pub(super) fn request(items: Vec<Item>) -> Bytes {
-    of_groups(grouped(items))
-}
-
-/// The same of items that stand together.
-pub(super) fn of_groups(groups: impl IntoIterator<Item = (Bytes, Vec<Bytes>)>) -> Bytes {
-    let (scope, schema_url) = (scope(), Bytes::from_static(SCHEMA.as_bytes()));
-    let resources = groups.into_iter().map(|(resource, items)| OfResource {
-        resource,
-        scope: Some(OfScope { scope: scope.clone(), items, schema_url: schema_url.clone() }),
-        schema_url: schema_url.clone(),
-    });
-    Request { resources: resources.collect() }.encode_to_vec().into()
-}
-
-fn scope() -> Bytes {
-    let scope = InstrumentationScope {
-        name: "podwitness".to_owned(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        ..InstrumentationScope::default()
+/// A request with all of them, in the order in which their resources come, written into this memory. Items are encoded
+/// already: a message that waits takes a fifth of the memory then.
+pub(super) fn request(items: &[Item], mut memory: BytesMut) -> Bytes {
+    let scope = Message::default().message(SCOPE, &scope()).finish();
+    let schema_url = Message::default().text(SCHEMA_URL, SCHEMA).finish();
+    let (groups, next) = grouped(items);
+    let lengths = |group: &Group<'_>| {
+        let of_scope = scope.len() + group.length + schema_url.len();
+        let of_resource = field_length(group.resource.len()) + field_length(of_scope) + schema_url.len();
+        (of_scope, of_resource)
     };
-    scope.encode_to_vec().into()
+    memory.clear();
+    memory.reserve(groups.iter().map(|group| field_length(lengths(group).1)).sum());
+    for group in &groups {
+        let (of_scope, of_resource) = lengths(group);
+        begin(&mut memory, RESOURCES, of_resource);
+        field(&mut memory, RESOURCE, group.resource);
+        begin(&mut memory, SCOPES, of_scope);
+        memory.put_slice(&scope);
+        let mut place = Some(group.first);
+        while let Some(at) = place {
+            field(&mut memory, ITEMS, &items[at].data);
+            place = (at != group.last).then(|| next[at]);
+        }
+        memory.put_slice(&schema_url);
+        memory.put_slice(&schema_url);
+    }
+    memory.freeze()
 }
 
-/// In the order in which the resources come.
-fn grouped(items: Vec<Item>) -> Vec<(Bytes, Vec<Bytes>)> {
-    let mut groups: Vec<(Bytes, Vec<Bytes>)> = Vec::new();
+fn scope() -> Message {
+    let mut scope = Message::default();
+    scope.text(NAME, "podwitness").text(VERSION, env!("CARGO_PKG_VERSION"));
+    scope
+}
+
+/// The groups, and behind each item the place of the next one in its group.
+fn grouped(items: &[Item]) -> (Vec<Group<'_>>, Vec<usize>) {
+    let mut groups: Vec<Group<'_>> = Vec::new();
+    let mut next = vec![0; items.len()];
     let mut places: HashMap<_, usize, BuildHasherDefault<Mixer>> = HashMap::default();
-    for Item { resource, data } in items {
+    for (at, Item { resource, data }) in items.iter().enumerate() {
         // What is shared has one place in memory.
         let place = *places.entry(resource.as_ptr().addr()).or_insert_with(|| {
-            groups.push((resource, Vec::new()));
+            groups.push(Group { resource, first: at, last: at, length: 0 });
             groups.len() - 1
         });
-        groups[place].1.push(data);
+        let group = &mut groups[place];
+        next[group.last] = at;
+        group.last = at;
+        group.length += field_length(data.len());
     }
-    groups
+    (groups, next)
+}
+
+/// Bytes of a field whose content takes so many.
+fn field_length(content: usize) -> usize {
+    1 + varint_len(content as u64) + content
+}
+
+fn field(into: &mut BytesMut, field: u8, content: &[u8]) {
+    begin(into, field, content.len());
+    into.put_slice(content);
+}
+
+fn begin(into: &mut BytesMut, field: u8, content: usize) {
+    let mut head = [key(field, Wire::Length); 11];
+    let length = varint_len(content as u64);
+    varint(&mut head[1..=length], content as u64);
+    into.put_slice(&head[..=length]);
 }
 
 #[cfg(test)]
@@ -97,9 +122,11 @@ mod tests {
         trace::v1::Span,
     };
 
+    use prost::Message as _;
+
     use super::*;
 
-    fn encoded(message: &impl Message) -> Bytes {
+    fn encoded(message: &impl prost::Message) -> Bytes {
         message.encode_to_vec().into()
     }
 
@@ -112,24 +139,29 @@ mod tests {
             resource: resource.clone(),
             data: encoded(&Span { name: name.into(), ..Span::default() }),
         };
-        let request = request(vec![item(&first, "a"), item(&second, "b"), item(&first, "c")]);
+        let items = [item(&first, "a"), item(&second, "b"), item(&first, "c"), item(&first, "d")];
+        // In memory that was used before.
+        let request = request(&items, BytesMut::from([7; 100].as_slice()));
         let request = ExportTraceServiceRequest::decode(request).unwrap();
         let names = |at: usize| {
             let scoped = &request.resource_spans[at].scope_spans[0];
-            assert_eq!(scoped.scope, InstrumentationScope::decode(scope()).ok());
+            let scope = scoped.scope.as_ref().unwrap();
+            assert_eq!((&*scope.name, &*scope.version), ("podwitness", env!("CARGO_PKG_VERSION")));
+            assert_eq!(scoped.schema_url, SCHEMA);
             scoped.spans.iter().map(|span| span.name.as_str()).collect::<Vec<_>>()
         };
-        assert_eq!((names(0), names(1), request.resource_spans.len()), (vec!["a", "c"], vec!["b"], 2));
+        assert_eq!((names(0), names(1), request.resource_spans.len()), (vec!["a", "c", "d"], vec!["b"], 2));
         assert_eq!(request.resource_spans[1].resource.as_ref(), Some(&two));
         assert_eq!(request.resource_spans[0].schema_url, SCHEMA);
 
+        let of = |message: Vec<u8>| {
+            super::request(&[Item { resource: first.clone(), data: message.into() }], BytesMut::new())
+        };
         let record = LogRecord { event_name: "x".into(), ..LogRecord::default() };
-        let request = of_groups([(first.clone(), vec![encoded(&record)])]);
-        let request = ExportLogsServiceRequest::decode(request).unwrap();
+        let request = ExportLogsServiceRequest::decode(of(record.encode_to_vec())).unwrap();
         assert_eq!(request.resource_logs[0].scope_logs[0].log_records, [record]);
         let metric = Metric { name: "x".into(), ..Metric::default() };
-        let request = of_groups([(first, vec![encoded(&metric)])]);
-        let request = ExportMetricsServiceRequest::decode(request).unwrap();
+        let request = ExportMetricsServiceRequest::decode(of(metric.encode_to_vec())).unwrap();
         assert_eq!(request.resource_metrics[0].scope_metrics[0].metrics, [metric]);
     }
 }

@@ -73,33 +73,33 @@ pub struct Sink {
     spans: Option<Arc<Queue<Item>>>,
     logs: Option<Arc<Queue<Item>>>,
     telemetry: Telemetry,
-    /// What [`put`](Self::put) returns.
-    sent: Vec<Sent>,
 }
 
 impl Sink {
     /// Takes what was seen. Costs some microseconds, and never waits for the collector. Returns what of the spans that
     /// are sent is counted, too.
     pub fn put(&mut self, seen: &[Seen]) -> &[Sent] {
-        let Self { assembler, spans: span_queue, logs: log_queue, telemetry, sent } = self;
-        sent.give_room_back();
-        sent.clear();
+        let Self { assembler, spans: span_queue, logs: log_queue, telemetry } = self;
+        telemetry.counted.give_room_back();
+        telemetry.counted.clear();
         // Soon: all that comes of a burst would take more memory than the queues have room for.
         for seen in seen.chunks(TOGETHER) {
+            let before = telemetry.counted.len();
             seen.iter().for_each(|seen| assembler.take(seen, telemetry));
-            if let (Some(queue), false) = (span_queue.as_ref(), telemetry.spans.is_empty()) {
-                let taken = queue.push(telemetry.spans.drain(..));
-                let counted = telemetry.counted.drain(..).filter(|(place, _)| *place < taken);
-                sent.extend(counted.map(|(_, sent)| sent));
-            }
+            let taken = match span_queue.as_ref() {
+                Some(queue) if !telemetry.spans.is_empty() => queue.push(telemetry.spans.drain(..)),
+                _ => 0,
+            };
+            // The last ones found no room.
+            let sent = telemetry.counted[before..].partition_point(|sent| sent.place < taken);
+            telemetry.counted.truncate(before + sent);
             if let (Some(queue), false) = (log_queue.as_ref(), telemetry.logs.is_empty()) {
                 queue.push(telemetry.logs.drain(..));
             }
             telemetry.spans.clear();
             telemetry.logs.clear();
-            telemetry.counted.clear();
         }
-        sent
+        &telemetry.counted
     }
 
     /// Nothing more will be seen.
@@ -141,7 +141,7 @@ pub fn start(
         host(config),
         Arc::clone(&figures.spans),
     );
-    let sink = Sink { assembler, spans, logs, telemetry: Telemetry::default(), sent: Vec::new() };
+    let sink = Sink { assembler, spans, logs, telemetry: Telemetry::default() };
     Ok(Some((sink, Running { figures, tasks, metrics })))
 }
 

@@ -1,34 +1,41 @@
 //! A map with a bound, out of which the oldest go.
 
-use std::{hash::Hash, num::NonZeroUsize};
+use std::hash::Hash;
 
-use lru::LruCache;
+use hashlink::LinkedHashMap;
+
+use crate::room::Table as _;
 
 /// Reading keeps nothing young: what counts is when something came.
 #[derive(Debug)]
 pub(super) struct Oldest<K: Eq + Hash, V> {
-    entries: LruCache<K, V>,
+    entries: LinkedHashMap<K, V>,
+    bound: usize,
     evicted: u64,
 }
 
 impl<K: Copy + Eq + Hash, V> Oldest<K, V> {
     pub(super) fn new(bound: usize) -> Self {
-        let bound = NonZeroUsize::new(bound).unwrap_or(NonZeroUsize::MIN);
-        Self { entries: LruCache::sparse(bound), evicted: 0 }
+        Self { entries: LinkedHashMap::new(), bound: bound.max(1), evicted: 0 }
     }
 
     pub(super) fn get_mut(&mut self, key: &K) -> Option<&mut V> {
-        self.entries.peek_mut(key)
+        self.entries.get_mut(key)
     }
 
     pub(super) fn remove(&mut self, key: &K) -> Option<V> {
-        self.entries.pop(key)
+        let removed = self.entries.remove(key);
+        self.entries.give_room_back();
+        removed
     }
 
     pub(super) fn insert(&mut self, key: K, value: V) {
-        let gone = self.entries.push(key, value);
-        // What has made room for others, not for what is called the same.
-        self.evicted += u64::from(gone.is_some_and(|(gone, _)| gone != key));
+        // One that is there makes room for itself: it comes again, and is young.
+        self.entries.insert(key, value);
+        if self.entries.len() > self.bound {
+            self.entries.pop_front();
+            self.evicted += 1;
+        }
     }
 
     /// How many have gone for others.

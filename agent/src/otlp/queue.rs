@@ -35,6 +35,11 @@ impl<T> Queue<T> {
         self.figures.of(self.signal)
     }
 
+    /// Items of a full batch.
+    pub(super) fn most(&self) -> usize {
+        self.most
+    }
+
     /// Appends all of them that there is room for, and counts the others. Returns how many those are, from the first on.
     pub(super) fn push(&self, new: impl ExactSizeIterator<Item = T>) -> usize {
         let mut items = self.items();

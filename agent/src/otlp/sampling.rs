@@ -47,6 +47,18 @@ const WORKLOADS: usize = 4096;
 const BITS: u32 = 56;
 const HEX: usize = BITS as usize / 4;
 
+/// Each byte in hex.
+const PAIRS: [[u8; 2]; 256] = {
+    let digits = b"0123456789abcdef";
+    let mut pairs = [[0; 2]; 256];
+    let mut byte = 0;
+    while byte < pairs.len() {
+        pairs[byte] = [digits[byte >> 4], digits[byte & 0xf]];
+        byte += 1;
+    }
+    pairs
+};
+
 #[derive(Debug)]
 pub(super) struct Sampler {
     /// Spans whose randomness is below are not drawn.
@@ -81,9 +93,12 @@ impl Sampler {
     /// W3C trace state: with which probability this span is sent, and the randomness that decided, in hex.
     pub(super) fn state(&self, span: SpanId, decision: Decision) -> (&str, [u8; HEX]) {
         let [drawn, others] = &self.states;
-        let randomness = span.randomness();
-        let digit = |place| b"0123456789abcdef"[(randomness >> (4 * (HEX - 1 - place)) & 0xf) as usize];
-        (if decision == Decision::Drawn { drawn } else { others }, std::array::from_fn(digit))
+        let [_, randomness @ ..] = span.randomness().to_be_bytes();
+        let mut digits = [0; HEX];
+        for (pair, byte) in digits.as_chunks_mut::<2>().0.iter_mut().zip(randomness) {
+            *pair = PAIRS[usize::from(byte)];
+        }
+        (if decision == Decision::Drawn { drawn } else { others }, digits)
     }
 
     /// A second's worth may come at once.

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use tokio::{
     sync::watch,
     time::{Instant, sleep, timeout_at},
@@ -62,7 +62,7 @@ impl Delivery {
     }
 
     /// Sends a request with so many items, again and again where that is right. Counts what becomes of them.
-    pub(super) async fn deliver(&mut self, request: Bytes, items: u64) -> Result<(), Loss> {
+    pub(super) async fn deliver(&mut self, request: &Bytes, items: u64) -> Result<(), Loss> {
         let begin = Instant::now();
         let mut backoff = Backoff::new(SHORTEST, LONGEST);
         loop {
@@ -117,6 +117,7 @@ impl Delivery {
 /// Sends what comes into the queue until the agent ends.
 pub(super) async fn run(queue: Arc<Queue<Item>>, mut delivery: Delivery, delay: Duration) {
     let mut stopping = delivery.stopping.clone();
+    let mut memory = BytesMut::new();
     loop {
         let batch = queue.batch(delay, &mut stopping).await;
         if batch.is_empty() {
@@ -125,9 +126,15 @@ pub(super) async fn run(queue: Arc<Queue<Item>>, mut delivery: Delivery, delay: 
             }
             continue;
         }
-        let items = batch.len() as u64;
+        let (request, items) = (request(&batch, memory), batch.len());
+        drop(batch);
         // What was lost is counted; the next batch may have more luck.
-        let _ = delivery.deliver(request(batch), items).await;
+        let _ = delivery.deliver(&request, items as u64).await;
+        // Behind a full batch there is another one, which is written in the same memory.
+        memory = match items < queue.most() {
+            true => BytesMut::new(),
+            false => request.try_into_mut().unwrap_or_default(),
+        };
         if delivery.farewell.is_some_and(|farewell| Instant::now() >= farewell) {
             return queue.close();
         }

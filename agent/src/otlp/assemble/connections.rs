@@ -9,15 +9,15 @@ use super::{Assembler, Context, Decision, Draft, SpanId, Telemetry, TraceId};
 use crate::{
     exemplar::Counted,
     observation::{Process, Tcp},
-    otlp::Seen,
+    otlp::{Seen, attributes::AddressText},
 };
 
-/// A connection as long as it lives: network namespace, and both ends. Of numbers alone, which are quick to hash.
+/// A connection as long as it lives: network namespace, and both ends. As few numbers, which are quick to hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct ConnectionKey {
-    netns: u32,
-    ports: [u16; 2],
-    addresses: [u128; 2],
+    netns_and_ports: u64,
+    local: u128,
+    remote: u128,
 }
 
 impl ConnectionKey {
@@ -26,10 +26,11 @@ impl ConnectionKey {
             IpAddr::V4(address) => address.to_ipv6_mapped().to_bits(),
             IpAddr::V6(address) => address.to_bits(),
         };
+        let ports = u64::from(tcp.local_port) << 16 | u64::from(tcp.remote_port);
         Self {
-            netns: tcp.netns,
-            ports: [tcp.local_port, tcp.remote_port],
-            addresses: [bits(tcp.local_address), bits(tcp.remote_address)],
+            netns_and_ports: u64::from(tcp.netns) << 32 | ports,
+            local: bits(tcp.local_address),
+            remote: bits(tcp.remote_address),
         }
     }
 }
@@ -97,14 +98,15 @@ impl Assembler {
         let attempt_ns = (attempt.unwrap_or(0.0).max(0.0) * 1e9) as u64;
         let span = self.seed.connection(tcp.netns, [tcp.local_port, tcp.remote_port], seen.boot_ns);
         let peer = tcp.peer.as_deref();
+        let [local, remote] = [tcp.local_address, tcp.remote_address].map(AddressText::of);
         let mut attributes = self
             .attributes()
             .text("network.transport", "tcp")
             .text("network.type", if tcp.remote_address.is_ipv4() { "ipv4" } else { "ipv6" })
-            .address("network.peer.address", tcp.remote_address)
+            .address("network.peer.address", &remote)
             .number("network.peer.port", tcp.remote_port)
-            .address("network.local.address", tcp.local_address)
-            .address("server.address", tcp.remote_address)
+            .address("network.local.address", &local)
+            .address("server.address", &remote)
             .number("server.port", tcp.remote_port)
             .some(peer, |all, peer| {
                 all.text("podwitness.peer.namespace", &*peer.namespace)

@@ -38,7 +38,7 @@ use super::{
     oldest::Oldest,
     resource::Host,
     sampling::{Decision, Sampler},
-    wire::Message,
+    wire::{Message, Writer},
 };
 use crate::{
     config::OtlpConfig,
@@ -104,8 +104,8 @@ pub struct Item {
 pub struct Telemetry {
     pub spans: Vec<Item>,
     pub logs: Vec<Item>,
-    /// What of the spans is counted, too, with their places among them.
-    pub counted: Vec<(usize, Sent)>,
+    /// What of the spans is counted, too, in their order.
+    pub counted: Vec<Sent>,
 }
 
 /// Where in the tree of spans something belongs.
@@ -150,7 +150,7 @@ pub struct Assembler {
     why: [Attributes; Decision::ALL.len()],
     held: VecDeque<Held>,
     /// In which spans are written, one after the other.
-    memory: Vec<u8>,
+    memory: Writer,
     /// In which they wait.
     shared: BytesMut,
     figures: Arc<SpanFigures>,
@@ -192,7 +192,7 @@ impl Assembler {
             why: Decision::ALL
                 .map(|decision| Attributes::default().text("podwitness.sampling.decision", decision.name())),
             held: VecDeque::new(),
-            memory: Vec::new(),
+            memory: Writer::default(),
             shared: BytesMut::new(),
             figures,
         }
@@ -232,7 +232,7 @@ impl Assembler {
             Some(decision) => self.send(&mut message, about, decision, out),
             None => self.hold(Held { message: message.clone(), about, process }),
         }
-        self.memory = message.into_memory();
+        self.memory = message.into_writer();
     }
 
     /// None, to be those of the next span: all of them are written in the same memory.
@@ -241,6 +241,7 @@ impl Assembler {
     }
 
     /// What is known of a span before it is decided whether it is sent.
+    #[inline]
     fn write(&mut self, seen: &Seen, draft: Draft<'_>) -> (Message, About) {
         let Draft { context, name, kind, start_ns, end_ns, attributes, error, counted } = draft;
         let attributes = error.iter().fold(attributes, |all, (kind, _)| all.text("error.type", kind));
@@ -283,10 +284,11 @@ impl Assembler {
     }
 
     /// Says why the span is sent.
+    #[inline]
     fn send(&mut self, message: &mut Message, about: About, decision: Decision, out: &mut Telemetry) {
         let About { id, resource, cgroup_id, counted, exemplar, .. } = about;
         if counted.iter().any(Option::is_some) {
-            out.counted.push((out.spans.len(), Sent { cgroup_id, counted, exemplar }));
+            out.counted.push(Sent { place: out.spans.len(), cgroup_id, counted, exemplar });
         }
         let (threshold, randomness) = self.sampler.state(id, decision);
         message

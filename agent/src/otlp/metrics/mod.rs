@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use opentelemetry_proto::tonic::{
     common::v1::{AnyValue, KeyValue, any_value},
     metrics::v1::{
@@ -27,7 +27,8 @@ use tokio::{
 
 use self::page::{Kind, Page, Series, Value};
 use super::{
-    encode::of_groups,
+    assemble::Item,
+    encode,
     figures::{Figures, Signal},
     resource::Host,
     worker::Delivery,
@@ -101,7 +102,7 @@ impl Export {
                 Some(why) => counts.drop(why, items),
                 None => {
                     let request = self.request(&page, series, &details, times);
-                    lost = delivery.deliver(request, items).await.err();
+                    lost = delivery.deliver(&request, items).await.err();
                 }
             }
         }
@@ -125,7 +126,8 @@ impl Export {
             let metric = metrics.entry(one.family).or_insert_with(|| empty(page, one.family));
             add(metric, one, times);
         }
-        of_groups(order.into_iter().map(|base| {
+        let mut items = Vec::new();
+        for base in order {
             let resource = match base {
                 Some(labels) => {
                     let nothing = Details::default();
@@ -134,8 +136,12 @@ impl Export {
                 None => self.host.own(&self.service),
             };
             let metrics = resources.remove(&base).unwrap_or_default().into_values();
-            (resource, metrics.map(|metric| metric.encode_to_vec().into()).collect())
-        }))
+            items.extend(
+                metrics
+                    .map(|metric| Item { resource: resource.clone(), data: metric.encode_to_vec().into() }),
+            );
+        }
+        encode::request(&items, BytesMut::new())
     }
 }
 
