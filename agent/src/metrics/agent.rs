@@ -395,10 +395,18 @@ struct Accounts<'a> {
 /// What is shown under equal labels becomes one, and all are brought into their order.
 fn rows<'a>(bases: &mut Bases, shown: Vec<(&Arc<Labels>, Part<'a>)>) -> Vec<(Base, Part<'a>)> {
     let places = bases.place(shown.iter().map(|(labels, _)| *labels));
-    let mut parts: Vec<_> = places.into_iter().zip(shown.into_iter().map(|(_, part)| part)).collect();
-    parts.sort_unstable_by_key(|(base, _)| *base);
+    // Places are numbers without gaps: to count how many come before each is quicker than to compare them.
+    let mut next = vec![0; bases.len() + 1];
+    places.iter().for_each(|Base(place)| next[*place as usize + 1] += 1);
+    (1..next.len()).for_each(|place| next[place] += next[place - 1]);
+    let mut parts: Vec<_> = std::iter::repeat_with(|| None).take(shown.len()).collect();
+    for (base, (_, part)) in places.into_iter().zip(shown) {
+        let next = &mut next[base.0 as usize];
+        parts[*next] = Some((base, part));
+        *next += 1;
+    }
     let mut rows: Vec<(Base, Part<'a>)> = Vec::with_capacity(parts.len());
-    for (base, part) in parts {
+    for (base, part) in parts.into_iter().flatten() {
         match rows.last_mut() {
             Some((last, sum)) if *last == base => sum.add(part),
             _ => rows.push((base, part)),

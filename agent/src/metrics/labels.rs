@@ -96,6 +96,11 @@ impl Bases {
         entries.into_iter().map(base).collect()
     }
 
+    /// How many places there are.
+    pub(super) fn len(&self) -> usize {
+        self.texts.len()
+    }
+
     /// The text of each place.
     pub(super) fn texts(&self) -> Arc<Texts> {
         Arc::clone(&self.texts)
