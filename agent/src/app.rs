@@ -42,8 +42,8 @@ use crate::{
         peers::{PeerBounds, Peers, keep_own},
     },
     kernel::{
-        CallSettings, Kernel, Loaded, Needs, Privilege, Settings, keep_no_large_blocks, map_memory,
-        possible_cpus, preempts_tracepoints,
+        CallSettings, Kernel, Loaded, Needs, Privilege, Settings, give_code_back, keep_no_large_blocks,
+        map_memory, possible_cpus, preempts_tracepoints,
     },
     ledger::Ledger,
     live::Hub,
@@ -195,6 +195,7 @@ async fn serve(config: &Config, privilege: Privilege, recording: Option<&Path>) 
         after_ms = started.elapsed().as_millis(),
         "observing"
     );
+    give_code_back();
 
     let (poll_min, poll_max, scan_interval) = Reader::intervals(config);
     let reader = Reader {

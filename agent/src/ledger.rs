@@ -18,7 +18,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use agent_ebpf::contract::{event::EventKind, oom, syscalls::Mode};
+use agent_ebpf::contract::{event::EventKind, oom, slot::OVERFLOW, syscalls::Mode};
 
 use crate::{
     config::ModeByNamespace,
@@ -406,6 +406,13 @@ impl Ledger {
         }
     }
 
+    /// Slots behind which something may have been counted.
+    fn open_slots(&self) -> impl Iterator<Item = u32> {
+        let owned = self.slots.owners().map(|(slot, _)| slot);
+        let quarantined = self.quarantine.iter().map(|(slot, _, _)| *slot);
+        [OVERFLOW].into_iter().chain(owned).chain(quarantined)
+    }
+
     /// All system calls that were counted, whoever made them.
     pub fn syscalls(&self) -> syscalls::Counters {
         let mut sum = syscalls::Counters::default();
@@ -414,9 +421,7 @@ impl Ledger {
             sum.add(counters);
         }
         if let Some(tables) = &self.tables {
-            for slot in 0..self.slots.count() {
-                tables.read(slot, &mut sum);
-            }
+            self.open_slots().for_each(|slot| tables.read(slot, &mut sum));
         }
         sum
     }
@@ -429,9 +434,7 @@ impl Ledger {
             sum.add(counters);
         }
         if let Some(requests) = &self.requests {
-            for slot in 0..self.slots.count() {
-                requests.read(slot, &mut sum);
-            }
+            self.open_slots().for_each(|slot| requests.read(slot, &mut sum));
         }
         sum
     }

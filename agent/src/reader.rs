@@ -93,7 +93,7 @@ impl Reader {
                 self.rings.wait(timeout)?;
             }
             self.deliveries.wakeups.fetch_add(1, Ordering::Relaxed);
-            more = self.drain(&mut held);
+            more = self.drain(&mut held)?;
             let now = Instant::now();
             let since_scan = now - scanned;
             let is_late = self.registry.pending() && since_scan >= LATE_SCAN_INTERVAL;
@@ -122,7 +122,7 @@ impl Reader {
     }
 
     /// Whether there may be more.
-    fn drain(&mut self, held: &mut VecDeque<Record>) -> bool {
+    fn drain(&mut self, held: &mut VecDeque<Record>) -> io::Result<bool> {
         let Self { rings, ledger, registry, hub, outlets, clock, deliveries, .. } = self;
         let mut book = Book::open(ledger, hub, outlets, clock.offset_ns());
         let mut by_sensor = [0; SensorId::ALL.len()];
@@ -141,12 +141,12 @@ impl Reader {
                 deliveries.undecodable.fetch_add(1, Ordering::Relaxed);
                 tracing::warn!(%error, "a record out of the kernel could not be read");
             }
-        });
+        })?;
         for (sum, count) in deliveries.by_sensor.iter().zip(by_sensor) {
             sum.fetch_add(count, Ordering::Relaxed);
         }
         book.close();
-        drained == BATCH
+        Ok(drained == BATCH)
     }
 
     /// Books the records whose cgroup has become known meanwhile, or never will; at the end, all.

@@ -65,11 +65,11 @@ impl Ringside {
     /// Waits, and takes out what has come: how many records.
     pub(crate) fn read(&mut self) -> io::Result<u64> {
         self.rings.wait(self.poll)?;
-        Ok(self.take())
+        self.take()
     }
 
     /// Takes out what is there, and does nothing with it: how many records.
-    pub(crate) fn take(&mut self) -> u64 {
+    pub(crate) fn take(&mut self) -> io::Result<u64> {
         self.rings.drain(u64::MAX, |record| {
             std::hint::black_box(record);
         })

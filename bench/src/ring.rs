@@ -58,7 +58,7 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
         worker.leg(FILLING)?;
         half.switch(false)?;
         let begun = Instant::now();
-        let events = bare.take();
+        let events = bare.take()?;
         floor.push(begun.elapsed().as_nanos() as f64 / events as f64);
 
         let (events, cpu) = (settled(&agent)?, agent.cpu_of(READER)?);

@@ -90,6 +90,27 @@ pub fn anonymous_memory(pid: u32) -> u64 {
     kibibytes * 1024
 }
 
+/// Bytes of the kernel's maps that are mapped into a process.
+#[track_caller]
+pub fn mapped_maps(pid: u32) -> u64 {
+    let smaps = fs::read_to_string(format!("/proc/{pid}/smaps")).expect("the process' mappings");
+    let (mut is_map, mut kibibytes) = (false, 0);
+    for line in smaps.lines() {
+        match line.strip_prefix("Rss:") {
+            Some(rss) if is_map => {
+                kibibytes += rss.trim().trim_end_matches(" kB").parse::<u64>().expect("a number of kB");
+            }
+            Some(_) => {}
+            // The first line of a mapping has addresses, and what is mapped at its end.
+            None if line.split(' ').next().is_some_and(|first| first.contains('-')) => {
+                is_map = line.ends_with("anon_inode:bpf-map");
+            }
+            None => {}
+        }
+    }
+    kibibytes * 1024
+}
+
 /// The threads of a process.
 pub fn threads(pid: u32) -> Vec<u32> {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();

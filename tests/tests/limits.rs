@@ -1,7 +1,7 @@
 //! Bounds: what happens when there is more of something than there is room for.
 
 use integration_tests::{
-    Agent, Cgroup, Metrics, Options, Workload, require_kernel,
+    Agent, Cgroup, Metrics, Options, Workload, kernel, require_kernel,
     wait::{PATIENCE, wait_until},
 };
 
@@ -39,6 +39,24 @@ fn slots_of_dead_cgroups_are_used_again() {
 }
 
 /// More cgroups at once than there are slots: what has no slot of its own is counted together, not lost.
+/// Tables and rings are as large as they may have to be; of that, the agent has mapped what it reads.
+#[test]
+fn little_of_large_tables_is_mapped() {
+    require_kernel!();
+    let options = Options::default().flag("limits-slots", "4096").flag("limits-map-memory", "8GiB");
+    let agent = Agent::start(options.flag("ring-size", "16MiB"));
+    let cgroup = Cgroup::new("tables");
+    let calls = ["syscalls", "--getppid", "1000"];
+    let (workload, _) = Workload::run(&calls, &cgroup);
+    workload.finish();
+    wait_until(PATIENCE, "they are counted", || {
+        agent.scrape().count(CALLS, &[("workload", cgroup.path()), ("syscall", "getppid")]) == 1000
+    });
+    let all = agent.scrape().count("podwitness_kernel_memory_bytes", &[]);
+    let mapped = kernel::mapped_maps(agent.pid());
+    assert!(mapped > 0 && mapped < all / 16, "{mapped} bytes of {all}");
+}
+
 #[test]
 fn calls_without_a_slot_are_counted_together() {
     require_kernel!();

@@ -1,6 +1,6 @@
 //! Slots: small numbers for the cgroups that are alive, so that their counters can lie in plain arrays.
 //!
-//! The kernel half gives a slot to a cgroup at its first use (out of the queue `FREE_SLOTS`, remembered in the
+//! The kernel half gives a slot to a cgroup at its first use (off the stack `FREE_SLOTS`, remembered in the
 //! hash `CGROUP_SLOTS`), user space takes it back after the cgroup's death. A direct-mapped cache in front of the
 //! hash holds id and slot in one word, so that a lookup is one load, exact, and can't be torn.
 

@@ -13,7 +13,7 @@ use aya_ebpf::{
     Global,
     bindings::BPF_F_MMAPABLE,
     macros::map,
-    maps::{Array, HashMap, LruHashMap, Queue, RingBuf},
+    maps::{Array, HashMap, LruHashMap, RingBuf, Stack},
 };
 
 /// CPUs that can ever come up: banks per map.
@@ -53,7 +53,7 @@ pub(crate) static CGROUP_SLOTS: HashMap<u64, u32> = HashMap::with_max_entries(1,
 pub(crate) static SLOT_OWNERS: Array<u64> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 /// Slots that nobody has.
 #[map]
-pub(crate) static FREE_SLOTS: Queue<u32> = Queue::with_max_entries(1, 0);
+pub(crate) static FREE_SLOTS: Stack<u32> = Stack::with_max_entries(1, 0);
 /// Token buckets by slot.
 #[map]
 pub(crate) static BUCKETS: Array<Bucket> = Array::with_max_entries(1, BPF_F_MMAPABLE);

@@ -103,6 +103,42 @@ pub fn give_memory_back() {
     }
 }
 
+/// Gives up the memory of code and constants that were needed until now, of ours and of libraries: reading the kernel's
+/// types and loading programs are done once. What is used on comes back from the page cache when it is used.
+pub fn give_code_back() {
+    // SAFETY: the callback has the signature that is asked for, and takes no data.
+    unsafe { libc::dl_iterate_phdr(Some(give_segments_back), ptr::null_mut()) };
+}
+
+/// Those of one object that nobody ever writes to: they are as they are in its file. Relocations and `mprotect` only
+/// concern segments that the file calls writable.
+///
+/// # Safety
+///
+/// `object` describes an object that is loaded, as `dl_iterate_phdr` does.
+unsafe extern "C" fn give_segments_back(
+    object: *mut libc::dl_phdr_info,
+    _size: libc::size_t,
+    _data: *mut libc::c_void,
+) -> libc::c_int {
+    // SAFETY: by the caller's promise.
+    let (object, headers) = unsafe {
+        let object = &*object;
+        (object, std::slice::from_raw_parts(object.dlpi_phdr, object.dlpi_phnum.into()))
+    };
+    let is_constant =
+        |header: &&libc::Elf64_Phdr| header.p_type == libc::PT_LOAD && header.p_flags & libc::PF_W == 0;
+    for header in headers.iter().filter(is_constant) {
+        let page = page_size() - 1;
+        let begin = (object.dlpi_addr + header.p_vaddr) & !page;
+        let end = object.dlpi_addr + header.p_vaddr + header.p_memsz;
+        // SAFETY: whole pages that the object has mapped from its file and that nobody has written to, so they can be
+        // had from there again. Of what isn't mapped from a file the kernel refuses it, and nothing is lost.
+        unsafe { libc::madvise(begin as *mut libc::c_void, (end - begin) as usize, libc::MADV_DONTNEED) };
+    }
+    0
+}
+
 /// Bytes that the process has allocated and not freed, as its allocator counts them; 0 where that isn't known. What each
 /// thread keeps for its next allocations counts as allocated.
 pub fn heap_in_use() -> u64 {

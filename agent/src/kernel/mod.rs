@@ -5,6 +5,7 @@ mod constants;
 #[cfg(test)]
 pub(crate) mod heap;
 mod host;
+mod mapping;
 mod object;
 mod offsets;
 mod old;
@@ -18,8 +19,8 @@ mod watch;
 pub use btf::{Btf, BtfError, SYSTEM_BTF};
 pub use constants::ConstantError;
 pub use host::{
-    boot_to_unix_ns, clock_ticks, give_memory_back, heap_in_use, is_root, keep_no_large_blocks,
-    local_addresses, map_memory, page_size, preempts_tracepoints,
+    boot_to_unix_ns, clock_ticks, give_code_back, give_memory_back, heap_in_use, is_root,
+    keep_no_large_blocks, local_addresses, map_memory, page_size, preempts_tracepoints,
 };
 pub use object::{Kernel, LoadError, Loaded, Running, Settings, possible_cpus};
 pub use privilege::{Capabilities, Needs, Privilege, can_make_maps, is_filtered};

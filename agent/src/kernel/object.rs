@@ -2,7 +2,9 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs, io, thread,
+    fs, io,
+    os::fd::{AsFd as _, BorrowedFd},
+    thread,
 };
 
 use agent_ebpf::contract::{
@@ -16,7 +18,7 @@ use agent_ebpf::contract::{
 };
 use aya::{
     Ebpf, EbpfError, EbpfLoader, TestRun as _,
-    maps::{Map, MapData, MapError},
+    maps::{Map, MapError},
     programs::{ProgramError, RawTracePoint, RawTracePointRunOptions},
 };
 
@@ -242,7 +244,7 @@ impl Kernel {
         }
         let mut ebpf = loader.load(&object)?;
 
-        let rings = Rings::take(&mut ebpf)?;
+        let rings = Rings::of(&mut ebpf)?;
         let mut slots = Slots {
             owners: table(&mut ebpf, "SLOT_OWNERS", sizes.of_map("SLOT_OWNERS"))?,
             cache: table(&mut ebpf, "SLOT_CACHE", CACHE_CELLS)?,
@@ -272,9 +274,9 @@ impl Kernel {
             rings,
             slots,
             stats: table(&mut ebpf, "STATS", sizes.of_map("STATS"))?,
-            banks: table(&mut ebpf, "BANKS", sizes.of_map("BANKS"))?,
+            banks: windows(&ebpf, "BANKS", sizes.of_map("BANKS"))?,
             errors: table(&mut ebpf, "ERRORS", sizes.of_map("ERRORS"))?,
-            requests: table(&mut ebpf, "REQUESTS", sizes.of_map("REQUESTS"))?,
+            requests: windows(&ebpf, "REQUESTS", sizes.of_map("REQUESTS"))?,
             opcodes: io_uring::Opcodes::new(btf.constants_of("IORING_OP_")),
             cpus,
             kernel: Self {
@@ -523,9 +525,17 @@ pub(super) fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<Map, LoadError
 }
 
 pub(super) fn table<T>(ebpf: &mut Ebpf, name: &'static str, entries: u32) -> Result<Table<T>, LoadError> {
+    Table::map(array(ebpf, name)?, entries).map_err(LoadError::Mmap)
+}
+
+/// A table with an element for each CPU and slot, of which few are in use.
+fn windows<T>(ebpf: &Ebpf, name: &'static str, entries: u32) -> Result<Table<T>, LoadError> {
+    Table::map_by_windows(array(ebpf, name)?, entries).map_err(LoadError::Mmap)
+}
+
+fn array<'e>(ebpf: &'e Ebpf, name: &'static str) -> Result<BorrowedFd<'e>, LoadError> {
     let Map::Array(data) = ebpf.map(name).ok_or(LoadError::Map(name))? else {
         return Err(LoadError::Map(name));
     };
-    let data: &MapData = data;
-    Table::map(std::os::fd::AsFd::as_fd(data.fd()), entries).map_err(LoadError::Mmap)
+    Ok(data.fd().as_fd())
 }

@@ -7,7 +7,7 @@ use agent_ebpf::contract::{
     slot::{CACHE_CELLS, EXCLUDED, OVERFLOW, cache_hit, cache_index},
     syscalls::Mode,
 };
-use aya::maps::{HashMap, MapData, MapError, Queue};
+use aya::maps::{HashMap, MapData, MapError, Stack};
 
 use super::Table;
 
@@ -18,7 +18,7 @@ pub struct Slots {
     pub(super) owners: Table<u64>,
     pub(super) cache: Table<u64>,
     pub(super) by_cgroup: HashMap<MapData, u64, u32>,
-    pub(super) free: Queue<MapData, u32>,
+    pub(super) free: Stack<MapData, u32>,
     pub(super) buckets: Table<Bucket>,
     pub(super) modes: Table<u64>,
     pub(super) control: Table<Control>,
@@ -27,10 +27,11 @@ pub struct Slots {
 }
 
 impl Slots {
-    /// Fills the queue of free slots: all but the overflow slot.
+    /// Fills the stack of free slots: all but the overflow slot. The lowest ones are given out first, and those that
+    /// come back again before others, so that of the tables no more is in use than has to be.
     pub(super) fn offer_all(&mut self) -> Result<(), MapError> {
         (OVERFLOW..self.count()).for_each(|slot| self.set_mode(slot, self.mode));
-        (OVERFLOW + 1..self.owners.entries()).try_for_each(|slot| self.free.push(slot, 0))
+        (OVERFLOW + 1..self.owners.entries()).rev().try_for_each(|slot| self.free.push(slot, 0))
     }
 
     /// Slots in the tables, the overflow slot included.

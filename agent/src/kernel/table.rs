@@ -3,48 +3,53 @@
 use std::{
     io,
     marker::PhantomData,
-    os::fd::{AsRawFd, BorrowedFd},
-    ptr::{NonNull, null_mut},
+    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
     slice,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
 };
+
+use super::mapping::{Access, Mapping};
 
 /// An array map whose elements are `T`, seen as words of 64 bits that the kernel may change at any time.
 pub struct Table<T> {
-    base: NonNull<AtomicU64>,
-    bytes: usize,
+    mapping: Mapping,
     entries: u32,
+    /// None where all of it is shown.
+    windows: Option<Windows>,
     element: PhantomData<fn() -> T>,
 }
 
-// SAFETY: the mapping is shared memory that is only ever accessed as atomic words.
-unsafe impl<T> Send for Table<T> {}
-// SAFETY: as above.
-unsafe impl<T> Sync for Table<T> {}
+/// Parts of a table that are shown when somebody first reads in them.
+struct Windows {
+    map: OwnedFd,
+    shown: Box<[AtomicBool]>,
+}
+
+/// Bytes of a window: as much as a page has at most.
+const WINDOW: usize = 64 << 10;
 
 impl<T> Table<T> {
     /// Words per element: the kernel rounds elements up to 8 bytes (`array_map_alloc`, kernel/bpf/arraymap.c).
     pub const WORDS: usize = size_of::<T>().div_ceil(8);
 
     /// Maps an array map that was made with `BPF_F_MMAPABLE`.
-    pub fn map(fd: BorrowedFd<'_>, entries: u32) -> io::Result<Self> {
-        let bytes = entries as usize * Self::WORDS * 8;
-        // SAFETY: a new mapping at an address of the kernel's choice; it refuses a length beyond the map's.
-        let base = unsafe {
-            libc::mmap(
-                null_mut(),
-                bytes,
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_SHARED,
-                fd.as_raw_fd(),
-                0,
-            )
-        };
-        if base == libc::MAP_FAILED {
-            return Err(io::Error::last_os_error());
-        }
-        let base = NonNull::new(base.cast()).ok_or(io::ErrorKind::AddrNotAvailable)?;
-        Ok(Self { base, bytes, entries, element: PhantomData })
+    pub fn map(map: BorrowedFd<'_>, entries: u32) -> io::Result<Self> {
+        let mapping = Mapping::of(map, Self::bytes_of(entries), Access::Write)?;
+        Ok(Self { mapping, entries, windows: None, element: PhantomData })
+    }
+
+    /// The same of one of which only a part is in use: no more of it than somebody reads takes room in our memory.
+    pub fn map_by_windows(map: BorrowedFd<'_>, entries: u32) -> io::Result<Self> {
+        let bytes = Self::bytes_of(entries);
+        let mapping = Mapping::empty(bytes)?;
+        let shown = (0..bytes.div_ceil(WINDOW)).map(|_| AtomicBool::new(false)).collect();
+        let windows = Windows { map: map.try_clone_to_owned()?, shown };
+        windows.show(&mapping, 0, bytes.min(WINDOW))?;
+        Ok(Self { mapping, entries, windows: Some(windows), element: PhantomData })
+    }
+
+    fn bytes_of(entries: u32) -> usize {
+        entries as usize * Self::WORDS * 8
     }
 
     pub fn entries(&self) -> u32 {
@@ -53,17 +58,25 @@ impl<T> Table<T> {
 
     /// Bytes of kernel memory behind the table.
     pub fn bytes(&self) -> usize {
-        self.bytes
+        self.mapping.length()
     }
 
-    /// The words of one element; none past the end of the table.
+    /// The words of one element; none past the end of the table, or if the kernel doesn't show it.
     pub fn words(&self, index: u32) -> &[AtomicU64] {
         if index >= self.entries {
             return &[];
         }
-        // SAFETY: index < entries, so the element lies inside of the mapping, which lives as long as `self`; the
-        // base is aligned to a page; shared memory accessed as atomics may change under us.
-        unsafe { slice::from_raw_parts(self.base.as_ptr().add(index as usize * Self::WORDS), Self::WORDS) }
+        let (begin, length) = (Self::bytes_of(index), Self::bytes_of(1));
+        if let Some(windows) = &self.windows
+            && let Err(error) = windows.show(&self.mapping, begin, length)
+        {
+            tracing::error!(%error, "a part of a table of counters can't be read: raise vm.max_map_count");
+            return &[];
+        }
+        // SAFETY: index < entries, so the element lies inside of the mapping, which lives as long as `self`; all of it is
+        // shown, and stays where it is; the base is aligned to a page; shared memory accessed as atomics may change
+        // under us.
+        unsafe { slice::from_raw_parts(self.mapping.base().as_ptr().add(begin).cast(), Self::WORDS) }
     }
 
     /// One word of one element; 0 past the end.
@@ -85,9 +98,16 @@ impl<T> Table<T> {
     }
 }
 
-impl<T> Drop for Table<T> {
-    fn drop(&mut self) {
-        // SAFETY: the mapping made in `map`, to which no borrow is left.
-        unsafe { libc::munmap(self.base.as_ptr().cast(), self.bytes) };
+impl Windows {
+    /// Shows those in which these bytes lie. If two threads do that at once, both show the same.
+    fn show(&self, mapping: &Mapping, begin: usize, length: usize) -> io::Result<()> {
+        for window in begin / WINDOW..(begin + length).div_ceil(WINDOW) {
+            if !self.shown[window].load(Ordering::Acquire) {
+                let at = window * WINDOW;
+                mapping.show(at, self.map.as_fd(), at, WINDOW.min(mapping.length() - at), Access::Write)?;
+                self.shown[window].store(true, Ordering::Release);
+            }
+        }
+        Ok(())
     }
 }
