@@ -104,6 +104,7 @@ impl Reader {
                 }
                 // What containers that are forgotten, pages of metrics and the scan itself have left.
                 if !is_late {
+                    self.rings.rest()?;
                     give_memory_back();
                 }
             }

@@ -25,7 +25,7 @@ const RATE: f64 = 10_000.0;
 
 /// Long enough for some ten thousand events, and of which [`RING`] holds all.
 const FILLING: Duration = Duration::from_millis(200);
-const RING: &str = "64MiB";
+const RING: &str = "8MiB";
 /// Until the agent has read what was there when it was let go.
 const READ: Duration = Duration::from_secs(10);
 /// Asking how many events there were makes a few of its own.

@@ -1,6 +1,7 @@
 //! Plain questions to the operating system.
 
 use std::{
+    collections::BTreeMap,
     fs,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     ptr,
@@ -55,14 +56,19 @@ pub fn is_root() -> bool {
 /// their fdinfo, `bpf_map_show_fdinfo`, kernel/bpf/syscall.c).
 pub fn map_memory() -> u64 {
     let Ok(entries) = fs::read_dir("/proc/self/fdinfo") else { return 0 };
-    entries
+    let maps: BTreeMap<_, _> = entries
         .flatten()
         .filter_map(|entry| fs::read_to_string(entry.path()).ok())
-        .filter(|text| text.contains("map_type:"))
         .filter_map(|text| {
-            text.lines().find_map(|line| line.strip_prefix("memlock:")?.trim().parse::<u64>().ok())
+            let number = |name| {
+                let value = text.lines().find_map(|line| line.strip_prefix(name))?;
+                value.trim().parse::<u64>().ok()
+            };
+            // A map may have several descriptors.
+            Some((number("map_id:")?, number("memlock:")?))
         })
-        .sum()
+        .collect();
+    maps.into_values().sum()
 }
 
 /// Whether tasks can preempt each other inside of BTF-typed tracepoints: Linux 7.0 and later, where

@@ -1,12 +1,13 @@
 //! Memory of the kernel's maps in ours.
 //!
-//! The kernel maps all pages of such a mapping at once, used or not (`remap_vmalloc_range`, kernel/bpf/arraymap.c and
-//! ringbuf.c). So whoever needs only a part of a map at a time lets only that be shown.
+//! The kernel maps all pages of a mapping at once, used or not (`remap_vmalloc_range`, kernel/bpf/arraymap.c and
+//! ringbuf.c), and takes about half a microsecond for each. So a map is shown by windows, each when it is first needed.
 
 use std::{
     io,
-    os::fd::{AsRawFd as _, BorrowedFd},
+    os::fd::{AsRawFd as _, BorrowedFd, OwnedFd},
     ptr::{NonNull, null_mut},
+    sync::atomic::{AtomicBool, Ordering},
 };
 
 use libc::{
@@ -16,14 +17,23 @@ use libc::{
 /// What may be done with what is shown.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Access {
-    Read = PROT_READ as isize,
-    Write = (PROT_READ | PROT_WRITE) as isize,
+    Read,
+    Write,
 }
 
-/// A range of addresses in which maps are shown. Where nothing is, nobody can read.
+/// Bytes of a window: of the sizes that a page can have, the largest.
+pub(super) const WINDOW: usize = 64 << 10;
+
+/// A part of a map's memory, in a range of addresses of its own.
 pub(super) struct Mapping {
     base: NonNull<u8>,
     length: usize,
+    map: OwnedFd,
+    /// Where in the map it begins.
+    offset: usize,
+    access: Access,
+    /// Window by window, whether it is shown; where it isn't, nobody can read.
+    shown: Box<[AtomicBool]>,
 }
 
 // SAFETY: a range of addresses belongs to no thread.
@@ -32,8 +42,14 @@ unsafe impl Send for Mapping {}
 unsafe impl Sync for Mapping {}
 
 impl Mapping {
-    /// A range that shows nothing yet.
-    pub(super) fn empty(length: usize) -> io::Result<Self> {
+    /// So many bytes of a map from `offset` on, which is a multiple of a page. The first window is shown at once: where the
+    /// kernel refuses that, it refuses all.
+    ///
+    /// # Errors
+    ///
+    /// Those of mmap(2).
+    pub(super) fn new(map: BorrowedFd<'_>, offset: usize, length: usize, access: Access) -> io::Result<Self> {
+        let map = map.try_clone_to_owned()?;
         let flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
         // SAFETY: a new mapping at an address of the kernel's choice.
         let base = unsafe { libc::mmap(null_mut(), length, PROT_NONE, flags, -1, 0) };
@@ -41,50 +57,82 @@ impl Mapping {
             return Err(io::Error::last_os_error());
         }
         let base = NonNull::new(base.cast()).ok_or(io::ErrorKind::AddrNotAvailable)?;
-        Ok(Self { base, length })
-    }
-
-    /// A range that shows a map's first bytes.
-    pub(super) fn of(map: BorrowedFd<'_>, length: usize, access: Access) -> io::Result<Self> {
-        let mapping = Self::empty(length)?;
-        mapping.show(0, map, 0, length, access)?;
+        let shown = (0..length.div_ceil(WINDOW)).map(|_| AtomicBool::new(false)).collect();
+        let mapping = Self { base, length, map, offset, access, shown };
+        mapping.show(0, WINDOW.min(length))?;
         Ok(mapping)
     }
 
-    /// Shows `length` bytes of the map from `offset` on at the place `at`, where something else may have been shown. Both
-    /// are multiples of a page.
-    ///
-    /// # Errors
-    ///
-    /// Those of mmap(2); nothing is shown there then.
-    pub(super) fn show(
-        &self,
-        at: usize,
-        map: BorrowedFd<'_>,
-        offset: usize,
-        length: usize,
-        access: Access,
-    ) -> io::Result<()> {
-        if at.checked_add(length).is_none_or(|end| end > self.length) {
-            return Err(io::ErrorKind::InvalidInput.into());
-        }
-        let offset = offset.try_into().map_err(|_| io::ErrorKind::InvalidInput)?;
-        let flags = MAP_SHARED | MAP_FIXED;
-        // SAFETY: it replaces what is mapped in a part of our own range; that nobody reads it meanwhile who expects
-        // something else is promised by those who have the mapping to themselves.
-        let shown = unsafe {
-            let place = self.base.as_ptr().add(at);
-            libc::mmap(place.cast(), length, access as i32, flags, map.as_raw_fd(), offset)
-        };
-        if shown == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(()) }
-    }
-
+    /// Where its first byte is.
     pub(super) fn base(&self) -> NonNull<u8> {
         self.base
     }
 
     pub(super) fn length(&self) -> usize {
         self.length
+    }
+
+    /// Shows the windows in which these bytes lie, as far as they aren't. If two threads do that at once, both show the
+    /// same.
+    ///
+    /// # Errors
+    ///
+    /// Those of mmap(2), and bytes beyond the end.
+    #[inline]
+    pub(super) fn show(&self, begin: usize, length: usize) -> io::Result<()> {
+        for window in begin / WINDOW..(begin + length).div_ceil(WINDOW) {
+            let Some(shown) = self.shown.get(window) else { return Err(io::ErrorKind::InvalidInput.into()) };
+            if !shown.load(Ordering::Acquire) {
+                let place = self.place(window);
+                let protection = match self.access {
+                    Access::Read => PROT_READ,
+                    Access::Write => PROT_READ | PROT_WRITE,
+                };
+                let offset = i64::try_from(self.offset + window * WINDOW).map_err(io::Error::other)?;
+                self.replace(place, protection, MAP_SHARED, self.map.as_raw_fd(), offset)?;
+                shown.store(true, Ordering::Release);
+            }
+        }
+        Ok(())
+    }
+
+    /// Shows nothing any more.
+    ///
+    /// # Errors
+    ///
+    /// Those of mmap(2); what comes behind is still shown then.
+    pub(super) fn hide(&mut self) -> io::Result<()> {
+        for window in 0..self.shown.len() {
+            if *self.shown[window].get_mut() {
+                let flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+                self.replace(self.place(window), PROT_NONE, flags, -1, 0)?;
+                *self.shown[window].get_mut() = false;
+            }
+        }
+        Ok(())
+    }
+
+    /// Begin and length of a window.
+    fn place(&self, window: usize) -> (usize, usize) {
+        let begin = window * WINDOW;
+        (begin, WINDOW.min(self.length - begin))
+    }
+
+    fn replace(
+        &self,
+        (begin, length): (usize, usize),
+        protection: i32,
+        flags: i32,
+        map: i32,
+        offset: i64,
+    ) -> io::Result<()> {
+        // SAFETY: it replaces what is mapped in a part of our own range, where either nothing is shown, so that nobody
+        // reads, or what will be there again, or what nobody else has borrowed (`hide` is for the one who has all of it).
+        let address = unsafe {
+            let place = self.base.as_ptr().add(begin).cast();
+            libc::mmap(place, length, protection, flags | MAP_FIXED, map, offset)
+        };
+        if address == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 }
 

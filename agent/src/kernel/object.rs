@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs, io,
-    os::fd::{AsFd as _, BorrowedFd},
+    os::fd::AsFd as _,
     thread,
 };
 
@@ -274,9 +274,9 @@ impl Kernel {
             rings,
             slots,
             stats: table(&mut ebpf, "STATS", sizes.of_map("STATS"))?,
-            banks: windows(&ebpf, "BANKS", sizes.of_map("BANKS"))?,
+            banks: table(&mut ebpf, "BANKS", sizes.of_map("BANKS"))?,
             errors: table(&mut ebpf, "ERRORS", sizes.of_map("ERRORS"))?,
-            requests: windows(&ebpf, "REQUESTS", sizes.of_map("REQUESTS"))?,
+            requests: table(&mut ebpf, "REQUESTS", sizes.of_map("REQUESTS"))?,
             opcodes: io_uring::Opcodes::new(btf.constants_of("IORING_OP_")),
             cpus,
             kernel: Self {
@@ -525,17 +525,8 @@ pub(super) fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<Map, LoadError
 }
 
 pub(super) fn table<T>(ebpf: &mut Ebpf, name: &'static str, entries: u32) -> Result<Table<T>, LoadError> {
-    Table::map(array(ebpf, name)?, entries).map_err(LoadError::Mmap)
-}
-
-/// A table with an element for each CPU and slot, of which few are in use.
-fn windows<T>(ebpf: &Ebpf, name: &'static str, entries: u32) -> Result<Table<T>, LoadError> {
-    Table::map_by_windows(array(ebpf, name)?, entries).map_err(LoadError::Mmap)
-}
-
-fn array<'e>(ebpf: &'e Ebpf, name: &'static str) -> Result<BorrowedFd<'e>, LoadError> {
     let Map::Array(data) = ebpf.map(name).ok_or(LoadError::Map(name))? else {
         return Err(LoadError::Map(name));
     };
-    Ok(data.fd().as_fd())
+    Table::map(data.fd().as_fd(), entries).map_err(LoadError::Mmap)
 }

@@ -1,12 +1,13 @@
 //! The reader's end of the ring buffers.
 //!
 //! A ring (`BPF_MAP_TYPE_RINGBUF`, kernel/bpf/ringbuf.c) is a page with the reader's position, one with the writers', and
-//! the data, twice in a row, so that a record at the end goes on behind it. Positions only ever grow; a record is behind
-//! a head of 8 bytes with its length. Both are read here in their own memory, the data through a window: a ring is as
-//! large as the worst burst, and only the kernel has to have room for that.
+//! the data, twice in a row, so that a record at the end goes on behind it. Positions only ever grow; in front of each
+//! record is a head of 8 bytes with its length. Of the data no more is mapped than was read of late: a ring is as large as
+//! the worst burst, and only the kernel has to have room for that.
 
 use std::{
     io,
+    ops::Range,
     os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd},
     slice,
     sync::atomic::{AtomicU32, AtomicUsize, Ordering},
@@ -17,7 +18,7 @@ use aya::{Ebpf, maps::Map};
 
 use super::{
     host::page_size,
-    mapping::{Access, Mapping},
+    mapping::{Access, Mapping, WINDOW},
     object::LoadError,
 };
 
@@ -71,10 +72,19 @@ impl Rings {
         }
         Ok(drained)
     }
+
+    /// Gives up the memory of what was read. Costs half a microsecond for each page that is used again; call it now and
+    /// then.
+    ///
+    /// # Errors
+    ///
+    /// Those of mmap(2).
+    pub fn rest(&mut self) -> io::Result<()> {
+        self.rare.rest()?;
+        self.bulk.rest()
+    }
 }
 
-/// Bytes of a ring that are shown at a time, at least one page.
-const WINDOW: usize = 256 << 10;
 /// In front of each record: its length and two flags, then what only the kernel reads (`bpf_ringbuf_hdr`).
 const HEAD: usize = 8;
 /// The record is not written yet (`BPF_RINGBUF_BUSY_BIT`, include/uapi/linux/bpf.h).
@@ -84,18 +94,20 @@ const DISCARDED: u32 = 1 << 30;
 
 struct Ring {
     map: OwnedFd,
-    /// The page with the reader's position, then that with the writers'.
-    positions: Mapping,
-    window: Mapping,
-    /// Where in the data the window is.
-    window_at: usize,
-    page: usize,
+    /// The page with the reader's position, and that with the writers'.
+    reader: Mapping,
+    writers: Mapping,
+    data: Mapping,
+    /// The part of the data that is known to be shown.
+    shown: Range<usize>,
     /// Bytes of the ring less one: all bits of a position that tell a place in the data.
     mask: usize,
     /// The reader's position, which nobody else moves.
     at: usize,
     /// The writers', when it was last asked for.
     end: usize,
+    /// Where the reader was when it last rested.
+    rested_at: usize,
 }
 
 impl Ring {
@@ -109,31 +121,26 @@ impl Ring {
 
     fn map(map: BorrowedFd<'_>, size: usize) -> io::Result<Self> {
         let page = page_size() as usize;
-        let positions = Mapping::empty(2 * page)?;
-        positions.show(0, map, 0, page, Access::Write)?;
-        positions.show(page, map, page, page, Access::Read)?;
-        // It begins with a page, and what begins at the end of that page has to be in it, too.
-        let window = Mapping::empty(WINDOW.max(page).min(size) + page)?;
-        let map = map.try_clone_to_owned()?;
-        let mut ring = Self { map, positions, window, window_at: 0, page, mask: size - 1, at: 0, end: 0 };
-        ring.at = ring.readers().load(Ordering::Acquire);
-        ring.end = ring.at;
-        ring.look_at(ring.at & ring.mask)?;
-        Ok(ring)
+        let reader = Mapping::new(map, 0, page, Access::Write)?;
+        let writers = Mapping::new(map, page, page, Access::Read)?;
+        let data = Mapping::new(map, 2 * page, 2 * size, Access::Read)?;
+        let at = position(&reader).load(Ordering::Acquire);
+        let (map, mask) = (map.try_clone_to_owned()?, size - 1);
+        Ok(Self { map, reader, writers, data, shown: 0..0, mask, at, end: at, rested_at: at })
     }
 
     /// Hands over the next record, if there is one.
     fn next(&mut self, take: &mut impl FnMut(&[u8])) -> io::Result<bool> {
         loop {
             if self.at == self.end {
-                self.end = self.writers().load(Ordering::Acquire);
+                self.end = position(&self.writers).load(Ordering::Acquire);
                 if self.at == self.end {
                     return Ok(false);
                 }
             }
             // SAFETY: a head is shared memory, in which the kernel changes nothing but its flags, and those as a whole;
             // it is aligned, as all positions are multiples of 8.
-            let head = unsafe { AtomicU32::from_ptr(self.shown(self.at, HEAD)?.as_ptr().cast_mut().cast()) };
+            let head = unsafe { AtomicU32::from_ptr(self.bytes(self.at, HEAD)?.as_ptr().cast_mut().cast()) };
             let head = head.load(Ordering::Acquire);
             if head & BUSY != 0 {
                 return Ok(false);
@@ -141,11 +148,11 @@ impl Ring {
             let length = (head & !DISCARDED) as usize;
             let is_there = head & DISCARDED == 0;
             if is_there {
-                take(self.shown(self.at.wrapping_add(HEAD), length)?);
+                take(self.bytes(self.at.wrapping_add(HEAD), length)?);
             }
             self.at = self.at.wrapping_add((HEAD + length).next_multiple_of(HEAD));
             // From now on the kernel may write there.
-            self.readers().store(self.at, Ordering::Release);
+            position(&self.reader).store(self.at, Ordering::Release);
             if is_there {
                 return Ok(true);
             }
@@ -153,39 +160,32 @@ impl Ring {
     }
 
     /// The bytes at a position, between the reader's and the writers'.
-    fn shown(&mut self, position: usize, length: usize) -> io::Result<&[u8]> {
-        let mut place = (position & self.mask).wrapping_sub(self.window_at);
-        // Before the window is far behind it.
-        if place.saturating_add(length) > self.window.length() {
-            self.look_at(position & self.mask)?;
-            place = (position & self.mask) - self.window_at;
-            if place + length > self.window.length() {
-                return Err(io::Error::new(
-                    io::ErrorKind::InvalidData,
-                    format!("a record of {length} bytes"),
-                ));
-            }
+    fn bytes(&mut self, position: usize, length: usize) -> io::Result<&[u8]> {
+        let place = position & self.mask;
+        if place < self.shown.start || place + length > self.shown.end {
+            self.data.show(place, length)?;
+            // Both ends of the windows in which they lie.
+            self.shown = place / WINDOW * WINDOW..(place + length).next_multiple_of(WINDOW);
         }
-        // SAFETY: the window shows these bytes, and nobody moves it while they are borrowed. Programs have written them
-        // before we saw the position behind them, and don't write there again before we have moved ours.
-        Ok(unsafe { slice::from_raw_parts(self.window.base().as_ptr().add(place), length) })
+        // SAFETY: the data are shown here, and nobody hides them while they are borrowed. Programs have written them before
+        // we saw the position behind them, and don't write there again before we have moved ours.
+        Ok(unsafe { slice::from_raw_parts(self.data.base().as_ptr().add(place), length) })
     }
 
-    /// Moves the window to a place in the data.
-    #[cold]
-    fn look_at(&mut self, place: usize) -> io::Result<()> {
-        self.window_at = place & !(self.page - 1);
-        let data = 2 * self.page;
-        self.window.show(0, self.map.as_fd(), data + self.window_at, self.window.length(), Access::Read)
+    /// Shows nothing of the data any more, unless they are read so fast that all of it would soon be shown again.
+    fn rest(&mut self) -> io::Result<()> {
+        let was_read = self.at.wrapping_sub(self.rested_at);
+        self.rested_at = self.at;
+        if was_read <= self.mask {
+            self.shown = 0..0;
+            self.data.hide()?;
+        }
+        Ok(())
     }
+}
 
-    fn readers(&self) -> &AtomicUsize {
-        // SAFETY: the kernel's word at the beginning of the first page, which lives as long as the mapping.
-        unsafe { self.positions.base().cast().as_ref() }
-    }
-
-    fn writers(&self) -> &AtomicUsize {
-        // SAFETY: the same of the second page.
-        unsafe { self.positions.base().add(self.page).cast().as_ref() }
-    }
+/// A position is the first word of its page.
+fn position(page: &Mapping) -> &AtomicUsize {
+    // SAFETY: all of the page is shown for as long as its mapping lives; the kernel, too, takes the word as a whole.
+    unsafe { page.base().cast().as_ref() }
 }

@@ -3,30 +3,20 @@
 use std::{
     io,
     marker::PhantomData,
-    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
+    os::fd::BorrowedFd,
     slice,
-    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    sync::atomic::{AtomicU64, Ordering},
 };
 
 use super::mapping::{Access, Mapping};
 
-/// An array map whose elements are `T`, seen as words of 64 bits that the kernel may change at any time.
+/// An array map whose elements are `T`, seen as words of 64 bits that the kernel may change at any time. Of a large table
+/// of which a part is in use, no more takes room in our memory.
 pub struct Table<T> {
     mapping: Mapping,
     entries: u32,
-    /// None where all of it is shown.
-    windows: Option<Windows>,
     element: PhantomData<fn() -> T>,
 }
-
-/// Parts of a table that are shown when somebody first reads in them.
-struct Windows {
-    map: OwnedFd,
-    shown: Box<[AtomicBool]>,
-}
-
-/// Bytes of a window: as much as a page has at most.
-const WINDOW: usize = 64 << 10;
 
 impl<T> Table<T> {
     /// Words per element: the kernel rounds elements up to 8 bytes (`array_map_alloc`, kernel/bpf/arraymap.c).
@@ -34,18 +24,8 @@ impl<T> Table<T> {
 
     /// Maps an array map that was made with `BPF_F_MMAPABLE`.
     pub fn map(map: BorrowedFd<'_>, entries: u32) -> io::Result<Self> {
-        let mapping = Mapping::of(map, Self::bytes_of(entries), Access::Write)?;
-        Ok(Self { mapping, entries, windows: None, element: PhantomData })
-    }
-
-    /// The same of one of which only a part is in use: no more of it than somebody reads takes room in our memory.
-    pub fn map_by_windows(map: BorrowedFd<'_>, entries: u32) -> io::Result<Self> {
-        let bytes = Self::bytes_of(entries);
-        let mapping = Mapping::empty(bytes)?;
-        let shown = (0..bytes.div_ceil(WINDOW)).map(|_| AtomicBool::new(false)).collect();
-        let windows = Windows { map: map.try_clone_to_owned()?, shown };
-        windows.show(&mapping, 0, bytes.min(WINDOW))?;
-        Ok(Self { mapping, entries, windows: Some(windows), element: PhantomData })
+        let mapping = Mapping::new(map, 0, Self::bytes_of(entries), Access::Write)?;
+        Ok(Self { mapping, entries, element: PhantomData })
     }
 
     fn bytes_of(entries: u32) -> usize {
@@ -66,16 +46,14 @@ impl<T> Table<T> {
         if index >= self.entries {
             return &[];
         }
-        let (begin, length) = (Self::bytes_of(index), Self::bytes_of(1));
-        if let Some(windows) = &self.windows
-            && let Err(error) = windows.show(&self.mapping, begin, length)
-        {
-            tracing::error!(%error, "a part of a table of counters can't be read: raise vm.max_map_count");
+        let begin = Self::bytes_of(index);
+        if let Err(error) = self.mapping.show(begin, Self::bytes_of(1)) {
+            tracing::error!(%error, "a part of a table can't be read: is vm.max_map_count reached?");
             return &[];
         }
-        // SAFETY: index < entries, so the element lies inside of the mapping, which lives as long as `self`; all of it is
-        // shown, and stays where it is; the base is aligned to a page; shared memory accessed as atomics may change
-        // under us.
+        // SAFETY: index < entries, so the element lies inside of the mapping, which lives as long as `self`; it is shown,
+        // and stays so, as nobody hides parts of a table; the base is aligned to a page; shared memory accessed as
+        // atomics may change under us.
         unsafe { slice::from_raw_parts(self.mapping.base().as_ptr().add(begin).cast(), Self::WORDS) }
     }
 
@@ -95,19 +73,5 @@ impl<T> Table<T> {
         for word in self.words(index) {
             word.store(0, Ordering::Relaxed);
         }
-    }
-}
-
-impl Windows {
-    /// Shows those in which these bytes lie. If two threads do that at once, both show the same.
-    fn show(&self, mapping: &Mapping, begin: usize, length: usize) -> io::Result<()> {
-        for window in begin / WINDOW..(begin + length).div_ceil(WINDOW) {
-            if !self.shown[window].load(Ordering::Acquire) {
-                let at = window * WINDOW;
-                mapping.show(at, self.map.as_fd(), at, WINDOW.min(mapping.length() - at), Access::Write)?;
-                self.shown[window].store(true, Ordering::Release);
-            }
-        }
-        Ok(())
     }
 }
