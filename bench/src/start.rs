@@ -21,6 +21,8 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
     let (mut took, mut sleeps) = (Vec::new(), Vec::new());
     let (mut resident, mut mapped, mut kernel) = (Vec::new(), Vec::new(), Vec::new());
     for start in 0..STARTS {
+        // The kernel frees what the agent before has left.
+        thread::sleep(SETTLED);
         let agent = Agent::start(&options.agent, &options.flags)?;
         took.push(agent.took.as_secs_f64() * 1e3);
         // These don't differ much from start to start.

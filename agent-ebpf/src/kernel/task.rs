@@ -121,16 +121,19 @@ pub(crate) fn current_abi(current: KernelPtr) -> u32 {
     unsafe { if typed() { field(current, &offset::TASK_ABI) } else { copied(current, &offset::TASK_ABI) } }
 }
 
-/// Id of the current task's cgroup: see [`cgroup_id`].
+/// Id of the current task's cgroup: see [`cgroup_id`]. The helper takes longer than direct loads, but those take the
+/// verifier half of the agent's start: for each pointer that it sees loaded from a trusted one, it looks through the
+/// kernel's types by name, up to four times (`btf_nested_type_is_trusted`, kernel/bpf/btf.c). Most calls find their slot
+/// without this.
 #[inline(always)]
 pub(crate) fn current_cgroup_id(current: KernelPtr) -> u64 {
     // SAFETY: typed, as said; the helper takes nothing.
     unsafe {
-        if typed() {
-            return cgroup_id(current);
-        }
         if BY_MEMORY.load() == 0 {
             return bpf_get_current_cgroup_id();
+        }
+        if typed() {
+            return cgroup_id(current);
         }
     }
     let css_set = copied::<u64>(current, &offset::TASK_CGROUPS) as KernelPtr;

@@ -89,17 +89,29 @@ fn is_tcp(sk: KernelPtr) -> bool {
 
 #[inline(always)]
 fn transition(sk: KernelPtr, old: u32, new: u32) {
+    // Before the ways part: the verifier takes long for a pointer that comes out of a socket (`task::current_cgroup_id`).
+    // SAFETY: the hook's typed argument.
+    let subject = Subject { sk, cgroup_id: unsafe { task::cgroup_of_socket(sk) } };
     match (old, new) {
         (_, TCP_SYN_SENT) => attempt(sk),
-        (TCP_SYN_SENT | TCP_SYN_RECV, TCP_ESTABLISHED) => established(sk, old),
-        (TCP_SYN_SENT, TCP_CLOSE) => failed(sk),
+        (TCP_SYN_SENT | TCP_SYN_RECV, TCP_ESTABLISHED) => established(subject, old),
+        (TCP_SYN_SENT, TCP_CLOSE) => failed(subject),
         // A simultaneous open that failed is an attempt; a listener's child that was never established is not.
-        (TCP_SYN_RECV, TCP_CLOSE) if SOCKETS.get_ptr(sk as u64).is_some() => failed(sk),
+        (TCP_SYN_RECV, TCP_CLOSE) if SOCKETS.get_ptr(sk as u64).is_some() => failed(subject),
         // Not connections: listeners, sockets closed unused.
         (TCP_LISTEN | TCP_SYN_RECV | TCP_CLOSE, TCP_CLOSE) => forget(sk),
-        (_, TCP_CLOSE) => closed(sk),
+        (_, TCP_CLOSE) => closed(subject),
         _ => {}
     }
+}
+
+/// The socket that changes its state.
+#[derive(Clone, Copy)]
+struct Subject {
+    /// The hook's typed argument.
+    sk: KernelPtr,
+    /// 0 where the socket doesn't tell.
+    cgroup_id: u64,
 }
 
 /// A SYN is about to be sent: the caller is running.
@@ -150,7 +162,8 @@ fn in_connect() -> bool {
 }
 
 #[inline(always)]
-fn established(sk: KernelPtr, old: u32) {
+fn established(subject: Subject, old: u32) {
+    let sk = subject.sk;
     // SAFETY: the helper takes nothing.
     let now = unsafe { bpf_ktime_get_ns() };
     if let Some(socket) = SOCKETS.get_ptr_mut(sk as u64) {
@@ -163,7 +176,7 @@ fn established(sk: KernelPtr, old: u32) {
             since_ns
         };
         let outcome = Outcome { duration_ns: Some(now.wrapping_sub(since_ns)), errno: 0, flags: ACTIVE };
-        return report(EventKind::TcpConnect, sk, Some(socket), outcome, Ring::Bulk);
+        return report(EventKind::TcpConnect, subject, Some(socket), outcome, Ring::Bulk);
     }
     // Nobody was seen to call. A listener's child, whose handshake ends in a softirq; or an attempt older than
     // the agent, or one that found no room.
@@ -179,7 +192,7 @@ fn established(sk: KernelPtr, old: u32) {
     if pid != 0 {
         return filtered(SensorId::Tcp);
     }
-    report(kind, sk, None, Outcome { duration_ns: None, errno: 0, flags }, Ring::Bulk);
+    report(kind, subject, None, Outcome { duration_ns: None, errno: 0, flags }, Ring::Bulk);
 }
 
 /// The agent's process id, if the socket was accepted by one of its listeners; else 0.
@@ -203,7 +216,8 @@ fn own_listener(sk: KernelPtr) -> u32 {
 /// An attempt came to nothing. The kernel has said why in `sk_err`, unless somebody closed the socket, or
 /// connect(2) itself gives up (no local port is left, say): then it will return the reason.
 #[inline(always)]
-fn failed(sk: KernelPtr) {
+fn failed(subject: Subject) {
+    let sk = subject.sk;
     let socket = SOCKETS.get_ptr_mut(sk as u64);
     // SAFETY: the hook's typed argument.
     let errno = unsafe { field::<u32>(sk, &offset::SOCK_ERR) };
@@ -223,7 +237,7 @@ fn failed(sk: KernelPtr) {
     let flags = if errno == 0 { ACTIVE | ABORTED } else { ACTIVE };
     report(
         EventKind::TcpConnect,
-        sk,
+        subject,
         socket,
         Outcome { duration_ns, errno: errno as u16, flags },
         Ring::Rare,
@@ -232,7 +246,8 @@ fn failed(sk: KernelPtr) {
 }
 
 #[inline(always)]
-fn closed(sk: KernelPtr) {
+fn closed(subject: Subject) {
+    let sk = subject.sk;
     let socket = SOCKETS.get_ptr_mut(sk as u64);
     if socket.is_none() && own_listener(sk) != 0 {
         return filtered(SensorId::Tcp);
@@ -245,7 +260,7 @@ fn closed(sk: KernelPtr) {
         },
         None => Outcome { duration_ns: None, errno: 0, flags: SIDE_UNKNOWN },
     };
-    report(EventKind::TcpClose, sk, socket, outcome, Ring::Bulk);
+    report(EventKind::TcpClose, subject, socket, outcome, Ring::Bulk);
     forget(sk);
 }
 
@@ -255,31 +270,29 @@ fn forget(sk: KernelPtr) {
 }
 
 #[inline(always)]
-fn report(kind: EventKind, sk: KernelPtr, socket: Option<*mut Socket>, outcome: Outcome, ring: Ring) {
+fn report(kind: EventKind, subject: Subject, socket: Option<*mut Socket>, outcome: Outcome, ring: Ring) {
     // SAFETY: an entry of our own map, alive in this program; see `established`.
     let ids = socket.map_or((0, 0), |socket| unsafe { ((*socket).pid, (*socket).tid) });
     if ids.0 != 0 && task::is_self(ids.0) {
         return filtered(SensorId::Tcp);
     }
-    // SAFETY: `sk` is the hook's typed argument; an entry as above.
-    let cgroup_id = unsafe {
-        match (task::cgroup_of_socket(sk), socket) {
-            // The socket doesn't tell on a node with v1 alone: the caller's, then.
-            (0, Some(socket)) => (*socket).cgroup_id,
-            (cgroup_id, _) => cgroup_id,
-        }
+    let cgroup_id = match (subject.cgroup_id, socket) {
+        // The socket doesn't tell on a node with v1 alone: the caller's, then.
+        // SAFETY: an entry as above.
+        (0, Some(socket)) => unsafe { (*socket).cgroup_id },
+        (cgroup_id, _) => cgroup_id,
     };
     let Some(mut entry) = reserve::<TcpEvent>(SensorId::Tcp, cgroup_id, ring, Admission::Throttled) else {
         return;
     };
     let event = entry.as_mut_ptr();
-    // SAFETY: the reserved record, every field of which is written; `sk` is typed.
+    // SAFETY: the reserved record, every field of which is written; `sk` is the hook's typed argument.
     unsafe {
         fill_header(&raw mut (*event).header, kind, cgroup_id, ids, None);
         (*event).header.comm = socket.map_or([0; 16], |socket| (*socket).comm);
         record::fill_outcome(event, outcome);
-        record::fill_addresses(event, sk);
-        record::fill_traffic(event, sk, matches!(kind, EventKind::TcpClose));
+        record::fill_addresses(event, subject.sk);
+        record::fill_traffic(event, subject.sk, matches!(kind, EventKind::TcpClose));
     }
     submit(entry, ring);
 }

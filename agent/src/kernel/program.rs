@@ -117,7 +117,9 @@ pub(super) fn load_all(
         // The queue is free again before the work begins.
         let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).pop();
         while let Some((wanted, program)) = next() {
+            let begun = std::time::Instant::now();
             let outcome = load(program, wanted, types);
+            tracing::debug!(program = name(wanted), took = ?begun.elapsed(), "loaded");
             loaded.lock().unwrap_or_else(PoisonError::into_inner).insert(name(wanted), outcome);
         }
     };
