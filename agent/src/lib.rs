@@ -41,3 +41,4 @@ pub mod tail;
 pub mod top;
 pub mod watch;
 pub mod why;
+mod writer;

@@ -9,7 +9,7 @@ use super::{
     bounds,
     page::{Family, Kind, Page, Unit, seconds},
 };
-use crate::{exemplar::Exemplar, http::Format};
+use crate::{exemplar::Exemplar, http::Format, writer::Writer};
 
 /// Bytes of a chunk; what belongs to one histogram stays together.
 pub(super) const CHUNK: usize = 64 * 1024;
@@ -35,61 +35,48 @@ impl Lines {
     }
 
     /// Writes until the family ends or the chunk is full.
-    fn write_family(&mut self, chunk: &mut Vec<u8>) {
+    fn write_family(&mut self, chunk: &mut Writer) {
         let Self { page, sample, heads, labels, .. } = self;
         let family = &page.families[self.family];
         let has_exemplars = self.format == Format::OpenMetrics;
-        let mut line = |head: &str, labels: [&str; 2], value: &str, exemplar: Option<&Exemplar>| {
-            chunk.extend_from_slice(head.as_bytes());
-            // To copy nothing takes as long as to copy a little.
-            for piece in labels.into_iter().filter(|piece| !piece.is_empty()) {
-                chunk.extend_from_slice(piece.as_bytes());
-            }
-            chunk.extend_from_slice(value.as_bytes());
-            if let Some(exemplar) = exemplar {
-                chunk.extend_from_slice(tail(exemplar).as_bytes());
-            }
-            chunk.push(b'\n');
-            chunk.len() < CHUNK - MARGIN
-        };
         for next in &family.samples[*sample..] {
             *sample += 1;
             let base = if family.is_based { page.bases.piece(next.base) } else { "" };
             let own = family.own.piece(next.own);
             let mut marks = family.exemplars(next).filter(|_| has_exemplars).peekable();
-            let mut mark = |bucket| marks.next_if(|(of, _)| *of == bucket).map(|(_, exemplar)| exemplar);
-            let has_room = match &family.kind {
+            match &family.kind {
                 Kind::Counter => {
-                    line(&heads[0], [base, own], itoa::Buffer::new().format(next.value), mark(0))
+                    let mark = marks.next().map(|(_, exemplar)| exemplar);
+                    line(chunk, [&heads[0], base, own], itoa::Buffer::new().format(next.value), mark);
                 }
                 Kind::Seconds | Kind::Gauge => {
                     let value = f64::from_bits(next.value);
-                    line(&heads[0], [base, own], dtoa::Buffer::new().format(value), None)
+                    line(chunk, [&heads[0], base, own], dtoa::Buffer::new().format(value), None);
                 }
                 Kind::Histogram(bounds) => {
                     let counts = &family.counts[next.value as usize..][..bounds.count() + 2];
                     let (sum, counts) = (seconds(counts[0]), &counts[1..]);
                     labels.clear();
                     labels.extend([base, own]);
-                    line(&heads[0], [labels, ""], dtoa::Buffer::new().format(sum), None);
+                    line(chunk, [&heads[0], labels, ""], dtoa::Buffer::new().format(sum), None);
                     let count = counts.iter().sum::<u64>();
-                    line(&heads[1], [labels, ""], itoa::Buffer::new().format(count), None);
-                    let (mut below, mut has_room) = (0, true);
+                    line(chunk, [&heads[1], labels, ""], itoa::Buffer::new().format(count), None);
+                    let mut below = 0;
                     for (bucket, (head, count)) in heads[2..].iter().zip(counts).enumerate() {
                         below += count;
-                        has_room = line(head, [labels, ""], itoa::Buffer::new().format(below), mark(bucket));
+                        let mark = marks.next_if(|(of, _)| *of == bucket).map(|(_, exemplar)| exemplar);
+                        line(chunk, [head, labels, ""], itoa::Buffer::new().format(below), mark);
                     }
-                    has_room
                 }
-            };
-            if !has_room {
+            }
+            if chunk.length() >= CHUNK - MARGIN {
                 break;
             }
         }
     }
 
     /// Whether there was one more.
-    fn next_family(&mut self, chunk: &mut Vec<u8>) -> bool {
+    fn next_family(&mut self, chunk: &mut Writer) -> bool {
         let Some(family) = self.page.families.get(self.family) else { return false };
         describe(family, self.format, chunk);
         self.heads = heads(family);
@@ -104,25 +91,46 @@ impl Iterator for Lines {
         if self.is_done {
             return None;
         }
-        let mut chunk = Vec::with_capacity(CHUNK);
+        let mut chunk = Writer::with_room(CHUNK);
         loop {
             if self.heads.is_empty() && !self.next_family(&mut chunk) {
                 self.is_done = true;
                 if self.format == Format::OpenMetrics {
-                    chunk.extend_from_slice(b"# EOF\n");
+                    chunk.bytes(b"# EOF\n");
                 }
-                return Some(chunk.into());
+                return Some(chunk.into_bytes());
             }
             self.write_family(&mut chunk);
             if self.sample < self.page.families[self.family].samples.len() {
-                return Some(chunk.into());
+                return Some(chunk.into_bytes());
             }
             (self.family, self.sample) = (self.family + 1, 0);
             self.heads.clear();
-            if chunk.len() >= CHUNK - MARGIN {
-                return Some(chunk.into());
+            if chunk.length() >= CHUNK - MARGIN {
+                return Some(chunk.into_bytes());
             }
         }
+    }
+}
+
+/// Writes a line: what it begins with, its labels, which may be in two pieces, and what it says.
+#[inline(always)]
+fn line(chunk: &mut Writer, beginning: [&str; 3], value: &str, exemplar: Option<&Exemplar>) {
+    let beginning_length: usize = beginning.iter().map(|piece| piece.len()).sum();
+    let mut place = chunk.room(beginning_length + value.len() + usize::from(exemplar.is_none()));
+    for piece in beginning {
+        // To copy nothing takes as long as to copy a little.
+        if !piece.is_empty() {
+            let (this, rest) = place.split_at_mut(piece.len());
+            this.copy_from_slice(piece.as_bytes());
+            place = rest;
+        }
+    }
+    let (this, end) = place.split_at_mut(value.len());
+    this.copy_from_slice(value.as_bytes());
+    match exemplar {
+        None => end[0] = b'\n',
+        Some(exemplar) => chunk.bytes(tail(exemplar).as_bytes()),
     }
 }
 
@@ -134,7 +142,7 @@ pub(super) fn full_name(family: &Family) -> String {
 }
 
 /// Prometheus' older format declares counters under the name of their samples, and knows no units.
-fn describe(family: &Family, format: Format, chunk: &mut Vec<u8>) {
+fn describe(family: &Family, format: Format, chunk: &mut Writer) {
     let (kind, suffix) = match family.kind {
         Kind::Counter | Kind::Seconds => ("counter", "_total"),
         Kind::Gauge => ("gauge", ""),
@@ -146,7 +154,7 @@ fn describe(family: &Family, format: Format, chunk: &mut Vec<u8>) {
     if let (Some(unit), Format::OpenMetrics) = (family.unit, format) {
         text += &format!("# UNIT {full} {}\n", unit.name());
     }
-    chunk.extend_from_slice(text.as_bytes());
+    chunk.bytes(text.as_bytes());
 }
 
 /// Up to where the labels of a sample begin.
@@ -166,12 +174,13 @@ fn heads(family: &Family) -> Vec<String> {
     }
 }
 
-/// What stands behind a value that has an exemplar.
+/// What stands behind a value that has an exemplar, and ends its line.
+#[cold]
 fn tail(exemplar: &Exemplar) -> String {
     let [trace, span] = exemplar.ids();
     let (seconds, ms) = (exemplar.unix_ns / 1_000_000_000, exemplar.unix_ns / 1_000_000 % 1000);
     let value = dtoa::Buffer::new().format(exemplar.value).to_owned();
-    format!(" # {{trace_id=\"{trace}\",span_id=\"{span}\"}} {value} {seconds}.{ms:03}")
+    format!(" # {{trace_id=\"{trace}\",span_id=\"{span}\"}} {value} {seconds}.{ms:03}\n")
 }
 
 impl Unit {

@@ -2,7 +2,8 @@
 
 use std::{io::Write as _, mem, net::IpAddr};
 
-use super::wire::{Wire, Writer, key, varint, varint_len};
+use super::wire::{Wire, append_varint, key, varint, varint_len};
+use crate::writer::Writer;
 
 /// A list of attributes, as it is sent. What is empty says nothing and is left out.
 ///
@@ -216,12 +217,12 @@ fn begun_long(mut writer: Writer, key: &str, value: usize) -> Writer {
     let (key_length, value_length) = (key.len() as u64, value as u64);
     let whole = 2 + varint_len(key_length) + key.len() + varint_len(value_length) + value;
     writer.bytes(&[FIELD]);
-    writer.varint(whole as u64);
+    append_varint(&mut writer, whole as u64);
     writer.bytes(&[KEY]);
-    writer.varint(key_length);
+    append_varint(&mut writer, key_length);
     writer.bytes(key.as_bytes());
     writer.bytes(&[VALUE]);
-    writer.varint(value_length);
+    append_varint(&mut writer, value_length);
     writer
 }
 

@@ -3,11 +3,10 @@
 //!
 //! <https://protobuf.dev/programming-guides/encoding/>
 
-use std::{fmt, mem};
-
 use bytes::{Bytes, BytesMut};
 
 use super::attributes::Attributes;
+use crate::writer::Writer;
 
 /// How the value of a field is written.
 #[derive(Clone, Copy)]
@@ -19,82 +18,6 @@ pub(super) enum Wire {
 
 /// Bytes that messages share: about twenty spans. One of them that waits for long keeps the others' room.
 const SHARED: usize = 16 << 10;
-
-/// Bytes that are written one behind the other. The memory behind them is there already, filled with zeros: so what has a
-/// known length is written by plain stores, where a `Vec` would ask for room before each piece.
-#[derive(Default)]
-pub(super) struct Writer {
-    memory: Vec<u8>,
-    length: usize,
-}
-
-impl Writer {
-    pub(super) fn written(&self) -> &[u8] {
-        &self.memory[..self.length]
-    }
-
-    pub(super) fn written_from(&mut self, begin: usize) -> &mut [u8] {
-        &mut self.memory[begin..self.length]
-    }
-
-    pub(super) fn length(&self) -> usize {
-        self.length
-    }
-
-    pub(super) fn clear(&mut self) {
-        self.length = 0;
-    }
-
-    /// The next so many bytes, to be written.
-    #[inline(always)]
-    pub(super) fn room(&mut self, length: usize) -> &mut [u8] {
-        let (begin, end) = (self.length, self.length + length);
-        if end > self.memory.len() {
-            *self = mem::take(self).grown(end);
-        }
-        self.length = end;
-        &mut self.memory[begin..end]
-    }
-
-    #[inline(always)]
-    pub(super) fn bytes(&mut self, bytes: &[u8]) {
-        self.room(bytes.len()).copy_from_slice(bytes);
-    }
-
-    #[inline(always)]
-    pub(super) fn varint(&mut self, number: u64) {
-        varint(self.room(varint_len(number)), number);
-    }
-
-    /// Takes no reference: nobody but itself knows where a writer is, so that it can stay in registers.
-    #[cold]
-    #[inline(never)]
-    fn grown(mut self, least: usize) -> Self {
-        self.memory.resize(least.next_power_of_two().max(64), 0);
-        self
-    }
-}
-
-/// As long as what is written, because it may stay for a while.
-impl Clone for Writer {
-    fn clone(&self) -> Self {
-        Self { memory: self.written().to_vec(), length: self.length }
-    }
-}
-
-impl PartialEq for Writer {
-    fn eq(&self, other: &Self) -> bool {
-        self.written() == other.written()
-    }
-}
-
-impl Eq for Writer {}
-
-impl fmt::Debug for Writer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.written().fmt(f)
-    }
-}
 
 /// A message of which more may come. Fields have numbers below 16; what is empty or 0 is left out, because that is what an
 /// absent field means.
@@ -128,7 +51,7 @@ impl Message {
     pub(super) fn number(&mut self, field: u8, number: u64) -> &mut Self {
         if number != 0 {
             self.0.bytes(&[key(field, Wire::Varint)]);
-            self.0.varint(number);
+            append_varint(&mut self.0, number);
         }
         self
     }
@@ -146,7 +69,7 @@ impl Message {
     /// A text in two parts.
     pub(super) fn joined(&mut self, field: u8, [first, second]: [&[u8]; 2]) -> &mut Self {
         self.0.bytes(&[key(field, Wire::Length)]);
-        self.0.varint((first.len() + second.len()) as u64);
+        append_varint(&mut self.0, (first.len() + second.len()) as u64);
         self.0.bytes(first);
         self.0.bytes(second);
         self
@@ -181,7 +104,7 @@ impl Message {
     #[inline(always)]
     fn part(&mut self, field: u8, bytes: &[u8]) {
         self.0.bytes(&[key(field, Wire::Length)]);
-        self.0.varint(bytes.len() as u64);
+        append_varint(&mut self.0, bytes.len() as u64);
         self.0.bytes(bytes);
     }
 }
@@ -189,6 +112,11 @@ impl Message {
 /// What stands before a field.
 pub(super) const fn key(field: u8, wire: Wire) -> u8 {
     field << 3 | wire as u8
+}
+
+#[inline(always)]
+pub(super) fn append_varint(into: &mut Writer, number: u64) {
+    varint(into.room(varint_len(number)), number);
 }
 
 /// Fills the place with the number; it has to be as long as [`varint_len`] says.
@@ -225,7 +153,7 @@ mod tests {
         for shift in 0..64 {
             for number in [(1_u64 << shift) - 1, 1 << shift] {
                 let (mut ours, mut theirs) = (Writer::default(), Vec::new());
-                ours.varint(number);
+                append_varint(&mut ours, number);
                 prost::encoding::encode_varint(number, &mut theirs);
                 assert_eq!(ours.written(), theirs, "{number}");
             }

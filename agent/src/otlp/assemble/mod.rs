@@ -38,12 +38,13 @@ use super::{
     oldest::Oldest,
     resource::Host,
     sampling::{Decision, Sampler},
-    wire::{Message, Writer},
+    wire::Message,
 };
 use crate::{
     config::OtlpConfig,
     exemplar::{Counted, Exemplar, Sent},
     observation::Detail,
+    writer::Writer,
 };
 
 /// Spans that were not drawn and wait a little: should their process or container be killed, they are sent.
