@@ -15,7 +15,17 @@ pub(crate) struct Writer {
 impl Writer {
     /// With memory for so many bytes.
     pub(crate) fn with_room(bytes: usize) -> Self {
-        Self { memory: vec![0; bytes], length: 0 }
+        Self::written_in(Vec::new(), bytes)
+    }
+
+    /// The same, in memory that is used once more.
+    pub(crate) fn written_in(mut memory: Vec<u8>, bytes: usize) -> Self {
+        if memory.capacity() < bytes {
+            // Memory that is new may be zero already.
+            memory = vec![0; bytes];
+        }
+        memory.resize(bytes.max(memory.len()), 0);
+        Self { memory, length: 0 }
     }
 
     pub(crate) fn written(&self) -> &[u8] {

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use tokio::{
     sync::watch,
     time::{Instant, sleep, timeout_at},
@@ -117,7 +117,7 @@ impl Delivery {
 /// Sends what comes into the queue until the agent ends.
 pub(super) async fn run(queue: Arc<Queue<Item>>, mut delivery: Delivery, delay: Duration) {
     let mut stopping = delivery.stopping.clone();
-    let mut memory = BytesMut::new();
+    let mut memory = Vec::new();
     loop {
         let batch = queue.batch(delay, &mut stopping).await;
         if batch.is_empty() {
@@ -132,8 +132,8 @@ pub(super) async fn run(queue: Arc<Queue<Item>>, mut delivery: Delivery, delay: 
         let _ = delivery.deliver(&request, items as u64).await;
         // Behind a full batch there is another one, which is written in the same memory.
         memory = match items < queue.most() {
-            true => BytesMut::new(),
-            false => request.try_into_mut().unwrap_or_default(),
+            true => Vec::new(),
+            false => request.try_into_mut().map(Vec::from).unwrap_or_default(),
         };
         if delivery.farewell.is_some_and(|farewell| Instant::now() >= farewell) {
             return queue.close();

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use opentelemetry_proto::tonic::{
     common::v1::{AnyValue, KeyValue, any_value},
     metrics::v1::{
@@ -141,7 +141,7 @@ impl Export {
                     .map(|metric| Item { resource: resource.clone(), data: metric.encode_to_vec().into() }),
             );
         }
-        encode::request(&items, BytesMut::new())
+        encode::request(&items, Vec::new())
     }
 }
 
