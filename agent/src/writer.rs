@@ -1,4 +1,4 @@
-//! Bytes that are written one behind the other: requests, spans, pages.
+//! Bytes that are written one behind the other: spans, and requests of them.
 
 use std::{fmt, mem};
 
@@ -13,12 +13,7 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
-    /// With memory for so many bytes.
-    pub(crate) fn with_room(bytes: usize) -> Self {
-        Self::written_in(Vec::new(), bytes)
-    }
-
-    /// The same, in memory that is used once more.
+    /// With room for so many bytes, in memory that is used once more.
     pub(crate) fn written_in(mut memory: Vec<u8>, bytes: usize) -> Self {
         if memory.capacity() < bytes {
             // Memory that is new may be zero already.

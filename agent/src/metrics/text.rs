@@ -9,7 +9,7 @@ use super::{
     bounds,
     page::{Family, Kind, Page, Unit, seconds},
 };
-use crate::{exemplar::Exemplar, http::Format, writer::Writer};
+use crate::{exemplar::Exemplar, http::Format};
 
 /// Bytes of a chunk; what belongs to one histogram stays together.
 pub(super) const CHUNK: usize = 64 * 1024;
@@ -35,7 +35,7 @@ impl Lines {
     }
 
     /// Writes until the family ends or the chunk is full.
-    fn write_family(&mut self, chunk: &mut Writer) {
+    fn write_family(&mut self, chunk: &mut Vec<u8>) {
         let Self { page, sample, heads, labels, .. } = self;
         let family = &page.families[self.family];
         let has_exemplars = self.format == Format::OpenMetrics;
@@ -69,14 +69,14 @@ impl Lines {
                     }
                 }
             }
-            if chunk.length() >= CHUNK - MARGIN {
+            if chunk.len() >= CHUNK - MARGIN {
                 break;
             }
         }
     }
 
     /// Whether there was one more.
-    fn next_family(&mut self, chunk: &mut Writer) -> bool {
+    fn next_family(&mut self, chunk: &mut Vec<u8>) -> bool {
         let Some(family) = self.page.families.get(self.family) else { return false };
         describe(family, self.format, chunk);
         self.heads = heads(family);
@@ -91,23 +91,23 @@ impl Iterator for Lines {
         if self.is_done {
             return None;
         }
-        let mut chunk = Writer::with_room(CHUNK);
+        let mut chunk = Vec::with_capacity(CHUNK);
         loop {
             if self.heads.is_empty() && !self.next_family(&mut chunk) {
                 self.is_done = true;
                 if self.format == Format::OpenMetrics {
-                    chunk.bytes(b"# EOF\n");
+                    chunk.extend_from_slice(b"# EOF\n");
                 }
-                return Some(chunk.into_bytes());
+                return Some(chunk.into());
             }
             self.write_family(&mut chunk);
             if self.sample < self.page.families[self.family].samples.len() {
-                return Some(chunk.into_bytes());
+                return Some(chunk.into());
             }
             (self.family, self.sample) = (self.family + 1, 0);
             self.heads.clear();
-            if chunk.length() >= CHUNK - MARGIN {
-                return Some(chunk.into_bytes());
+            if chunk.len() >= CHUNK - MARGIN {
+                return Some(chunk.into());
             }
         }
     }
@@ -115,22 +115,15 @@ impl Iterator for Lines {
 
 /// Writes a line: what it begins with, its labels, which may be in two pieces, and what it says.
 #[inline(always)]
-fn line(chunk: &mut Writer, beginning: [&str; 3], value: &str, exemplar: Option<&Exemplar>) {
-    let beginning_length: usize = beginning.iter().map(|piece| piece.len()).sum();
-    let mut place = chunk.room(beginning_length + value.len() + usize::from(exemplar.is_none()));
-    for piece in beginning {
-        // To copy nothing takes as long as to copy a little.
-        if !piece.is_empty() {
-            let (this, rest) = place.split_at_mut(piece.len());
-            this.copy_from_slice(piece.as_bytes());
-            place = rest;
-        }
+fn line(chunk: &mut Vec<u8>, beginning: [&str; 3], value: &str, exemplar: Option<&Exemplar>) {
+    // To copy nothing takes as long as to copy a little.
+    for piece in beginning.into_iter().filter(|piece| !piece.is_empty()) {
+        chunk.extend_from_slice(piece.as_bytes());
     }
-    let (this, end) = place.split_at_mut(value.len());
-    this.copy_from_slice(value.as_bytes());
+    chunk.extend_from_slice(value.as_bytes());
     match exemplar {
-        None => end[0] = b'\n',
-        Some(exemplar) => chunk.bytes(tail(exemplar).as_bytes()),
+        None => chunk.push(b'\n'),
+        Some(exemplar) => chunk.extend_from_slice(tail(exemplar).as_bytes()),
     }
 }
 
@@ -142,7 +135,7 @@ pub(super) fn full_name(family: &Family) -> String {
 }
 
 /// Prometheus' older format declares counters under the name of their samples, and knows no units.
-fn describe(family: &Family, format: Format, chunk: &mut Writer) {
+fn describe(family: &Family, format: Format, chunk: &mut Vec<u8>) {
     let (kind, suffix) = match family.kind {
         Kind::Counter | Kind::Seconds => ("counter", "_total"),
         Kind::Gauge => ("gauge", ""),
@@ -154,7 +147,7 @@ fn describe(family: &Family, format: Format, chunk: &mut Writer) {
     if let (Some(unit), Format::OpenMetrics) = (family.unit, format) {
         text += &format!("# UNIT {full} {}\n", unit.name());
     }
-    chunk.bytes(text.as_bytes());
+    chunk.extend_from_slice(text.as_bytes());
 }
 
 /// Up to where the labels of a sample begin.
