@@ -394,13 +394,11 @@ impl Ledger {
                 let mut counters = syscalls::Counters::default();
                 tables.read(slot, &mut counters);
                 self.discarded.syscalls += counters.total();
-                tables.clear(slot);
             }
             if let Some(requests) = &self.requests {
                 let mut counters = io_uring::Counters::default();
                 requests.read(slot, &mut counters);
                 self.discarded.io_uring += counters.total();
-                requests.clear(slot);
             }
             self.give_back(slot);
         }
@@ -503,17 +501,17 @@ impl Ledger {
             self.slots.unbind(*slot, *id);
             let counted = self.read_slot(*slot, &mut errors);
             self.accounts.entry(*id).or_default().add(&counted);
-            if let Some(tables) = &self.tables {
-                tables.clear(*slot);
-            }
-            if let Some(requests) = &self.requests {
-                requests.clear(*slot);
-            }
             self.give_back(*slot);
         }
     }
 
+    /// Zeroes a slot and offers it to others. One that can't be zeroed is kept: what was counted is nobody else's.
     fn give_back(&mut self, slot: u32) {
+        let is_clear = self.tables.as_ref().is_none_or(|tables| tables.clear(slot))
+            && self.requests.as_ref().is_none_or(|requests| requests.clear(slot));
+        if !is_clear {
+            return tracing::warn!(slot, "a container slot is lost until the next start: it can't be zeroed");
+        }
         match self.slots.give_back(slot) {
             Ok(()) => self.recycled += 1,
             Err(error) => tracing::warn!(slot, %error, "a container slot is lost until the next start"),

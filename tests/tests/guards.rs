@@ -180,7 +180,7 @@ fn a_scrape_makes_no_call_of_bpf() {
     };
     assert!(all >= SCRAPES, "the watcher saw {all} calls of {SCRAPES} scrapes");
     // Cgroups of others may die meanwhile. Their slots are taken back, which has nothing to do with scrapes: the id goes
-    // out of a map, and the slot into a queue.
+    // out of a map, and the slot onto a stack.
     assert_eq!(bpf, 2 * recycled, "calls of bpf(2) during {SCRAPES} scrapes and {recycled} ends of cgroups");
 }
 

@@ -5,6 +5,7 @@
 
 use std::{
     io,
+    ops::Range,
     os::fd::{AsRawFd as _, BorrowedFd, OwnedFd},
     ptr::{NonNull, null_mut},
     sync::atomic::{AtomicBool, Ordering},
@@ -21,8 +22,10 @@ pub(super) enum Access {
     Write,
 }
 
-/// Bytes of a window: of the sizes that a page can have, the largest.
-pub(super) const WINDOW: usize = 64 << 10;
+/// Bytes of a window, and of what longer ones are multiples of: of the sizes that a page can have, the largest.
+const WINDOW: usize = 64 << 10;
+/// Windows of one mapping at most. A process may have 65,530 mappings (vm.max_map_count), and tables may be large.
+const WINDOWS: usize = 4096;
 
 /// A part of a map's memory, in a range of addresses of its own.
 pub(super) struct Mapping {
@@ -32,6 +35,8 @@ pub(super) struct Mapping {
     /// Where in the map it begins.
     offset: usize,
     access: Access,
+    /// Bytes of a window.
+    window: usize,
     /// Window by window, whether it is shown; where it isn't, nobody can read.
     shown: Box<[AtomicBool]>,
 }
@@ -57,9 +62,10 @@ impl Mapping {
             return Err(io::Error::last_os_error());
         }
         let base = NonNull::new(base.cast()).ok_or(io::ErrorKind::AddrNotAvailable)?;
-        let shown = (0..length.div_ceil(WINDOW)).map(|_| AtomicBool::new(false)).collect();
-        let mapping = Self { base, length, map, offset, access, shown };
-        mapping.show(0, WINDOW.min(length))?;
+        let window = window(length);
+        let shown = (0..length.div_ceil(window)).map(|_| AtomicBool::new(false)).collect();
+        let mapping = Self { base, length, map, offset, access, window, shown };
+        mapping.show(0, window.min(length))?;
         Ok(mapping)
     }
 
@@ -72,6 +78,11 @@ impl Mapping {
         self.length
     }
 
+    /// The windows in which these bytes lie, from the beginning of the first to the end of the last one.
+    pub(super) fn around(&self, begin: usize, length: usize) -> Range<usize> {
+        begin / self.window * self.window..(begin + length).next_multiple_of(self.window)
+    }
+
     /// Shows the windows in which these bytes lie, as far as they aren't. If two threads do that at once, both show the
     /// same.
     ///
@@ -80,7 +91,7 @@ impl Mapping {
     /// Those of mmap(2), and bytes beyond the end.
     #[inline]
     pub(super) fn show(&self, begin: usize, length: usize) -> io::Result<()> {
-        for window in begin / WINDOW..(begin + length).div_ceil(WINDOW) {
+        for window in begin / self.window..(begin + length).div_ceil(self.window) {
             let Some(shown) = self.shown.get(window) else { return Err(io::ErrorKind::InvalidInput.into()) };
             if !shown.load(Ordering::Acquire) {
                 let place = self.place(window);
@@ -88,7 +99,7 @@ impl Mapping {
                     Access::Read => PROT_READ,
                     Access::Write => PROT_READ | PROT_WRITE,
                 };
-                let offset = i64::try_from(self.offset + window * WINDOW).map_err(io::Error::other)?;
+                let offset = i64::try_from(self.offset + place.0).map_err(io::Error::other)?;
                 self.replace(place, protection, MAP_SHARED, self.map.as_raw_fd(), offset)?;
                 shown.store(true, Ordering::Release);
             }
@@ -114,8 +125,8 @@ impl Mapping {
 
     /// Begin and length of a window.
     fn place(&self, window: usize) -> (usize, usize) {
-        let begin = window * WINDOW;
-        (begin, WINDOW.min(self.length - begin))
+        let begin = window * self.window;
+        (begin, self.window.min(self.length - begin))
     }
 
     fn replace(
@@ -136,9 +147,31 @@ impl Mapping {
     }
 }
 
+/// How long the windows of so many bytes are.
+fn window(length: usize) -> usize {
+    length.div_ceil(WINDOWS).next_multiple_of(WINDOW).max(WINDOW)
+}
+
 impl Drop for Mapping {
     fn drop(&mut self) {
         // SAFETY: a range of our own, to which no borrow is left.
         unsafe { libc::munmap(self.base.as_ptr().cast(), self.length) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn large_tables_have_long_windows_and_not_too_many() {
+        for length in [1, 4096, WINDOW, WINDOW + 1, WINDOWS * WINDOW] {
+            assert_eq!(window(length), WINDOW, "{length}");
+        }
+        for length in [WINDOWS * WINDOW + 1, 16 << 30] {
+            let window = window(length);
+            assert!(window > WINDOW && window.is_multiple_of(WINDOW), "{length}: {window}");
+            assert!(length.div_ceil(window) <= WINDOWS, "{length}: {window}");
+        }
     }
 }

@@ -384,7 +384,9 @@ impl Running {
     /// tasks that move, and either the switch of tasks or the end of the one whose address may be used again.
     fn remember_slots(&self) {
         // What was noted before a pause belongs to nobody any more.
-        (0..self.cells.entries()).for_each(|cell| self.cells.clear(cell));
+        for cell in 0..self.cells.entries() {
+            self.cells.clear(cell);
+        }
         let runs = |program| self.links.contains_key(program);
         let is_told = runs("cgroup_attach_task") && (runs("sched_switch") || runs("sched_process_exit"));
         self.control.store(0, GENERATION, is_told.into());

@@ -18,7 +18,7 @@ use aya::{Ebpf, maps::Map};
 
 use super::{
     host::page_size,
-    mapping::{Access, Mapping, WINDOW},
+    mapping::{Access, Mapping},
     object::LoadError,
 };
 
@@ -164,8 +164,7 @@ impl Ring {
         let place = position & self.mask;
         if place < self.shown.start || place + length > self.shown.end {
             self.data.show(place, length)?;
-            // Both ends of the windows in which they lie.
-            self.shown = place / WINDOW * WINDOW..(place + length).next_multiple_of(WINDOW);
+            self.shown = self.data.around(place, length);
         }
         // SAFETY: the data are shown here, and nobody hides them while they are borrowed. Programs have written them before
         // we saw the position behind them, and don't write there again before we have moved ours.

@@ -68,10 +68,10 @@ impl<T> Table<T> {
         }
     }
 
-    /// Zeroes an element that no program writes to any more.
-    pub fn clear(&self, index: u32) {
-        for word in self.words(index) {
-            word.store(0, Ordering::Relaxed);
-        }
+    /// Zeroes an element that no program writes to any more; false if the kernel doesn't show it.
+    pub fn clear(&self, index: u32) -> bool {
+        let words = self.words(index);
+        words.iter().for_each(|word| word.store(0, Ordering::Relaxed));
+        !words.is_empty()
     }
 }

@@ -99,11 +99,9 @@ impl Tables {
         }
     }
 
-    /// Zeroes what was counted for a slot that no program uses any more.
-    pub fn clear(&self, slot: u32) {
-        for cpu in 0..self.cpus {
-            self.requests.clear(cpu * self.slots + slot);
-        }
+    /// Zeroes what was counted for a slot that no program uses any more; false if a part of it can't be reached.
+    pub fn clear(&self, slot: u32) -> bool {
+        (0..self.cpus).all(|cpu| self.requests.clear(cpu * self.slots + slot))
     }
 }
 

@@ -110,11 +110,9 @@ impl Tables {
         errors
     }
 
-    /// Zeroes what was counted for a slot that no program uses any more.
-    pub fn clear(&self, slot: u32) {
-        for cpu in 0..self.cpus {
-            self.banks.clear(cpu * self.slots + slot);
-        }
+    /// Zeroes what was counted for a slot that no program uses any more; false if a part of it can't be reached.
+    pub fn clear(&self, slot: u32) -> bool {
+        let is_clear = (0..self.cpus).all(|cpu| self.banks.clear(cpu * self.slots + slot));
         self.each_error(|key, count| {
             if error_parts(key.load(Ordering::Relaxed)).0 == slot {
                 // The key goes last: a program takes a free entry and starts its count anew.
@@ -122,6 +120,7 @@ impl Tables {
                 key.store(0, Ordering::Release);
             }
         });
+        is_clear
     }
 
     fn each_error(
