@@ -9,6 +9,7 @@ mod mapping;
 mod object;
 mod offsets;
 mod old;
+mod prefetch;
 mod privilege;
 mod program;
 mod ring;
@@ -23,6 +24,7 @@ pub use host::{
     keep_no_large_blocks, local_addresses, map_memory, page_size, preempts_tracepoints,
 };
 pub use object::{Kernel, LoadError, Loaded, Running, Settings, possible_cpus};
+pub use prefetch::prefetch;
 pub use privilege::{Capabilities, Needs, Privilege, can_make_maps, is_filtered};
 pub use program::{Attached, ProgramStats};
 pub use ring::Rings;

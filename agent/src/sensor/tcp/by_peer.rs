@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use crate::{
     exemplar::Exemplars,
     identity::peers::{Peer, Peers},
+    kernel::prefetch,
 };
 
 /// Connections with one peer.
@@ -78,6 +79,12 @@ impl ByPeer {
     pub(super) fn counted(&mut self, peer: &Arc<Peer>, peers: &Peers) -> Option<&mut Tally> {
         let at = self.peers.binary_search(peer).or_else(|_| self.peers.binary_search(peers.other())).ok()?;
         self.tallies.get_mut(at)
+    }
+
+    /// Says that all this is read soon.
+    pub(super) fn prefetch(&self) {
+        prefetch(&*self.peers);
+        prefetch(&*self.tallies);
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (&Peer, &Tally)> {
