@@ -4,6 +4,9 @@ use std::{fmt, mem};
 
 use bytes::Bytes;
 
+/// Bytes behind a place that may be written with it.
+pub(crate) const SLACK: usize = 16;
+
 /// Bytes that are written one behind the other. The memory behind them is there already, filled with zeros: so what has a
 /// known length is written by plain stores, where a `Vec` would ask for room before each piece.
 #[derive(Default)]
@@ -15,11 +18,12 @@ pub(crate) struct Writer {
 impl Writer {
     /// With room for so many bytes, in memory that is used once more.
     pub(crate) fn written_in(mut memory: Vec<u8>, bytes: usize) -> Self {
-        if memory.capacity() < bytes {
+        let least = bytes + SLACK;
+        if memory.capacity() < least {
             // Memory that is new may be zero already.
-            memory = vec![0; bytes];
+            memory = vec![0; least];
         }
-        memory.resize(bytes.max(memory.len()), 0);
+        memory.resize(least.max(memory.len()), 0);
         Self { memory, length: 0 }
     }
 
@@ -54,6 +58,18 @@ impl Writer {
         }
         self.length = end;
         &mut self.memory[begin..end]
+    }
+
+    /// The same, and [`SLACK`] behind it, which is written once more by what comes next: to store a fixed length takes an
+    /// instruction or two, where one that is counted out takes a call.
+    #[inline(always)]
+    pub(crate) fn room_and_slack(&mut self, length: usize) -> &mut [u8] {
+        let (begin, end) = (self.length, self.length + length);
+        if end + SLACK > self.memory.len() {
+            *self = mem::take(self).grown(end + SLACK);
+        }
+        self.length = end;
+        &mut self.memory[begin..end + SLACK]
     }
 
     #[inline(always)]

@@ -2,8 +2,8 @@
 
 use std::{io::Write as _, mem, net::IpAddr};
 
-use super::wire::{Wire, append_varint, key, varint, varint_len};
-use crate::writer::Writer;
+use super::wire::{Wire, append_varint, fixed, key, varint, varint_len};
+use crate::writer::{SLACK, Writer};
 
 /// A list of attributes, as it is sent. What is empty says nothing and is left out.
 ///
@@ -49,7 +49,15 @@ impl Attributes {
     #[must_use]
     #[inline(always)]
     pub(super) fn address(mut self, key: &str, address: &AddressText) -> Self {
-        self.add_text(key, &address.text[..address.length]);
+        let text = &address.text;
+        match text.first_chunk::<SLACK>() {
+            Some(short) if address.length <= SLACK => {
+                let place = self.add(key, 2 + address.length);
+                *fixed(place) = [TEXT, address.length as u8];
+                *fixed(&mut place[2..]) = *short;
+            }
+            _ => self.add_text(key, &text[..address.length]),
+        }
         self
     }
 
@@ -58,9 +66,14 @@ impl Attributes {
     pub(super) fn number(mut self, key: &str, value: impl TryInto<i64>) -> Self {
         // Negative ones are large.
         let value = value.try_into().unwrap_or(i64::MAX) as u64;
-        let place = self.add(key, 1 + varint_len(value));
-        place[0] = NUMBER;
-        varint(&mut place[1..], value);
+        match varint(value) {
+            Some((bytes, length)) => {
+                let place = self.add(key, 1 + length);
+                place[0] = NUMBER;
+                *fixed(&mut place[1..]) = bytes;
+            }
+            None => self.0 = with_long_number(mem::take(&mut self.0), key, value),
+        }
         self
     }
 
@@ -69,13 +82,13 @@ impl Attributes {
     pub(super) fn seconds(mut self, key: &str, nanoseconds: u64) -> Self {
         let place = self.add(key, 1 + size_of::<f64>());
         place[0] = REAL;
-        place[1..].copy_from_slice(&(nanoseconds as f64 / 1e9).to_le_bytes());
+        *fixed(&mut place[1..]) = (nanoseconds as f64 / 1e9).to_le_bytes();
         self
     }
 
     #[must_use]
     pub(super) fn flag(mut self, key: &str, value: bool) -> Self {
-        self.add(key, 2).copy_from_slice(&[FLAG, u8::from(value)]);
+        *fixed(self.add(key, 2)) = [FLAG, u8::from(value)];
         self
     }
 
@@ -125,24 +138,25 @@ impl Attributes {
 
     #[inline(always)]
     fn add_text(&mut self, key: &str, text: &[u8]) {
-        let length = varint_len(text.len() as u64);
-        let place = self.add(key, 1 + length + text.len());
-        place[0] = TEXT;
-        let (before, place) = place[1..].split_at_mut(length);
-        varint(before, text.len() as u64);
-        place.copy_from_slice(text);
+        if text.len() < 0x80 {
+            let place = self.add(key, 2 + text.len());
+            *fixed(place) = [TEXT, text.len() as u8];
+            place[2..2 + text.len()].copy_from_slice(text);
+        } else {
+            self.0 = with_long_text(mem::take(&mut self.0), key, text);
+        }
     }
 
-    /// Adds one whose `AnyValue` takes so many bytes, and returns their place.
+    /// Adds one whose `AnyValue` takes so many bytes, and returns their place, with slack.
     #[inline(always)]
     fn add(&mut self, key: &str, value: usize) -> &mut [u8] {
         let whole = 4 + key.len() + value;
         if whole >= 0x80 {
             self.0 = begun_long(mem::take(&mut self.0), key, value);
-            return self.0.room(value);
+            return self.0.room_and_slack(value);
         }
         // As nearly all are: each length takes one byte.
-        let (head, place) = self.0.room(2 + whole).split_at_mut(6 + key.len());
+        let (head, place) = self.0.room_and_slack(2 + whole).split_at_mut(6 + key.len());
         head[..4].copy_from_slice(&[FIELD, whole as u8, KEY, key.len() as u8]);
         head[4..4 + key.len()].copy_from_slice(key.as_bytes());
         head[4 + key.len()..].copy_from_slice(&[VALUE, value as u8]);
@@ -210,8 +224,27 @@ const OCTETS: [([u8; 4], usize); 256] = {
     octets
 };
 
-/// What stands before the value where a length takes more than one byte. Takes no reference, so that a list of attributes
-/// can stay in registers.
+// What is long takes no reference, so that a list of attributes can stay in registers.
+
+#[cold]
+fn with_long_text(writer: Writer, key: &str, text: &[u8]) -> Writer {
+    let length = text.len() as u64;
+    let mut writer = begun_long(writer, key, 1 + varint_len(length) + text.len());
+    writer.bytes(&[TEXT]);
+    append_varint(&mut writer, length);
+    writer.bytes(text);
+    writer
+}
+
+#[cold]
+fn with_long_number(writer: Writer, key: &str, value: u64) -> Writer {
+    let mut writer = begun_long(writer, key, 1 + varint_len(value));
+    writer.bytes(&[NUMBER]);
+    append_varint(&mut writer, value);
+    writer
+}
+
+/// What stands before the value where a length may take more than one byte.
 #[cold]
 fn begun_long(mut writer: Writer, key: &str, value: usize) -> Writer {
     let (key_length, value_length) = (key.len() as u64, value as u64);

@@ -3,6 +3,8 @@
 //!
 //! <https://protobuf.dev/programming-guides/encoding/>
 
+use std::mem;
+
 use bytes::{Bytes, BytesMut};
 
 use super::attributes::Attributes;
@@ -47,7 +49,7 @@ impl Message {
         self.bytes(field, text.as_bytes())
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn number(&mut self, field: u8, number: u64) -> &mut Self {
         if number != 0 {
             self.0.bytes(&[key(field, Wire::Varint)]);
@@ -59,17 +61,17 @@ impl Message {
     #[inline]
     pub(super) fn fixed64(&mut self, field: u8, number: u64) -> &mut Self {
         if number != 0 {
-            let place = self.0.room(1 + size_of::<u64>());
+            let place = self.0.room_and_slack(1 + size_of::<u64>());
             place[0] = key(field, Wire::Fixed64);
-            place[1..].copy_from_slice(&number.to_le_bytes());
+            *fixed(&mut place[1..]) = number.to_le_bytes();
         }
         self
     }
 
     /// A text in two parts.
-    pub(super) fn joined(&mut self, field: u8, [first, second]: [&[u8]; 2]) -> &mut Self {
-        self.0.bytes(&[key(field, Wire::Length)]);
-        append_varint(&mut self.0, (first.len() + second.len()) as u64);
+    #[inline]
+    pub(super) fn joined<const N: usize>(&mut self, field: u8, first: &[u8], second: &[u8; N]) -> &mut Self {
+        self.begin(field, first.len() + second.len());
         self.0.bytes(first);
         self.0.bytes(second);
         self
@@ -103,9 +105,19 @@ impl Message {
 
     #[inline(always)]
     fn part(&mut self, field: u8, bytes: &[u8]) {
-        self.0.bytes(&[key(field, Wire::Length)]);
-        append_varint(&mut self.0, bytes.len() as u64);
+        self.begin(field, bytes.len());
         self.0.bytes(bytes);
+    }
+
+    /// What stands before so many bytes.
+    #[inline(always)]
+    fn begin(&mut self, field: u8, bytes: usize) {
+        if bytes < 0x80 {
+            *fixed(self.0.room_and_slack(2)) = [key(field, Wire::Length), bytes as u8];
+        } else {
+            self.0.bytes(&[key(field, Wire::Length)]);
+            append_varint(&mut self.0, bytes as u64);
+        }
     }
 }
 
@@ -116,23 +128,41 @@ pub(super) const fn key(field: u8, wire: Wire) -> u8 {
 
 #[inline(always)]
 pub(super) fn append_varint(into: &mut Writer, number: u64) {
-    varint(into.room(varint_len(number)), number);
+    match varint(number) {
+        Some((bytes, length)) => *fixed(into.room_and_slack(length)) = bytes,
+        None => *into = with_long(mem::take(into), number),
+    }
 }
 
-/// Fills the place with the number; it has to be as long as [`varint_len`] says.
+/// The number as it is written, and how many of these bytes it takes. None if it needs more.
 #[inline(always)]
-pub(super) fn varint(place: &mut [u8], mut number: u64) {
-    if let [only] = place {
-        *only = number as u8;
-        return;
+pub(super) fn varint(number: u64) -> Option<([u8; 8], usize)> {
+    if number >= 1 << 56 {
+        return None;
     }
-    for byte in &mut *place {
-        *byte = number as u8 | 0x80;
+    // Gaps open between the upper and the lower half of the bits, then within these, until there are seven to a byte.
+    let spread = (number & 0x0fff_ffff) | (number & 0x00ff_ffff_f000_0000) << 4;
+    let spread = (spread & 0x0000_3fff_0000_3fff) | (spread & 0x0fff_c000_0fff_c000) << 2;
+    let spread = (spread & 0x007f_007f_007f_007f) | (spread & 0x3f80_3f80_3f80_3f80) << 1;
+    let length = varint_len(number);
+    // All but the last say that there is more.
+    let more = 0x8080_8080_8080_8080 & ((1 << (8 * (length - 1))) - 1);
+    Some(((spread | more).to_le_bytes(), length))
+}
+
+#[cold]
+fn with_long(mut writer: Writer, mut number: u64) -> Writer {
+    for byte in writer.room(varint_len(number)) {
+        *byte = number as u8 & 0x7f | if number < 0x80 { 0 } else { 0x80 };
         number >>= 7;
     }
-    if let Some(last) = place.last_mut() {
-        *last &= 0x7f;
-    }
+    writer
+}
+
+/// The beginning of a place.
+#[inline(always)]
+pub(super) fn fixed<const N: usize>(place: &mut [u8]) -> &mut [u8; N] {
+    place.first_chunk_mut().expect("there is slack behind every place")
 }
 
 /// How many bytes that takes.

@@ -218,7 +218,9 @@ impl Assembler {
         self.containers.get_mut(&cgroup_id).map(|state| state.resource.clone()).unwrap_or_default()
     }
 
-    /// Sends the span, or holds it, or leaves it out.
+    /// Sends the span, or holds it, or leaves it out. Inlined with what it calls: to hand drafts over took 150 instructions of
+    /// the 3200 for a span.
+    #[inline(always)]
     fn emit(
         &mut self,
         seen: &Seen,
@@ -242,7 +244,7 @@ impl Assembler {
     }
 
     /// What is known of a span before it is decided whether it is sent.
-    #[inline]
+    #[inline(always)]
     fn write(&mut self, seen: &Seen, draft: Draft<'_>) -> (Message, About) {
         let Draft { context, name, kind, start_ns, end_ns, attributes, error, counted } = draft;
         let attributes = error.iter().fold(attributes, |all, (kind, _)| all.text("error.type", kind));
@@ -285,7 +287,7 @@ impl Assembler {
     }
 
     /// Says why the span is sent.
-    #[inline]
+    #[inline(always)]
     fn send(&mut self, message: &mut Message, about: About, decision: Decision, out: &mut Telemetry) {
         let About { id, resource, cgroup_id, counted, exemplar, .. } = about;
         if counted.iter().any(Option::is_some) {
@@ -293,7 +295,7 @@ impl Assembler {
         }
         let (threshold, randomness) = self.sampler.state(id, decision);
         message
-            .joined(span::TRACE_STATE, [threshold.as_bytes(), &randomness])
+            .joined(span::TRACE_STATE, threshold.as_bytes(), &randomness)
             .attributes(span::ATTRIBUTES, &self.why[decision as usize]);
         self.figures.decided[decision as usize].fetch_add(1, Relaxed);
         out.spans.push(Item { resource, data: message.finish_in(&mut self.shared) });
