@@ -42,8 +42,8 @@ use crate::{
         peers::{PeerBounds, Peers, keep_own},
     },
     kernel::{
-        CallSettings, Kernel, Loaded, Needs, Privilege, Settings, give_code_back, keep_no_large_blocks,
-        map_memory, possible_cpus, preempts_tracepoints,
+        CallSettings, Kernel, Loaded, Needs, Privilege, Settings, Tracepoints, give_code_back,
+        keep_no_large_blocks, map_memory, possible_cpus, preempts_tracepoints,
     },
     ledger::Ledger,
     live::Hub,
@@ -93,15 +93,19 @@ fn log_filter(chosen: &str, level: Level) -> Result<Targets> {
 fn needs(config: &Config) -> Needs {
     let identity = &config.identity;
     let sockets = [&identity.docker_socket, &identity.podman_socket];
-    Needs { user_engines: sockets.contains(&&SocketChoice::Auto), classic: takes_classic(config) }
+    Needs {
+        user_engines: sockets.contains(&&SocketChoice::Auto),
+        classic: tracepoints(config) == Tracepoints::Classic,
+    }
 }
 
-/// Whether system calls are seen at classic tracepoints.
-fn takes_classic(config: &Config) -> bool {
+/// Where system calls are seen.
+fn tracepoints(config: &Config) -> Tracepoints {
     match config.sensors.syscalls_hook {
-        SyscallsHook::Auto => preempts_tracepoints(),
-        SyscallsHook::Btf => false,
-        SyscallsHook::Classic => true,
+        SyscallsHook::Auto if preempts_tracepoints() => Tracepoints::Classic,
+        SyscallsHook::Auto | SyscallsHook::Btf => Tracepoints::Typed,
+        SyscallsHook::Classic => Tracepoints::Classic,
+        SyscallsHook::Raw => Tracepoints::Raw,
     }
 }
 
@@ -425,7 +429,7 @@ fn settings(config: &Config, hierarchy: Hierarchy, own_ports: [u16; 2]) -> Resul
         slots,
         excluded: u32::try_from(config.limits.containers).unwrap_or(u32::MAX),
         sockets: config.limits.sockets,
-        classic: takes_classic(config),
+        tracepoints: tracepoints(config),
         mode: config.sensors.syscalls_mode,
         mode_of_others: config.sensors.syscalls_modes.iter().map(|(_, mode)| *mode).max(),
         ring_bytes: config.ring.size,

@@ -34,6 +34,7 @@ const REST: Duration = Duration::from_secs(2);
 pub struct Options {
     flags: Vec<String>,
     environment: Vec<(String, String)>,
+    sees_no_btf: bool,
 }
 
 impl Options {
@@ -47,6 +48,12 @@ impl Options {
     /// Sets a variable of its environment.
     pub fn variable(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Hides the kernel's types from it.
+    pub fn without_btf(mut self) -> Self {
+        self.sees_no_btf = true;
         self
     }
 }
@@ -72,7 +79,18 @@ pub fn binary() -> PathBuf {
 
 /// The command of the agent, free of this harness' own variables, which the agent would take for configuration.
 pub fn command(arguments: &[&str]) -> Command {
-    let mut command = Command::new(binary());
+    clean(Command::new(binary()), arguments)
+}
+
+/// The same in a mount namespace of its own, in which the kernel shows no types.
+pub fn command_without_btf(arguments: &[&str]) -> Command {
+    let mut command = Command::new("unshare");
+    let script = r#"mount -t tmpfs none /sys/kernel/btf && exec "$0" "$@""#;
+    command.args(["--mount", "sh", "-c", script]).arg(binary());
+    clean(command, arguments)
+}
+
+fn clean(mut command: Command, arguments: &[&str]) -> Command {
     command.args(arguments).stdin(Stdio::null());
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("PODWITNESS_") {
@@ -108,7 +126,8 @@ impl Agent {
             }
         }
         arguments.extend(options.flags.iter().map(String::as_str));
-        let mut child = command(&arguments)
+        let command = if options.sees_no_btf { command_without_btf(&arguments) } else { command(&arguments) };
+        let mut child = { command }
             .envs(options.environment.iter().map(|(name, value)| (name, value)))
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -1,6 +1,10 @@
 //! What the kernel has made of a program: figures that are the same every time.
 
-use std::{collections::BTreeMap, io, os::fd::AsRawFd as _};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs, io,
+    os::fd::AsRawFd as _,
+};
 
 use crate::bpf::{Object, held_by};
 
@@ -74,7 +78,39 @@ fn numbered(name: &str, number: u32) -> String {
     if number == 1 { name.to_owned() } else { format!("{name} {number}") }
 }
 
-fn shape(program: Object) -> io::Result<(String, Shape)> {
+/// What the programs of a process call, by the kernel's names.
+pub fn helpers(pid: u32) -> BTreeSet<String> {
+    let symbols = fs::read_to_string("/proc/kallsyms").expect("the kernel's symbols");
+    let symbols: Vec<(u64, &str)> = symbols
+        .lines()
+        .filter_map(|line| {
+            let (address, rest) = line.split_once(' ')?;
+            Some((u64::from_str_radix(address, 16).ok()?, rest.split_whitespace().nth(1)?))
+        })
+        .collect();
+    // Helpers are told by how far they are from this one, which does nothing.
+    let base = symbols.iter().find(|(_, name)| *name == "__bpf_call_base").expect("its symbol").0;
+    let mut helpers = BTreeSet::new();
+    for program in held_by(pid).into_iter().filter(|object| matches!(object, Object::Program(_))) {
+        let (_, code) = information(program).expect("what the kernel says of a program");
+        for instruction in code.chunks_exact(INSTRUCTION).filter(is_helper) {
+            let far = i32::from_ne_bytes(*instruction.last_chunk().expect("eight bytes"));
+            let address = base.wrapping_add_signed(far.into());
+            let named = symbols.iter().filter(|(at, _)| *at == address);
+            helpers.extend(named.map(|(_, name)| (*name).to_owned()));
+        }
+    }
+    assert!(!helpers.is_empty(), "programs that call nothing, or symbols without addresses");
+    helpers
+}
+
+/// Else it calls a function of its own, or of the kernel's.
+fn is_helper(instruction: &&[u8]) -> bool {
+    instruction[0] == CALL && instruction[1] >> 4 == 0
+}
+
+/// With its code, after the kernel has put in line what it could.
+fn information(program: Object) -> io::Result<(Info, Vec<u8>)> {
     let fd = program.open().ok_or(io::ErrorKind::NotFound)?;
     let mut info = Info::default();
     query(fd.as_raw_fd(), &mut info)?;
@@ -85,8 +121,11 @@ fn shape(program: Object) -> io::Result<(String, Shape)> {
         ..Info::default()
     };
     query(fd.as_raw_fd(), &mut again)?;
-    // Else it calls a function of its own, or of the kernel's.
-    let is_helper = |instruction: &&[u8]| instruction[0] == CALL && instruction[1] >> 4 == 0;
+    Ok((info, code))
+}
+
+fn shape(program: Object) -> io::Result<(String, Shape)> {
+    let (info, code) = information(program)?;
     let shape = Shape {
         jited_bytes: info.jited_bytes.into(),
         verified_instructions: info.verified_instructions.into(),

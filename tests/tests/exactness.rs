@@ -14,6 +14,12 @@ const ERRORS: &str = "podwitness_syscall_errors_total";
 const DURATION: &str = "podwitness_syscall_duration_seconds";
 const MODES: [&str; 3] = ["counts", "default", "full"];
 
+/// Every way to count: in each mode, with the kernel's types and without.
+fn ways() -> impl Iterator<Item = Options> {
+    let of = |mode: &str| Options::default().flag("sensors-syscalls-mode", mode);
+    MODES.into_iter().flat_map(move |mode| [of(mode), of(mode).without_btf()])
+}
+
 #[test]
 fn a_hundred_million_calls_of_threads_that_roam() {
     require_kernel!();
@@ -31,9 +37,9 @@ fn a_hundred_million_calls_of_threads_that_roam() {
 #[test]
 fn sixty_four_threads_that_roam() {
     require_kernel!();
-    for mode in MODES {
+    for way in ways() {
         exactly(|| {
-            let agent = Agent::start(Options::default().flag("sensors-syscalls-mode", mode));
+            let agent = Agent::start(way.clone());
             let cgroup = Cgroup::new("threads");
             let (workload, _) = Workload::run(&["roam", "--getppid", "640064", "--threads", "64"], &cgroup);
             agent.wait_count(CALLS, &[("workload", cgroup.path()), ("syscall", "getppid")], 640_064);
@@ -45,9 +51,9 @@ fn sixty_four_threads_that_roam() {
 #[test]
 fn a_storm_of_forks() {
     require_kernel!();
-    for mode in MODES {
+    for way in ways() {
         exactly(|| {
-            let agent = Agent::start(Options::default().flag("sensors-syscalls-mode", mode));
+            let agent = Agent::start(way.clone());
             let cgroup = Cgroup::new("storm");
             let forks = fewer(2000);
             let arguments = ["storm", "--forks", &forks.to_string(), "--getppid", "10", "--threads", "8"];
@@ -68,8 +74,8 @@ fn a_storm_of_forks() {
 #[test]
 fn calls_that_the_kernel_restarts() {
     require_kernel!();
-    for mode in MODES {
-        let agent = Agent::start(Options::default().flag("sensors-syscalls-mode", mode));
+    for way in ways() {
+        let agent = Agent::start(way);
         let cgroup = Cgroup::new("restart");
         let (workload, truth) = Workload::run(&["interrupted", "--times", "50"], &cgroup);
         assert_eq!(truth["received"], 1);
@@ -86,8 +92,8 @@ fn calls_that_the_kernel_restarts() {
 #[test]
 fn an_exec_while_another_thread_is_inside_of_a_call() {
     require_kernel!();
-    for mode in MODES {
-        let agent = Agent::start(Options::default().flag("sensors-syscalls-mode", mode));
+    for way in ways() {
+        let agent = Agent::start(way);
         let cgroup = Cgroup::new("exec");
         let (workload, truth) = Workload::run(&["replace", "--times", "20", "--getppid", "100"], &cgroup);
         assert_eq!(truth["times"], 20);
@@ -99,24 +105,49 @@ fn an_exec_while_another_thread_is_inside_of_a_call() {
     }
 }
 
+/// A program of 32 bits, which enters the kernel by another gate.
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn a_program_of_32_bits() {
+    require_kernel!();
+    for way in ways() {
+        let agent = Agent::start(way);
+        let cgroup = Cgroup::new("i386");
+        let (workload, truth) = Workload::run(&["i386", "--getpid", "100"], &cgroup);
+        if truth["ran"] == false {
+            return println!(
+                "not run: this kernel has no 32-bit programs (CONFIG_IA32_EMULATION), or not today"
+            );
+        }
+        let of = |syscall| [("workload", cgroup.path()), ("syscall", syscall)];
+        // With the exec that it returns from, which a 64-bit program has called, and the exit that it doesn't.
+        agent.wait_count(CALLS, &of("i386"), 102);
+        assert_eq!(agent.scrape().count(CALLS, &of("writev")), 0, "number 20 is another call there");
+        workload.finish();
+    }
+}
+
 /// The sum of all durations, where the helper's own clock sees the same: of sleeps long enough for the way into the
 /// kernel and out of it not to matter.
 #[test]
 fn sums_of_durations_are_the_helpers_own() {
     require_kernel!();
-    let cgroup = Cgroup::new("sleep");
-    let agent = Agent::start(Options::default().flag("sensors-syscalls-mode", "full"));
-    let (workload, truth) =
-        Workload::run(&["syscalls", "--nanosleep-15ms", "200", "--threads", "4"], &cgroup);
-    let of = [("workload", cgroup.path()), ("class", "sleep")];
-    agent.wait_count(&format!("{DURATION}_count"), &of, 200);
-    let (sum, slept) =
-        (agent.scrape().sum(&format!("{DURATION}_sum"), &of), truth["slept"].as_f64().unwrap());
-    workload.finish();
-    assert!(sum <= slept, "{sum} s measured, {slept} s passed");
-    // An emulated machine takes its time to return from a call.
-    let least = if fewer(100) == 100 { 0.99 } else { 0.9 };
-    assert!(sum >= slept * least, "{sum} s measured, {slept} s passed");
+    let full = Options::default().flag("sensors-syscalls-mode", "full");
+    for way in [full.clone(), full.without_btf()] {
+        let cgroup = Cgroup::new("sleep");
+        let agent = Agent::start(way);
+        let (workload, truth) =
+            Workload::run(&["syscalls", "--nanosleep-15ms", "200", "--threads", "4"], &cgroup);
+        let of = [("workload", cgroup.path()), ("class", "sleep")];
+        agent.wait_count(&format!("{DURATION}_count"), &of, 200);
+        let (sum, slept) =
+            (agent.scrape().sum(&format!("{DURATION}_sum"), &of), truth["slept"].as_f64().unwrap());
+        workload.finish();
+        assert!(sum <= slept, "{sum} s measured, {slept} s passed");
+        // An emulated machine takes its time to return from a call.
+        let least = if fewer(100) == 100 { 0.99 } else { 0.9 };
+        assert!(sum >= slept * least, "{sum} s measured, {slept} s passed");
+    }
 }
 
 /// Among many fast calls, which are sampled, each slow one is found.

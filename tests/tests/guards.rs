@@ -2,11 +2,15 @@
 //!
 //! `cargo xtask guards` records the programs' figures anew, in `tests/guards.txt`.
 
-use std::{collections::BTreeMap, fmt::Write as _, fs};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+    fs,
+};
 
 use integration_tests::{
-    Agent, Allocations, Cgroup, Options, Workload, agent, http, kernel,
-    program::{Shape, shapes},
+    Agent, Allocations, Cgroup, Options, Workload, http, kernel,
+    program::{Shape, helpers, shapes},
     require_kernel,
     wait::fewer,
 };
@@ -34,16 +38,12 @@ fn version() -> String {
     format!("{} {}", version.join("."), std::env::consts::ARCH)
 }
 
-/// The modes that the agent has, besides the one that it is in when nobody asks for another.
+/// The modes that the agent has, and the one without the kernel's types that does the most.
 fn modes() -> Vec<(&'static str, Options)> {
-    let is_known = |mode: &&str| {
-        let output = agent::run(&["config", "--sensors-syscalls-mode", mode]);
-        output.status.success()
-    };
-    let modes = MODES.into_iter().filter(is_known);
-    let with = |mode| (mode, Options::default().flag("sensors-syscalls-mode", mode));
-    let known: Vec<_> = modes.map(with).collect();
-    if known.is_empty() { vec![("full", Options::default())] } else { known }
+    let with = |mode| Options::default().flag("sensors-syscalls-mode", mode);
+    let mut modes: Vec<_> = MODES.into_iter().map(|mode| (mode, with(mode))).collect();
+    modes.push(("untyped", with("full").without_btf()));
+    modes
 }
 
 fn found() -> BTreeMap<(String, String), Shape> {
@@ -123,6 +123,26 @@ fn programs_cost_no_more_than_recorded() {
         "dearer than recorded; if it is worth it, `cargo xtask guards` records anew:\n{}",
         dearer.join("\n")
     );
+}
+
+/// These ask the kernel for its types, which the one that this is run on has.
+#[test]
+fn without_types_no_program_calls_what_needs_them() {
+    require_kernel!();
+    let needs_types = ["bpf_get_current_task_btf", "bpf_task_pt_regs", "bpf_task_storage_get"];
+    let called = |options| {
+        let agent = Agent::start(options);
+        let mut helpers = helpers(agent.pid());
+        helpers.retain(|name| needs_types.iter().any(|needs| name.starts_with(needs)));
+        helpers
+    };
+    let full = Options::default().flag("sensors-syscalls-mode", "full");
+    assert_eq!(called(full.clone().without_btf()), BTreeSet::new());
+    if kernel::is_vm() {
+        // Older kernels have none of these helpers.
+        return;
+    }
+    assert!(!called(full).is_empty(), "they would be found");
 }
 
 /// An agent that is watched by another one.

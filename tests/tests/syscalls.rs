@@ -46,6 +46,16 @@ fn classic_tracepoints_count_exactly() {
     exactly(|| exact("8", "counts", Options::default().flag("sensors-syscalls-hook", "classic")));
 }
 
+/// Tracepoints that need no types, where the kernel has some and where it has none.
+#[test]
+fn raw_tracepoints_count_exactly() {
+    require_kernel!();
+    for mode in ["counts", "default", "full"] {
+        exactly(|| exact("8", mode, Options::default().flag("sensors-syscalls-hook", "raw")));
+        exactly(|| exact("8", mode, Options::default().without_btf()));
+    }
+}
+
 /// 100,000 getppid, 1,000 openat that fail and 100 nanosleep, by this many threads.
 fn exact(threads: &str, mode: &str, options: Options) {
     let agent = Agent::start(options.flag("sensors-syscalls-mode", mode));

@@ -20,6 +20,21 @@ pub(crate) unsafe fn field<T: Copy>(base: KernelPtr, offset: &Global<u64>) -> T 
     unsafe { read_volatile(base.wrapping_add(offset.load() as usize).cast()) }
 }
 
+/// Whether registers are copied: a raw tracepoint passes them as a number, of which the verifier knows nothing.
+#[unsafe(no_mangle)]
+static REGS_COPIED: Global<u8> = Global::new(0);
+
+/// A register of those with which a task entered the kernel.
+///
+/// # Safety
+///
+/// `regs` is typed, unless registers are copied.
+#[inline(always)]
+pub(crate) unsafe fn register<T: Copy + Default>(regs: KernelPtr, offset: &Global<u64>) -> T {
+    // SAFETY: the caller's promise.
+    unsafe { if REGS_COPIED.load() != 0 { copied(regs, offset) } else { field(regs, offset) } }
+}
+
 /// Copies the field at `offset` through the helper, for what the verifier can't follow: casts between kernel
 /// types and arrays. All zeros if the memory can't be read.
 #[inline(always)]

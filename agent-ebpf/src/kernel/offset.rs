@@ -93,6 +93,7 @@ offsets! {
     REGS_ARG3,
     REGS_ARG4,
     REGS_ARG5,
+    REGS_MODE,
     CSS_SET_MEMORY,
     MM_ANON_PAGES,
     MM_FILE_PAGES,

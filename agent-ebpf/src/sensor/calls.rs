@@ -15,7 +15,7 @@ use aya_ebpf::{Global, helpers::generated::bpf_probe_read_user_str};
 
 use crate::kernel::{
     event::{Admission, Ring, fill_header, filtered, has_token_for_call, reserve, submit},
-    load::{KernelPtr, field, masked},
+    load::{KernelPtr, masked, register},
     maps::{FAILURES, RULES, WATCH},
     offset, slot, task,
 };
@@ -172,12 +172,12 @@ unsafe fn fill_arguments(event: *mut CallEvent, regs: KernelPtr) {
     // SAFETY: the caller's promise.
     unsafe {
         let arguments = (&raw mut (*event).arguments).cast::<u64>();
-        arguments.write(field(regs, &offset::REGS_ARG0));
-        arguments.add(1).write(field(regs, &offset::REGS_ARG1));
-        arguments.add(2).write(field(regs, &offset::REGS_ARG2));
-        arguments.add(3).write(field(regs, &offset::REGS_ARG3));
-        arguments.add(4).write(field(regs, &offset::REGS_ARG4));
-        arguments.add(5).write(field(regs, &offset::REGS_ARG5));
+        arguments.write(register(regs, &offset::REGS_ARG0));
+        arguments.add(1).write(register(regs, &offset::REGS_ARG1));
+        arguments.add(2).write(register(regs, &offset::REGS_ARG2));
+        arguments.add(3).write(register(regs, &offset::REGS_ARG3));
+        arguments.add(4).write(register(regs, &offset::REGS_ARG4));
+        arguments.add(5).write(register(regs, &offset::REGS_ARG5));
     }
 }
 

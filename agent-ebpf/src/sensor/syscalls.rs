@@ -6,10 +6,12 @@
 //!
 //! Entry and exit have two programs each, of which one is attached: where tasks can preempt a BTF-typed tracepoint
 //! (since 7.0) the kernel would refuse the runs of all others on that CPU meanwhile, so there the classic
-//! tracepoint is taken, which is dearer but is never preempted.
+//! tracepoint is taken, which is dearer but is never preempted. Where the kernel shows no types, all hooks have raw
+//! tracepoints ([`raw`]).
 
 pub(super) mod abi;
 mod bank;
+mod raw;
 mod timing;
 
 use agent_ebpf::contract::syscalls::{COMPAT, number_index};
@@ -22,7 +24,11 @@ use aya_ebpf::{
 use timing::Timing;
 
 use super::tcp;
-use crate::kernel::{cell, load::KernelPtr};
+use crate::kernel::{
+    cell,
+    load::KernelPtr,
+    task::{self, TaskState},
+};
 
 /// Whether this sensor is on; its hooks serve `tcp` and `process` too.
 #[unsafe(no_mangle)]
@@ -79,13 +85,8 @@ pub(super) fn argument(ctx: &TracePointContext, index: usize) -> u64 {
 #[btf_tracepoint(function = "sched_switch")]
 fn sched_switch(ctx: BtfTracePointContext) -> i32 {
     let prev: KernelPtr = ctx.arg(1);
-    if let Some(cell) = cell::of(cell::processor()) {
-        // SAFETY: this CPU's cell; `prev` is a trusted argument of the hook.
-        unsafe {
-            timing::leave_processor(cell, prev);
-            cell::switched(cell);
-        }
-    }
+    // SAFETY: `prev` is a trusted argument of the hook.
+    switched(|| unsafe { task::state_or_new_of(prev) });
     0
 }
 
@@ -96,12 +97,24 @@ fn cgroup_attach_task(_: BtfTracePointContext) -> i32 {
     0
 }
 
+/// Another task will run, after the one whose state this is.
+#[inline(always)]
+fn switched(state_of_prev: impl FnOnce() -> Option<*mut TaskState>) {
+    if let Some(cell) = cell::of(cell::processor()) {
+        // SAFETY: this CPU's cell.
+        unsafe {
+            timing::leave_processor(cell, state_of_prev);
+            cell::switched(cell);
+        }
+    }
+}
+
 #[inline(always)]
 fn entered(regs: impl Fn() -> KernelPtr, number: u64) {
     let processor = cell::processor();
     let Some(cell) = cell::of(processor) else { return };
-    if REGS_TELL.load() == 0 {
-        // SAFETY: the registers are typed in the program that such kernels get.
+    if REGS_TELL.load() == 0 && abi::may_be_exit(number) {
+        // SAFETY: the registers are typed in the programs that such kernels get, or copied.
         let is_compat = unsafe { abi::is_compat(regs()) };
         if abi::is_exit(number, is_compat) {
             return bank::book_without_result(processor, index(number, is_compat));
@@ -119,7 +132,7 @@ fn returned(regs: KernelPtr, result: i64) {
     let timing = unsafe { timing::end(cell, || regs) };
     let number = match timing {
         Timing::Began { number, .. } => number,
-        // SAFETY: the registers are typed in both programs.
+        // SAFETY: the registers are typed in all programs that don't copy them.
         _ => match unsafe { abi::number(regs) } {
             // rt_sigreturn(2) has put back the registers of what a signal interrupted.
             u64::MAX => NR_RT_SIGRETURN.load(),

@@ -12,8 +12,12 @@ pub(super) const SECOND: Duration = Duration::from_secs(1);
 pub(super) const HOUR: Duration = Duration::from_secs(3600);
 pub(super) const POLL_MIN: Duration = Duration::from_millis(1);
 pub(super) const POLL_MAX: Duration = Duration::from_secs(1);
-pub(super) const SYSCALLS_HOOKS: &[(&str, SyscallsHook)] =
-    &[("auto", SyscallsHook::Auto), ("btf", SyscallsHook::Btf), ("classic", SyscallsHook::Classic)];
+pub(super) const SYSCALLS_HOOKS: &[(&str, SyscallsHook)] = &[
+    ("auto", SyscallsHook::Auto),
+    ("btf", SyscallsHook::Btf),
+    ("classic", SyscallsHook::Classic),
+    ("raw", SyscallsHook::Raw),
+];
 pub(super) const HIERARCHIES: &[(&str, Wanted)] =
     &[("auto", Wanted::Auto), ("v2", Wanted::V2), ("memory", Wanted::Memory)];
 

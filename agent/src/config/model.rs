@@ -89,6 +89,8 @@ pub enum SyscallsHook {
     Btf,
     /// Classic ones.
     Classic,
+    /// Raw ones.
+    Raw,
 }
 
 /// How system calls are measured in a namespace.

@@ -125,9 +125,10 @@ pub const OPTIONS: &[OptionSpec] = &[
     OptionSpec {
         key: "sensors.syscalls_hook",
         default: "auto",
-        doc: "Where system calls are seen: at BTF-typed tracepoints, which cost least, or at classic ones, \
-              which need tracefs. Auto takes the classic ones on Linux 7.0 and later, where tasks can preempt \
-              the others, so that calls would be missed.",
+        doc: "Where system calls are seen: at BTF-typed tracepoints, which cost least, at classic ones, \
+              which need tracefs, or at raw ones, which need no BTF. Auto takes the classic ones on Linux 7.0 and \
+              later, where tasks can preempt the others, so that calls would be missed. Where the kernel has no BTF, \
+              the raw ones are taken whatever stands here.",
         kind: &Choice { names: SYSCALLS_HOOKS, field: |config| &mut config.sensors.syscalls_hook },
     },
     OptionSpec {

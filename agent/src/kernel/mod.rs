@@ -12,6 +12,7 @@ mod old;
 mod prefetch;
 mod privilege;
 mod program;
+mod registers;
 mod ring;
 mod slots;
 mod table;
@@ -26,7 +27,7 @@ pub use host::{
 pub use object::{Kernel, LoadError, Loaded, Running, Settings, possible_cpus};
 pub use prefetch::prefetch;
 pub use privilege::{Capabilities, Needs, Privilege, can_make_maps, is_filtered};
-pub use program::{Attached, ProgramStats};
+pub use program::{Attached, ProgramStats, Tracepoints};
 pub use ring::Rings;
 pub use slots::Slots;
 pub use table::Table;

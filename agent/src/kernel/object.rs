@@ -29,7 +29,8 @@ use super::{
     host,
     offsets::Offsets,
     old,
-    program::{self, Attached, Link},
+    program::{self, Attached, Link, Tracepoints, Way},
+    registers,
     slots::GENERATION,
     watch::{CallSettings, Watching},
 };
@@ -51,8 +52,8 @@ pub struct Settings {
     pub excluded: u32,
     /// TCP sockets tracked at once.
     pub sockets: u32,
-    /// Whether system calls are taken from classic tracepoints.
-    pub classic: bool,
+    /// Where system calls are taken from, if the kernel shows its types.
+    pub tracepoints: Tracepoints,
     /// How system calls are measured.
     pub mode: Mode,
     /// The most that any container wants, if they may differ in that.
@@ -78,8 +79,6 @@ pub enum LoadError {
          installs what that takes"
     )]
     NoObject,
-    #[error("{0}")]
-    Btf(#[from] BtfError),
     #[error("the kernel half that was built into this binary is broken: {0}")]
     Constant(#[from] ConstantError),
     #[error("the kernel refused the maps or the object: {0}")]
@@ -101,7 +100,7 @@ pub enum LoadError {
 /// A loaded kernel half, of which nothing runs yet.
 pub struct Kernel {
     ebpf: Ebpf,
-    classic: bool,
+    tracepoints: Tracepoints,
     circumstances: Circumstances,
     control: Table<Control>,
     cells: Table<Cell>,
@@ -111,17 +110,30 @@ pub struct Kernel {
 
 /// What is known of this kernel's types.
 pub(super) struct Types {
-    pub(super) btf: Btf,
+    /// All of them, or why they can't be read.
+    pub(super) btf: Result<Btf, BtfError>,
     pub(super) offsets: Offsets,
-    /// Of these what aya needs.
-    pub(super) places: aya::Btf,
+    /// Of all of them what aya needs.
+    pub(super) places: Option<aya::Btf>,
+    /// Whether a task's cgroup is that of the v1 memory controller, which is found by types.
+    by_memory: bool,
 }
+
+impl Types {
+    /// Why the sensor can't work, if that is for want of types.
+    fn lacking(&self, sensor: SensorId) -> Option<String> {
+        let error = self.btf.as_ref().err()?;
+        (sensor != UNTYPED || self.by_memory).then(|| error.to_string())
+    }
+}
+
+/// The sensor whose hooks have raw tracepoints.
+const UNTYPED: SensorId = SensorId::Syscalls;
 
 /// A kernel half that runs. Dropping it detaches everything.
 pub struct Running {
     pub(super) ebpf: Ebpf,
-    /// Whether classic tracepoints are taken where there are any.
-    classic: bool,
+    tracepoints: Tracepoints,
     circumstances: Circumstances,
     control: Table<Control>,
     cells: Table<Cell>,
@@ -162,14 +174,17 @@ impl Kernel {
             loader.btf(None).allow_unsupported_maps();
             loader
         });
-        let btf = Btf::from_system()?;
-        let places = program::places(&btf).map_err(EbpfError::from)?;
-        let offsets = Offsets::of(&btf);
+        let btf = Btf::from_system();
+        let types = btf.as_ref().ok();
+        let places = types.map(program::places).transpose().map_err(EbpfError::from)?;
+        let offsets = types.map_or_else(Offsets::of_registers, Offsets::of);
+        let by_memory = matches!(settings.hierarchy, Hierarchy::Memory { .. });
+        let enabled = |sensor| enabled(sensor) && (types.is_some() || sensor == UNTYPED);
         for (global, error) in &offsets.missing {
             tracing::debug!(global, %error, "a field is missing in this kernel");
         }
         let cpus = possible_cpus().map_err(LoadError::Cpus)?;
-        let task_storage = old::has_task_storage();
+        let task_storage = types.is_some() && old::has_task_storage();
         // Without the sensor, its hook on exit serves others, and nobody times anything.
         let (mode, mode_of_others) = match enabled(SensorId::Syscalls) {
             true => (settings.mode, settings.mode_of_others),
@@ -177,11 +192,13 @@ impl Kernel {
         };
         let circumstances = Circumstances {
             timed: mode.max(mode_of_others.unwrap_or(mode)) != Mode::Counts,
-            regs_tell: btf.constant("BPF_FUNC_task_pt_regs").is_ok(),
+            regs_tell: types.is_some_and(|btf| btf.constant("BPF_FUNC_task_pt_regs").is_ok()),
+            is_typed: types.is_some(),
             oom_lock_tells: offsets.has("MEMCG_OOM_LOCK"),
             has_submit_req: offsets.has("SUBMIT_REQ_RECORD"),
             submit_sqe_passes: offsets.has("SUBMIT_PASSES"),
         };
+        let are_copied = types.is_none() || settings.tracepoints == Tracepoints::Raw;
         let mut constants = Constants::default();
         for (global, offset) in &offsets.found {
             constants.set(global, *offset);
@@ -196,28 +213,40 @@ impl Kernel {
             ("MODES_DIFFER", mode_of_others.is_some()),
             ("SWITCHES_SEEN", circumstances.timed),
             ("PREEMPTED", task_storage && host::preempts_tracepoints()),
-            ("BY_MEMORY", matches!(settings.hierarchy, Hierarchy::Memory { .. })),
-            ("MEMCG_KNOWN", memory_cgroups_known(&btf, &offsets)),
+            ("BY_MEMORY", by_memory),
+            ("MEMCG_KNOWN", types.is_some_and(|btf| memory_cgroups_known(btf, &offsets))),
             ("MEMCG_TELLS", circumstances.oom_lock_tells),
             ("TYPED_TASKS", task_storage),
             ("REGS_TELL", circumstances.regs_tell),
             ("FILES_KNOWN", FILE.iter().all(|global| offsets.has(global))),
             ("FAILURES_WANTED", enabled(SensorId::Calls) && !settings.calls.failed.is_empty()),
             ("PATHS_WANTED", settings.calls.paths),
+            ("REGS_COPIED", are_copied),
             (
                 "ENTRY_TELLS",
-                ["REGS_IP", "REGS_CX", "REGS_R11", "REGS_FLAGS"].iter().all(|global| offsets.has(global)),
+                // To copy four registers costs more than to ask the task.
+                !are_copied
+                    && ["REGS_IP", "REGS_CX", "REGS_R11", "REGS_FLAGS"]
+                        .iter()
+                        .all(|global| offsets.has(global)),
             ),
             ("NUMBER_IS_INT", REGS_NUMBER_WIDTH == 4),
             (
                 "EXIT_TELLS_LAST",
-                btf.tracepoint("sched_process_exit").is_ok_and(|arguments| arguments.len() > 1),
+                types
+                    .and_then(|btf| btf.tracepoint("sched_process_exit").ok())
+                    .is_some_and(|arguments| arguments.len() > 1),
             ),
         ] {
             constants.set(global, u8::from(on));
         }
         let compat_mask = if offsets.has("TASK_ABI") { COMPAT_MASK } else { 0 };
         constants.set("COMPAT_MASK", compat_mask);
+        if offsets.has("REGS_MODE") {
+            let (_, mask, mode) = registers::MODE;
+            constants.set("COMPAT_MODE_MASK", mask);
+            constants.set("COMPAT_MODE", mode);
+        }
         constants.set("MODE", mode as u64);
         constants.set("TICK_NS", host::tick_ns());
         constants.set("CPUS", cpus);
@@ -233,7 +262,7 @@ impl Kernel {
         constants.set("RARE_MARK", u64::from(settings.rare_ring_bytes) / 2);
 
         let mut loader: EbpfLoader<'_> = loader.join().map_err(|_| LoadError::Loader)?;
-        let sizes = Sizes::of(settings, cpus, &enabled);
+        let sizes = Sizes::of(settings, cpus, enabled);
         for (map, entries) in sizes.0 {
             loader.map_max_entries(map, entries);
         }
@@ -277,16 +306,16 @@ impl Kernel {
             banks: table(&mut ebpf, "BANKS", sizes.of_map("BANKS"))?,
             errors: table(&mut ebpf, "ERRORS", sizes.of_map("ERRORS"))?,
             requests: table(&mut ebpf, "REQUESTS", sizes.of_map("REQUESTS"))?,
-            opcodes: io_uring::Opcodes::new(btf.constants_of("IORING_OP_")),
+            opcodes: io_uring::Opcodes::new(types.into_iter().flat_map(|btf| btf.constants_of("IORING_OP_"))),
             cpus,
             kernel: Self {
                 cells: table(&mut ebpf, "CELLS", cpus)?,
                 watching: Watching::take(&mut ebpf)?,
                 ebpf,
-                classic: settings.classic,
+                tracepoints: settings.tracepoints,
                 circumstances,
                 control,
-                types: Types { btf, offsets, places },
+                types: Types { btf, offsets, places, by_memory },
             }
             .knowing_itself()?,
         })
@@ -295,19 +324,21 @@ impl Kernel {
     /// Attaches the programs of every sensor that is wanted, in the order of its hooks, and says how each does.
     /// The kernel's types, tens of megabytes, are needed no more afterwards.
     pub fn attach(self, wanted: impl Fn(SensorId) -> bool) -> (Running, Vec<(SensorId, State)>) {
-        let Self { mut ebpf, classic, circumstances, control, cells, watching, types } = self;
-        let hooks = SENSORS.iter().filter(|sensor| wanted(sensor.id)).flat_map(|sensor| sensor.hooks);
+        let Self { mut ebpf, tracepoints, circumstances, control, cells, watching, types } = self;
+        let is_tried = |sensor: &&Sensor| wanted(sensor.id) && types.lacking(sensor.id).is_none();
+        let hooks = SENSORS.iter().filter(is_tried).flat_map(|sensor| sensor.hooks);
         let needed = hooks.filter(|hook| (hook.is_needed)(circumstances));
-        let mut loaded = program::load_all(&mut ebpf, needed, classic, &types);
+        let mut loaded = program::load_all(&mut ebpf, needed, tracepoints, &types);
         let (attached, links) = (BTreeMap::new(), BTreeMap::new());
-        let mut running = Running { ebpf, classic, circumstances, control, cells, attached, links, watching };
+        let mut running =
+            Running { ebpf, tracepoints, circumstances, control, cells, attached, links, watching };
         let states = SENSORS
             .iter()
             .map(|sensor| {
-                let state = if wanted(sensor.id) {
-                    running.attach(sensor, &types, &mut loaded)
-                } else {
-                    State::Disabled
+                let state = match types.lacking(sensor.id) {
+                    _ if !wanted(sensor.id) => State::Disabled,
+                    Some(reason) => State::Unsupported { reason },
+                    None => running.attach(sensor, &types, &mut loaded),
                 };
                 (sensor.id, state)
             })
@@ -436,10 +467,11 @@ impl Running {
             return Ok((attached.name(), None));
         }
         let mut warning = None;
-        if let Some(classic) = hook.classic.as_ref().filter(|_| self.classic) {
+        let mut way = Way::of(hook, self.tracepoints, types);
+        if let Way::Classic(classic) = way {
             let loaded = loaded
                 .remove(classic.program)
-                .unwrap_or_else(|| program::load_one(&mut self.ebpf, hook, Some(classic), types));
+                .unwrap_or_else(|| program::load_one(&mut self.ebpf, (hook, way), types));
             match loaded.and_then(|attached| self.hang(hook, attached)) {
                 Ok(()) => return Ok((classic.name, None)),
                 Err(reason) => {
@@ -452,14 +484,15 @@ impl Running {
                         "calls may be missed where tasks preempt each other: {} can't be used ({reason}){question}",
                         classic.name
                     ));
+                    way = Way::Typed;
                 }
             }
         }
         let loaded = loaded
-            .remove(hook.program)
-            .unwrap_or_else(|| program::load_one(&mut self.ebpf, hook, None, types))?;
+            .remove(way.program(hook))
+            .unwrap_or_else(|| program::load_one(&mut self.ebpf, (hook, way), types))?;
         self.hang(hook, loaded)?;
-        Ok((hook.name, warning))
+        Ok((way.name(hook), warning))
     }
 
     fn hang(&mut self, hook: &Hook, attached: Attached) -> Result<(), String> {

@@ -5,7 +5,10 @@ use agent_ebpf::contract::{
     offsets::{COMPUTED, COPIED, FIELDS, REGS_ARGS},
 };
 
-use super::btf::{Btf, BtfError};
+use super::{
+    btf::{Btf, BtfError},
+    registers,
+};
 
 /// Offsets by global, and what could not be found.
 pub(super) struct Offsets {
@@ -24,6 +27,14 @@ impl Offsets {
             offsets.note(global, computed(btf, global));
         }
         offsets
+    }
+
+    /// What is known without types.
+    pub(super) fn of_registers() -> Self {
+        let mut found: Vec<_> =
+            registers::PLACES.iter().map(|(global, place)| (*global, *place as u64)).collect();
+        found.push(("REGS_MODE", registers::MODE.0 as u64));
+        Self { found, missing: Vec::new() }
     }
 
     /// Whether the field behind this global was found.

@@ -11,7 +11,7 @@ use std::{
 use aya::{
     BtfError, Ebpf, Endianness,
     programs::{
-        BtfTracePoint, FEntry, Program, ProgramError, TracePoint, fentry::FEntryLinkId,
+        Program, ProgramError, fentry::FEntryLinkId, raw_trace_point::RawTracePointLinkId,
         tp_btf::BtfTracePointLinkId, trace_point::TracePointLinkId,
     },
 };
@@ -19,7 +19,7 @@ use aya::{
 use super::{btf::Btf, object::Types, privilege::with_reserve};
 use crate::{
     causes::with_causes,
-    sensor::{Classic, Hook, Place, SENSORS},
+    sensor::{Classic, Hook, Place, Raw, SENSORS},
 };
 
 /// A program that was loaded for its hook, and runs there unless nobody wants it at the moment.
@@ -27,7 +27,52 @@ use crate::{
 pub struct Attached {
     pub hook: &'static Hook,
     pub program: &'static str,
+    way: Way,
     fd: i32,
+}
+
+/// Which tracepoints system calls are taken from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tracepoints {
+    Typed,
+    Classic,
+    Raw,
+}
+
+/// By which of its programs a hook is taken.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Way {
+    Typed,
+    Classic(&'static Classic),
+    Raw(&'static Raw),
+}
+
+impl Way {
+    pub(super) fn of(hook: &'static Hook, tracepoints: Tracepoints, types: &Types) -> Self {
+        match (&hook.raw, &hook.classic) {
+            (Some(raw), _) if types.btf.is_err() => Self::Raw(raw),
+            (Some(raw), Some(_)) if tracepoints == Tracepoints::Raw => Self::Raw(raw),
+            (_, Some(classic)) if tracepoints == Tracepoints::Classic => Self::Classic(classic),
+            _ => Self::Typed,
+        }
+    }
+
+    pub(super) fn program(self, hook: &Hook) -> &'static str {
+        match self {
+            Self::Typed => hook.program,
+            Self::Classic(classic) => classic.program,
+            Self::Raw(raw) => raw.program,
+        }
+    }
+
+    /// The hook's name, as users know it.
+    pub(super) fn name(self, hook: &Hook) -> &'static str {
+        match self {
+            Self::Typed => hook.name,
+            Self::Classic(classic) => classic.name,
+            Self::Raw(raw) => raw.name,
+        }
+    }
 }
 
 /// What the kernel says of a program, from its `fdinfo` (`bpf_prog_show_fdinfo`, kernel/bpf/syscall.c).
@@ -43,10 +88,7 @@ pub struct ProgramStats {
 impl Attached {
     /// The hook's name, as users know it.
     pub fn name(&self) -> &'static str {
-        match &self.hook.classic {
-            Some(classic) if classic.program == self.program => classic.name,
-            _ => self.hook.name,
-        }
+        self.way.name(self.hook)
     }
 
     pub fn stats(&self) -> ProgramStats {
@@ -78,14 +120,15 @@ impl ProgramStats {
 pub(super) enum Link {
     Tracepoint(BtfTracePointLinkId),
     Classic(TracePointLinkId),
+    Raw(RawTracePointLinkId),
     Function(FEntryLinkId),
 }
 
 /// Programs that were loaded and not yet attached, by name, or why they could not be; the text is for the user.
 pub(super) type Loaded = BTreeMap<&'static str, Result<Attached, String>>;
 
-/// A hook, and the program for it that is to be loaded.
-type Wanted = (&'static Hook, Option<&'static Classic>);
+/// A hook, and how it is to be taken.
+type Wanted = (&'static Hook, Way);
 
 /// Where the hooks are among the kernel's types.
 pub(super) fn places(btf: &Btf) -> Result<aya::Btf, BtfError> {
@@ -98,14 +141,14 @@ pub(super) fn places(btf: &Btf) -> Result<aya::Btf, BtfError> {
 }
 
 /// Loads the programs of these hooks. The verifier takes most of the agent's start: it is given as much to do at a time
-/// as there are CPUs. Where a hook has a classic program that is wanted, that one is loaded.
+/// as there are CPUs.
 pub(super) fn load_all(
     ebpf: &mut Ebpf,
     hooks: impl Iterator<Item = &'static Hook>,
-    classic: bool,
+    tracepoints: Tracepoints,
     types: &Types,
 ) -> Loaded {
-    let wanted = hooks.map(|hook| (hook, hook.classic.as_ref().filter(|_| classic)));
+    let wanted = hooks.map(|hook| (hook, Way::of(hook, tracepoints, types)));
     let wanted: BTreeMap<&str, Wanted> = wanted.map(|wanted| (name(wanted), wanted)).collect();
     let programs = ebpf.programs_mut().filter_map(|(name, program)| Some((*wanted.get(name)?, program)));
     let mut queue: Vec<(Wanted, &mut Program)> = programs.collect();
@@ -144,48 +187,40 @@ const LONGEST: [&str; 6] = [
 ];
 
 /// Loads one program.
-pub(super) fn load_one(
-    ebpf: &mut Ebpf,
-    hook: &'static Hook,
-    classic: Option<&'static Classic>,
-    types: &Types,
-) -> Result<Attached, String> {
-    let wanted = (hook, classic);
+pub(super) fn load_one(ebpf: &mut Ebpf, wanted: Wanted, types: &Types) -> Result<Attached, String> {
     load(program(ebpf, name(wanted))?, wanted, types)
 }
 
-fn name((hook, classic): Wanted) -> &'static str {
-    classic.map_or(hook.program, |classic| classic.program)
+fn name((hook, way): Wanted) -> &'static str {
+    way.program(hook)
 }
 
 /// Loads a program, or says why the hook can't be used here.
 fn load(program: &mut Program, wanted: Wanted, types: &Types) -> Result<Attached, String> {
-    let (hook, classic) = wanted;
-    if classic.is_none() {
-        check_prototype(hook, &types.btf)?;
-    }
+    let (hook, way) = wanted;
+    let typed = match (way, &types.btf, &types.places) {
+        (Way::Typed, Ok(btf), Some(places)) => {
+            check_prototype(hook, btf)?;
+            Some(places)
+        }
+        (Way::Typed, Err(error), _) => return Err(error.to_string()),
+        _ => None,
+    };
     if let Some(error) = types.offsets.lacking(name(wanted)) {
         return Err(error.to_string());
     }
     let load = |program: &mut Program| {
-        match (classic, hook.place) {
-            (Some(_), _) => {
-                let program: &mut TracePoint = program.try_into()?;
-                program.load()?;
-            }
-            (None, Place::Tracepoint) => {
-                let program: &mut BtfTracePoint = program.try_into()?;
-                program.load(hook.name, &types.places)?;
-            }
-            (None, Place::Function) => {
-                let program: &mut FEntry = program.try_into()?;
-                program.load(hook.name, &types.places)?;
-            }
+        match (&mut *program, typed) {
+            (Program::BtfTracePoint(program), Some(places)) => program.load(hook.name, places)?,
+            (Program::FEntry(program), Some(places)) => program.load(hook.name, places)?,
+            (Program::TracePoint(program), None) => program.load()?,
+            (Program::RawTracePoint(program), None) => program.load()?,
+            _ => return Err(ProgramError::UnexpectedProgramType),
         }
         program.fd().map(RawFd::as_fd_raw)
     };
     let fd = load(program).map_err(|error| refusal(&error))?;
-    Ok(Attached { hook, program: name(wanted), fd })
+    Ok(Attached { hook, program: name(wanted), way, fd })
 }
 
 /// Hangs a loaded program on its hook. Unlike loading it, this takes a fraction of a millisecond, and no capability
@@ -198,6 +233,7 @@ pub(super) fn attach(ebpf: &mut Ebpf, attached: &Attached) -> Result<Link, Strin
             // perf_event_open(2) asks for CAP_PERFMON, or more.
             with_reserve(|| program.attach(category, attached.hook.name)).map(Link::Classic)
         }
+        Program::RawTracePoint(program) => program.attach(attached.hook.name).map(Link::Raw),
         Program::FEntry(program) => program.attach().map(Link::Function),
         _ => Err(ProgramError::UnexpectedProgramType),
     };
@@ -209,6 +245,7 @@ pub(super) fn detach(ebpf: &mut Ebpf, attached: &Attached, link: Link) {
     let _ = match (ebpf.program_mut(attached.program), link) {
         (Some(Program::BtfTracePoint(program)), Link::Tracepoint(link)) => program.detach(link),
         (Some(Program::TracePoint(program)), Link::Classic(link)) => program.detach(link),
+        (Some(Program::RawTracePoint(program)), Link::Raw(link)) => program.detach(link),
         (Some(Program::FEntry(program)), Link::Function(link)) => program.detach(link),
         _ => Ok(()),
     };
@@ -219,6 +256,7 @@ pub(super) fn unload(ebpf: &mut Ebpf, attached: &Attached) {
     let _ = match ebpf.program_mut(attached.program) {
         Some(Program::BtfTracePoint(program)) => program.unload(),
         Some(Program::TracePoint(program)) => program.unload(),
+        Some(Program::RawTracePoint(program)) => program.unload(),
         Some(Program::FEntry(program)) => program.unload(),
         _ => Ok(()),
     };

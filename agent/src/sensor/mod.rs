@@ -65,6 +65,8 @@ pub struct Hook {
     pub is_needed: fn(Circumstances) -> bool,
     /// What is attached instead where tasks can preempt this hook.
     pub classic: Option<Classic>,
+    /// What is attached instead where the kernel shows no types.
+    pub raw: Option<Raw>,
     /// Loaded at start, and attached only while somebody wants what it tells.
     pub on_demand: bool,
 }
@@ -76,6 +78,8 @@ pub struct Circumstances {
     pub timed: bool,
     /// The kernel hands out the registers of the current task.
     pub regs_tell: bool,
+    /// The kernel shows its types.
+    pub is_typed: bool,
     /// The kernel notes which memory cgroup is short (`mem_cgroup.oom_lock`).
     pub oom_lock_tells: bool,
     /// The kernel has `io_uring_submit_req`.
@@ -93,6 +97,14 @@ pub struct Classic {
     pub program: &'static str,
 }
 
+/// A raw tracepoint and the program for it.
+#[derive(Debug)]
+pub struct Raw {
+    /// As users know it: what such programs are called in objects, and the tracepoint's name.
+    pub name: &'static str,
+    pub program: &'static str,
+}
+
 impl Hook {
     const fn required(name: &'static str, arguments: &'static [Option<&'static str>]) -> Self {
         Self {
@@ -104,6 +116,7 @@ impl Hook {
             lacking: "",
             is_needed: |_| true,
             classic: None,
+            raw: None,
             on_demand: false,
         }
     }

@@ -25,6 +25,7 @@ pub const SENSOR: Sensor = Sensor {
             lacking: "whose limit was hit is not known (scope is `unknown`)",
             is_needed: |circumstances| !circumstances.oom_lock_tells,
             classic: None,
+            raw: None,
             on_demand: false,
         },
     ],

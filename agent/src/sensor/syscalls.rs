@@ -14,7 +14,7 @@ use agent_ebpf::contract::{
 pub use class::{CLASS_NAMES, classes, errno_name, name, number, numbers};
 pub use counters::{Counters, expose};
 
-use super::{Classic, Hook, Sensor, process::SCHED_PROCESS_EXIT};
+use super::{Classic, Hook, Raw, Sensor, process::SCHED_PROCESS_EXIT};
 use crate::kernel::Table;
 
 pub const SENSOR: Sensor = Sensor {
@@ -25,16 +25,19 @@ pub const SENSOR: Sensor = Sensor {
         Hook {
             required: false,
             lacking: "each call looks its container up anew, which costs more",
+            raw: Some(Raw { name: "raw_tp/cgroup_attach_task", program: "cgroup_attach_task_raw" }),
             ..Hook::required("cgroup_attach_task", &[Some("cgroup")])
         },
         Hook {
             is_needed: |circumstances| circumstances.timed,
+            raw: Some(Raw { name: "raw_tp/sched_switch", program: "sched_switch_raw" }),
             ..Hook::required("sched_switch", &[None, Some("task_struct")])
         },
         Hook {
             required: false,
             lacking: "exit and exit_group are not counted",
-            is_needed: |circumstances| circumstances.regs_tell,
+            is_needed: |circumstances| circumstances.regs_tell || !circumstances.is_typed,
+            raw: Some(Raw { name: "raw_tp/sched_process_exit", program: "sched_process_exit_raw" }),
             ..SCHED_PROCESS_EXIT
         },
         SYS_EXIT,
@@ -45,6 +48,7 @@ pub const SENSOR: Sensor = Sensor {
                 name: "raw_syscalls:sys_enter",
                 program: "sys_enter_classic",
             }),
+            raw: Some(Raw { name: "raw_tp/sys_enter", program: "sys_enter_raw" }),
             ..Hook::required("sys_enter", &[Some("pt_regs")])
         },
     ],
@@ -56,6 +60,7 @@ pub(super) const SYS_EXIT: Hook = Hook {
         name: "raw_syscalls:sys_exit",
         program: "sys_exit_classic",
     }),
+    raw: Some(Raw { name: "raw_tp/sys_exit", program: "sys_exit_raw" }),
     ..Hook::required("sys_exit", &[Some("pt_regs")])
 };
 

@@ -40,6 +40,7 @@ pub const SENSOR: Sensor = Sensor {
             lacking: "connections are missed while the program on this hook is interrupted",
             is_needed: |_| true,
             classic: None,
+            raw: None,
             on_demand: false,
         },
         Hook {

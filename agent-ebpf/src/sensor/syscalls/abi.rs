@@ -3,13 +3,19 @@
 use aya_ebpf::Global;
 
 use crate::kernel::{
-    load::{KernelPtr, field},
+    load::{KernelPtr, register},
     offset, task,
 };
 
 /// The bit of `task_struct.thread_info` that says that the task is in a call of the 32-bit ABI; 0 where there is none.
 #[unsafe(no_mangle)]
 static COMPAT_MASK: Global<u32> = Global::new(0);
+/// Where the task can't be asked: the bits of a register that tell in which mode of the processor it made the call, and what
+/// they are in that of the 32-bit ABI; no bits where nothing tells.
+#[unsafe(no_mangle)]
+static COMPAT_MODE_MASK: Global<u64> = Global::new(0);
+#[unsafe(no_mangle)]
+static COMPAT_MODE: Global<u64> = Global::new(0);
 /// Whether the registers of a call tell on their own that it came by SYSCALL, as those of x86-64 do.
 #[unsafe(no_mangle)]
 static ENTRY_TELLS: Global<u8> = Global::new(0);
@@ -47,15 +53,15 @@ mod compat {
 ///
 /// # Safety
 ///
-/// `regs` is typed.
+/// As for [`register`].
 #[inline(always)]
 pub(in crate::sensor) unsafe fn number(regs: KernelPtr) -> u64 {
     // SAFETY: the caller's promise.
     unsafe {
         if NUMBER_IS_INT.load() != 0 {
-            field::<i32>(regs, &offset::REGS_NUMBER) as u64
+            register::<i32>(regs, &offset::REGS_NUMBER) as u64
         } else {
-            field(regs, &offset::REGS_NUMBER)
+            register(regs, &offset::REGS_NUMBER)
         }
     }
 }
@@ -64,21 +70,25 @@ pub(in crate::sensor) unsafe fn number(regs: KernelPtr) -> u64 {
 ///
 /// SYSCALL leaves the address of the next instruction in one register and the flags in another (Intel SDM, volume 2):
 /// where they are still found there, the task itself needn't be asked. A program that takes the pains to forge them
-/// before `int 0x80` has its call booked by the wrong name.
+/// before `int 0x80` has its call booked by the wrong name. So has any 64-bit program that makes one where the task can't
+/// be asked.
 ///
 /// # Safety
 ///
-/// `regs` is typed.
+/// As for [`register`].
 #[inline(always)]
 pub(in crate::sensor) unsafe fn is_compat(regs: KernelPtr) -> bool {
-    if COMPAT_MASK.load() == 0 {
-        return false;
-    }
     // SAFETY: the caller's promise.
     unsafe {
+        if COMPAT_MODE_MASK.load() != 0 {
+            return register::<u64>(regs, &offset::REGS_MODE) & COMPAT_MODE_MASK.load() == COMPAT_MODE.load();
+        }
+        if COMPAT_MASK.load() == 0 {
+            return false;
+        }
         if ENTRY_TELLS.load() != 0
-            && field::<u64>(regs, &offset::REGS_CX) == field::<u64>(regs, &offset::REGS_IP)
-            && field::<u64>(regs, &offset::REGS_R11) == field::<u64>(regs, &offset::REGS_FLAGS)
+            && register::<u64>(regs, &offset::REGS_CX) == register::<u64>(regs, &offset::REGS_IP)
+            && register::<u64>(regs, &offset::REGS_R11) == register::<u64>(regs, &offset::REGS_FLAGS)
         {
             return false;
         }
@@ -96,6 +106,13 @@ pub(super) fn is_fork(number: u64, is_compat: bool) -> bool {
         || number == NR_CLONE3.load()
         || number == NR_FORK.load()
         || number == NR_VFORK.load()
+}
+
+/// Whether the call ends the thread by one of the ABIs.
+#[inline(always)]
+pub(super) fn may_be_exit(number: u64) -> bool {
+    is_exit(number, false)
+        || COMPAT_MASK.load() | COMPAT_MODE_MASK.load() as u32 != 0 && is_exit(number, true)
 }
 
 /// Whether the call ends the thread, and so never returns.

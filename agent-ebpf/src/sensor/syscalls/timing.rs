@@ -14,7 +14,13 @@ use aya_ebpf::{
 };
 
 use crate::{
-    kernel::{cell, event::stats, load::KernelPtr, maps::SLOT_MODES, task},
+    kernel::{
+        cell,
+        event::stats,
+        load::KernelPtr,
+        maps::SLOT_MODES,
+        task::{self, TaskState},
+    },
     sensor::tcp,
 };
 
@@ -139,14 +145,17 @@ unsafe fn end_after_switch(cell: *mut Cell) -> Timing {
     }
 }
 
-/// `prev` leaves this CPU, maybe in the middle of a call. Where the clock wasn't read at its entry it is now: that
+/// A task leaves this CPU, maybe in the middle of a call. Where the clock wasn't read at its entry it is now: that
 /// takes off what the call took before it slept, but for whole ticks.
 ///
 /// # Safety
 ///
-/// As for [`begin`]; `prev` is a trusted argument of the hook.
+/// As for [`begin`]; `state_of_prev` is that task's, made if there was none.
 #[inline(always)]
-pub(super) unsafe fn leave_processor(cell: *mut Cell, prev: KernelPtr) {
+pub(super) unsafe fn leave_processor(
+    cell: *mut Cell,
+    state_of_prev: impl FnOnce() -> Option<*mut TaskState>,
+) {
     // SAFETY: the caller's promise.
     unsafe {
         let entered = (*cell).entered;
@@ -154,7 +163,7 @@ pub(super) unsafe fn leave_processor(cell: *mut Cell, prev: KernelPtr) {
             return;
         }
         (*cell).entered = 0;
-        let Some(state) = task::state_or_new_of(prev) else {
+        let Some(state) = state_of_prev() else {
             if let Some(stats) = stats(SensorId::Syscalls) {
                 (*stats).untracked += 1;
             }

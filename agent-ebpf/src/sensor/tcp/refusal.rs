@@ -12,7 +12,7 @@ use super::{
 };
 use crate::kernel::{
     event::{Admission, Ring, fill_header, filtered, reserve, submit},
-    load::{KernelPtr, copied, field},
+    load::{KernelPtr, copied, register},
     offset, task,
 };
 
@@ -50,8 +50,9 @@ fn connect_returned(regs: KernelPtr, task: KernelPtr, result: i64, took_ns: u64)
         return;
     }
     // SAFETY: the hook's typed argument.
-    let (fd, address) =
-        unsafe { (field::<u64>(regs, &offset::REGS_ARG0) as u32, field::<u64>(regs, &offset::REGS_ARG1)) };
+    let (fd, address) = unsafe {
+        (register::<u64>(regs, &offset::REGS_ARG0) as u32, register::<u64>(regs, &offset::REGS_ARG1))
+    };
     let Some(sk) = socket_of(task, fd) else { return };
     // A socket that has tried before keeps the address: this return repeats an outcome already told.
     if refused && (copied::<u32>(sk, &offset::SOCK_DADDR) != 0 || copied::<u16>(sk, &offset::SOCK_DPORT) != 0)

@@ -28,7 +28,7 @@ const SAMPLES: [(&str, [&str; 3]); 74] = [
     ("debug.replay", ["0", "1", "1048576"]),
     ("debug.deaths", ["0", "1", "65536"]),
     ("sensors.syscalls", ["false", "true", "false"]),
-    ("sensors.syscalls_hook", ["btf", "classic", "auto"]),
+    ("sensors.syscalls_hook", ["raw", "classic", "auto"]),
     ("sensors.syscalls_mode", ["counts", "full", "default"]),
     ("sensors.syscalls_modes", ["shop=full", "batch=counts,shop=full", "a=default"]),
     ("sensors.io_uring", ["false", "true", "false"]),

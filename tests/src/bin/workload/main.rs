@@ -49,6 +49,7 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
         "noop" => return process::noop(&arguments),
         "roam" => odd::roam(&arguments)?,
         "storm" => odd::storm(&arguments)?,
+        "i386" => odd::i386(&arguments)?,
         "interrupted" => odd::interrupted(&arguments)?,
         "replace" => odd::replace(&arguments)?,
         "hog" => memory::hog(&arguments)?,

@@ -1,7 +1,12 @@
 //! System calls that are hard to count: made while moving, in a storm of forks, restarted, around an exec.
 
 use std::{
-    os::{fd::AsRawFd as _, unix::process::CommandExt as _},
+    env, fs,
+    io::Write as _,
+    os::{
+        fd::AsRawFd as _,
+        unix::{fs::OpenOptionsExt as _, process::CommandExt as _},
+    },
     process::Command,
     sync::{
         Arc, Barrier,
@@ -47,6 +52,47 @@ pub(crate) fn roam(arguments: &Arguments) -> Result<()> {
     })?;
     report(&json!({ "getppid": calls }));
     Ok(())
+}
+
+/// `--getpid N`, fewer than 128: a program of 32 bits that makes N calls and exits.
+pub(crate) fn i386(arguments: &Arguments) -> Result<()> {
+    let calls: u8 = arguments.required("getpid")?;
+    let path = env::temp_dir().join(format!("podwitness-i386-{}", std::process::id()));
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o700).open(&path)?;
+    file.write_all(&program_of_32_bits(calls))?;
+    drop(file);
+    ready()?;
+    let status = Command::new(&path).status();
+    fs::remove_file(&path)?;
+    // A kernel without 32-bit programs says ENOEXEC.
+    report(&json!({ "ran": status.is_ok_and(|status| status.success()) }));
+    Ok(())
+}
+
+/// An ELF file (elf(5)) with one segment, which is executed from its first byte of code.
+fn program_of_32_bits(calls: u8) -> Vec<u8> {
+    const BASE: u32 = 0x0804_8000;
+    const HEADERS: u32 = 52 + 32;
+    // getpid is 20, exit is 1.
+    let code = [
+        &[0x6a, calls, 0x5e][..],                 // push calls; pop esi
+        &[0x6a, 20, 0x58, 0xcd, 0x80],            // again: push 20; pop eax; int 0x80
+        &[0x4e, 0x75, 0xf8],                      // dec esi; jnz again
+        &[0x31, 0xdb, 0x6a, 1, 0x58, 0xcd, 0x80], // xor ebx, ebx; push 1; pop eax; int 0x80
+    ]
+    .concat();
+    let length = HEADERS + code.len() as u32;
+    let words = |words: &[u32]| words.iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<_>>();
+    let halves = |halves: &[u16]| halves.iter().flat_map(|half| half.to_le_bytes()).collect::<Vec<_>>();
+    [
+        b"\x7fELF\x01\x01\x01\0\0\0\0\0\0\0\0\0".to_vec(),
+        halves(&[2, 3]),
+        words(&[1, BASE + HEADERS, 52, 0, 0]),
+        halves(&[52, 32, 1, 0, 0, 0]),
+        words(&[1, 0, BASE, BASE, length, length, 5, 0x1000]),
+        code,
+    ]
+    .concat()
 }
 
 /// `--forks N --getppid M --threads T`: N children in total, each with a child of its own, and each of both makes M
@@ -134,7 +180,7 @@ pub(crate) fn replace(arguments: &Arguments) -> Result<()> {
             blocked_in(process, process) == Some(libc::SYS_nanosleep)
         });
         (0..calls).for_each(|_| call_getppid());
-        let program = std::env::current_exe().expect("the path of this program");
+        let program = env::current_exe().expect("the path of this program");
         let [times, calls, next] = [times, calls, now + 1].map(|number| number.to_string());
         let error = Command::new(program)
             .args(["replace", "--times", &times, "--getppid", &calls, "--now", &next])
