@@ -185,7 +185,9 @@ fn debug(config: &Config) -> Verdict {
 }
 
 fn types() -> Verdict {
-    Btf::from_system().map(|_| crate::kernel::SYSTEM_BTF.into()).map_err(|error| error.to_string())
+    Btf::from_system()
+        .map(|_| crate::kernel::SYSTEM_BTF.into())
+        .map_err(|error| format!("{error}. Until then system calls are counted, and nothing else is seen"))
 }
 
 fn cgroups(config: &Config) -> Verdict {
@@ -292,7 +294,9 @@ fn series(config: &Config) -> Verdict {
 }
 
 fn hooks() -> Verdict {
-    let btf = Btf::from_system().map_err(|error| error.to_string())?;
+    let Ok(btf) = Btf::from_system() else {
+        return Ok("raw tracepoints for system calls; all others need the kernel's types".into());
+    };
     let mut missing: Vec<&str> = SENSORS
         .iter()
         .flat_map(|sensor| sensor.hooks)

@@ -3,7 +3,8 @@
 use std::time::Instant;
 
 use integration_tests::{
-    Agent, Cgroup, Metrics, Options, Workload, kernel,
+    Agent, Cgroup, Metrics, Options, Workload, agent, kernel,
+    metrics::Sample,
     refused::exactly,
     require_kernel,
     wait::{PATIENCE, wait_until},
@@ -53,6 +54,27 @@ fn raw_tracepoints_count_exactly() {
     for mode in ["counts", "default", "full"] {
         exactly(|| exact("8", mode, Options::default().flag("sensors-syscalls-hook", "raw")));
         exactly(|| exact("8", mode, Options::default().without_btf()));
+    }
+}
+
+/// What is there without the kernel's types, and what isn't and why.
+#[test]
+fn without_btf_the_rest_says_what_it_lacks() {
+    require_kernel!();
+    let agent = Agent::start(Options::default().without_btf());
+    let metrics = agent.scrape();
+    let states = metrics.series("podwitness_sensor_state", &[]);
+    let of = |state: &str| {
+        let is_it = |series: &&&Sample| series.label("state") == state && series.value == 1.0;
+        states.iter().filter(is_it).map(|series| series.label("sensor").to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!((of("active"), of("unsupported").len()), (vec!["syscalls".to_owned()], agent::SENSORS - 1));
+    let mut doctor = agent::command_without_btf(&["doctor"]);
+    let output = doctor.output().expect("podwitness doctor");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(!output.status.success(), "{said}");
+    for line in ["CONFIG_DEBUG_INFO_BTF", "Until then system calls are counted", "raw_tp/sys_exit"] {
+        assert!(said.contains(line), "{line}: {said}");
     }
 }
 
