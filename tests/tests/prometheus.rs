@@ -126,7 +126,7 @@ const OF_TLS: &str = "podwitness_debug_tls_";
 
 /// What counts only where something is lost, refused, folded or late, or what this test has none of. Of most of them
 /// another test has its share.
-const RARE: [&str; 48] = [
+const RARE: [&str; 49] = [
     "podwitness_accounts_dropped_total",
     "podwitness_calls_watched",
     "podwitness_calls_watched_cgroups",
@@ -155,6 +155,7 @@ const RARE: [&str; 48] = [
     "podwitness_live_clients_refused_total",
     "podwitness_live_deaths_dropped_total",
     "podwitness_live_events_total",
+    "podwitness_map_windows_refused_total",
     "podwitness_otlp_dropped_total",
     "podwitness_otlp_forgotten_total",
     "podwitness_otlp_retries_total",

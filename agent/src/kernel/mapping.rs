@@ -8,12 +8,21 @@ use std::{
     ops::Range,
     os::fd::{AsRawFd as _, BorrowedFd, OwnedFd},
     ptr::{NonNull, null_mut},
-    sync::atomic::{AtomicBool, Ordering},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use libc::{
     MAP_ANONYMOUS, MAP_FIXED, MAP_NORESERVE, MAP_PRIVATE, MAP_SHARED, PROT_NONE, PROT_READ, PROT_WRITE,
 };
+
+/// Times that a window could not be shown.
+static REFUSED: AtomicU64 = AtomicU64::new(0);
+
+/// How often a part of a map could not be mapped. Whoever needed it goes without: what a table counts there is missing from
+/// a page, or records wait in their ring.
+pub fn windows_refused() -> u64 {
+    REFUSED.load(Ordering::Relaxed)
+}
 
 /// What may be done with what is shown.
 #[derive(Clone, Copy, Debug)]
@@ -100,7 +109,8 @@ impl Mapping {
                     Access::Write => PROT_READ | PROT_WRITE,
                 };
                 let offset = i64::try_from(self.offset + place.0).map_err(io::Error::other)?;
-                self.replace(place, protection, MAP_SHARED, self.map.as_raw_fd(), offset)?;
+                self.replace(place, protection, MAP_SHARED, self.map.as_raw_fd(), offset)
+                    .inspect_err(|_| drop(REFUSED.fetch_add(1, Ordering::Relaxed)))?;
                 shown.store(true, Ordering::Release);
             }
         }
@@ -161,7 +171,27 @@ impl Drop for Mapping {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::{AsFd as _, FromRawFd as _};
+
     use super::*;
+
+    #[test]
+    fn what_cannot_be_shown_is_counted() {
+        // SAFETY: a name that ends with a zero, and no flags.
+        let file = unsafe { libc::memfd_create(c"windows".as_ptr(), 0) };
+        // SAFETY: the descriptor is new and nobody else knows it.
+        let file = unsafe { OwnedFd::from_raw_fd(file) };
+        // SAFETY: the descriptor is open.
+        assert_eq!(unsafe { libc::ftruncate(file.as_raw_fd(), 3 * WINDOW as i64) }, 0);
+        let mut mapping = Mapping::new(file.as_fd(), 0, 3 * WINDOW, Access::Read).unwrap();
+        mapping.show(WINDOW, 1).unwrap();
+        // What can't be mapped at all.
+        mapping.map = std::io::pipe().unwrap().0.into();
+        let before = windows_refused();
+        mapping.show(0, 2 * WINDOW).unwrap();
+        mapping.show(0, 2 * WINDOW + 1).unwrap_err();
+        assert_eq!(windows_refused() - before, 1);
+    }
 
     #[test]
     fn large_tables_have_long_windows_and_not_too_many() {

@@ -24,6 +24,7 @@ pub use host::{
     boot_to_unix_ns, clock_ticks, give_code_back, give_memory_back, heap_in_use, is_root,
     keep_no_large_blocks, local_addresses, map_memory, page_size, preempts_tracepoints,
 };
+pub use mapping::windows_refused;
 pub use object::{Kernel, LoadError, Loaded, Running, Settings, possible_cpus};
 pub use prefetch::prefetch;
 pub use privilege::{Capabilities, Needs, Privilege, can_make_maps, is_filtered};

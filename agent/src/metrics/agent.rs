@@ -21,7 +21,7 @@ use crate::{
         names::kubernetes::{Kubernetes, cluster::Cluster},
         peers::Peers,
     },
-    kernel::{clock_ticks, heap_in_use, page_size},
+    kernel::{clock_ticks, heap_in_use, page_size, windows_refused},
     ledger::{Account, Ledger, Part},
     live::Hub,
     otlp,
@@ -222,6 +222,12 @@ impl Agent {
             Some(Unit::Bytes),
             &[],
             [([], self.figures.kernel_bytes as f64)],
+        );
+        page.own_counter(
+            "podwitness_map_windows_refused",
+            "Parts of the kernel half's maps that could not be mapped when they were needed (vm.max_map_count)",
+            &[],
+            [([], windows_refused())],
         );
         page.own_gauge(
             "podwitness_limit",

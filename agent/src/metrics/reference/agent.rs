@@ -88,6 +88,13 @@ pub(super) const SECTIONS: &[Section] = &[
                 "Kernel memory behind all maps, as the kernel accounts it.",
                 "bytes",
             ),
+            counter(
+                "podwitness_map_windows_refused_total",
+                &[],
+                "Parts of maps that could not be mapped when they were needed: what is counted there was missing from a page, or \
+                 records waited in their ring. Look at `vm.max_map_count`.",
+                "windows",
+            ),
             Metric {
                 bound: "20 keys",
                 ..gauge(
