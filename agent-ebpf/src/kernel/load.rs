@@ -1,8 +1,10 @@
 //! Loads from kernel memory.
 
-use core::ptr::{addr_of_mut, read_volatile};
+use core::ptr::addr_of_mut;
 
 use aya_ebpf::{Global, helpers::generated};
+
+use super::offset::Field;
 
 /// A pointer to a kernel structure, as it came out of a hook's argument or out of another structure.
 pub(crate) type KernelPtr = *const u8;
@@ -15,9 +17,9 @@ pub(crate) type KernelPtr = *const u8;
 /// knows its type, checks type and width of the field, and refuses the program otherwise. A null pointer reads
 /// as zero (the kernel handles the fault).
 #[inline(always)]
-pub(crate) unsafe fn field<T: Copy>(base: KernelPtr, offset: &Global<u64>) -> T {
-    // SAFETY: the caller's promise; volatile, so that the load keeps its width and place.
-    unsafe { read_volatile(base.wrapping_add(offset.load() as usize).cast()) }
+pub(crate) unsafe fn field<T: Copy>(base: KernelPtr, offset: &impl Field) -> T {
+    // SAFETY: the caller's promise.
+    unsafe { offset.through(base) }
 }
 
 /// Whether registers are copied: a raw tracepoint passes them as a number, of which the verifier knows nothing.
@@ -30,7 +32,7 @@ static REGS_COPIED: Global<u8> = Global::new(0);
 ///
 /// `regs` is typed, unless registers are copied.
 #[inline(always)]
-pub(crate) unsafe fn register<T: Copy + Default>(regs: KernelPtr, offset: &Global<u64>) -> T {
+pub(crate) unsafe fn register<T: Copy + Default>(regs: KernelPtr, offset: &impl Field) -> T {
     // SAFETY: the caller's promise.
     unsafe { if REGS_COPIED.load() != 0 { copied(regs, offset) } else { field(regs, offset) } }
 }
@@ -38,8 +40,8 @@ pub(crate) unsafe fn register<T: Copy + Default>(regs: KernelPtr, offset: &Globa
 /// Copies the field at `offset` through the helper, for what the verifier can't follow: casts between kernel
 /// types and arrays. All zeros if the memory can't be read.
 #[inline(always)]
-pub(crate) fn copied<T: Copy + Default>(base: KernelPtr, offset: &Global<u64>) -> T {
-    at(base.wrapping_add(offset.load() as usize))
+pub(crate) fn copied<T: Copy + Default>(base: KernelPtr, offset: &impl Field) -> T {
+    at(base.wrapping_add(offset.offset()))
 }
 
 /// Copies what lies at `address` through the helper.

@@ -1,12 +1,77 @@
 //! Offsets of kernel fields, patched by the agent before load; see `contract::offsets`.
 
+use agent_ebpf::contract::offsets::{FIRST_PLACE, place};
 use aya_ebpf::Global;
+
+use super::load::KernelPtr;
+
+/// An offset, and its place among all.
+#[repr(transparent)]
+pub(crate) struct Offset<const PLACE: usize>(Global<u64>);
+
+impl<const PLACE: usize> Offset<PLACE> {
+    const UNKNOWN: Self = Self(Global::new(u64::MAX));
+
+    #[inline(always)]
+    pub(crate) fn load(&self) -> u64 {
+        self.0.load()
+    }
+}
+
+/// A field of the kernel's, whose offset it is.
+pub(crate) trait Field {
+    fn offset(&self) -> usize;
+
+    /// A load in one instruction, which says the place until the agent puts the offset there.
+    ///
+    /// # Safety
+    ///
+    /// As for [`field`](super::load::field).
+    unsafe fn through<T: Copy>(&self, base: KernelPtr) -> T;
+}
+
+macro_rules! load {
+    ($width:literal, $base:ident) => {{
+        let value: u64;
+        core::arch::asm!(
+            concat!("{value} = *(", $width, " *)({base} + {place})"),
+            value = out(reg) value,
+            base = in(reg) $base,
+            place = const FIRST_PLACE + PLACE,
+            options(pure, readonly, nostack, preserves_flags),
+        );
+        value
+    }};
+}
+
+impl<const PLACE: usize> Field for Offset<PLACE> {
+    #[inline(always)]
+    fn offset(&self) -> usize {
+        self.load() as usize
+    }
+
+    #[inline(always)]
+    unsafe fn through<T: Copy>(&self, base: KernelPtr) -> T {
+        const { assert!(size_of::<T>().is_power_of_two() && size_of::<T>() <= size_of::<u64>()) }
+        // SAFETY: the caller's promise, which the verifier checks; of a value of as many bytes as were loaded the lowest
+        // are taken.
+        unsafe {
+            let value = match size_of::<T>() {
+                1 => load!("u8", base),
+                2 => load!("u16", base),
+                4 => load!("u32", base),
+                _ => load!("u64", base),
+            };
+            core::mem::transmute_copy(&value)
+        }
+    }
+}
 
 macro_rules! offsets {
     ($($name:ident),* $(,)?) => {
         $(
             #[unsafe(no_mangle)]
-            pub(crate) static $name: Global<u64> = Global::new(u64::MAX);
+            pub(crate) static $name: Offset<{ place(stringify!($name)) }> = Offset::UNKNOWN;
         )*
     };
 }

@@ -2,10 +2,12 @@
 //!
 //! A global in `.rodata` is known to the verifier, which drops the branches that it rules out; but the kernel still
 //! loads it from memory each time, and the system calls' programs have dozens. So each load of a global is replaced by
-//! a move of its value.
+//! a move of its value. Fields are loaded through their offset by one instruction, which says which field it means until the
+//! offset is put there.
 
 use std::collections::BTreeSet;
 
+use agent_ebpf::contract::offsets::{FIRST_PLACE, PLACES};
 use object::{Object as _, ObjectSection as _, ObjectSymbol as _, RelocationTarget, SectionKind};
 
 /// The section of the globals.
@@ -57,6 +59,7 @@ impl Constants {
             let at = (start + symbol.address()) as usize;
             folded[at..at + value.len()].copy_from_slice(value);
         }
+        self.place_fields(&file, &mut folded);
         let values = folded[start as usize..][..globals.size() as usize].to_vec();
         for section in file.sections().filter(|section| section.kind() == SectionKind::Text) {
             let Some((code_at, length)) = section.file_range() else { continue };
@@ -98,6 +101,44 @@ impl Constants {
             }
         }
         Ok(folded)
+    }
+}
+
+impl Constants {
+    /// Puts the offsets of fields into the instructions that load them. What isn't known becomes an offset that no load may
+    /// have.
+    fn place_fields(&self, file: &object::File<'_>, folded: &mut [u8]) {
+        const NOWHERE: i16 = -1;
+        let offset = |global: &str| {
+            let (_, value) = self.0.iter().rev().find(|(name, _)| *name == global)?;
+            i16::try_from(u64::from_ne_bytes(*value.first_chunk()?)).ok()
+        };
+        let offsets: Vec<i16> = PLACES.iter().map(|global| offset(global).unwrap_or(NOWHERE)).collect();
+        for section in file.sections().filter(|section| section.kind() == SectionKind::Text) {
+            let Some((begin, length)) = section.file_range() else { continue };
+            let code = &mut folded[begin as usize..][..length as usize];
+            for instruction in code.as_chunks_mut::<INSTRUCTION>().0 {
+                let [operation, _, offset @ ..] = instruction;
+                let Some(offset) = offset.first_chunk_mut().filter(|_| width(*operation).is_some()) else {
+                    continue;
+                };
+                let place = (i16::from_ne_bytes(*offset) as usize).checked_sub(FIRST_PLACE);
+                if let Some(known) = place.and_then(|place| offsets.get(place)) {
+                    *offset = known.to_ne_bytes();
+                }
+            }
+        }
+    }
+}
+
+/// How many bytes an instruction loads through an address (`BPF_LDX | BPF_MEM`), if it is such a one.
+fn width(operation: u8) -> Option<usize> {
+    match operation {
+        0x61 => Some(4),
+        0x69 => Some(2),
+        0x71 => Some(1),
+        0x79 => Some(8),
+        _ => None,
     }
 }
 
@@ -143,14 +184,7 @@ impl Load {
         let base = address[1] & 0xf;
         let within = symbol as usize + i32::from_ne_bytes(address[4..8].try_into().ok()?) as usize;
         let [operation, registers, offset @ ..] = *code.get(second..second + 4)?.first_chunk::<4>()?;
-        // BPF_LDX | BPF_MEM of 4, 2, 1, 8 bytes.
-        let width = match operation {
-            0x61 => 4,
-            0x69 => 2,
-            0x71 => 1,
-            0x79 => 8,
-            _ => return None,
-        };
+        let width = width(operation)?;
         let within = within.checked_add_signed(i16::from_ne_bytes(offset).into())?;
         let mut wide = [0; 8];
         wide[..width].copy_from_slice(values.get(within..within + width)?);

@@ -110,7 +110,7 @@ impl Mapping {
                 };
                 let offset = i64::try_from(self.offset + place.0).map_err(io::Error::other)?;
                 self.replace(place, protection, MAP_SHARED, self.map.as_raw_fd(), offset)
-                    .inspect_err(|_| drop(REFUSED.fetch_add(1, Ordering::Relaxed)))?;
+                    .inspect_err(|_| _ = REFUSED.fetch_add(1, Ordering::Relaxed))?;
                 shown.store(true, Ordering::Release);
             }
         }
