@@ -9,8 +9,8 @@ use aya_ebpf::{Global, helpers::generated::bpf_get_smp_processor_id};
 
 use super::{
     event::bump,
-    load::KernelPtr,
     maps::{CELLS, CONTROL},
+    registers::Registers,
     slot, task,
 };
 
@@ -40,16 +40,16 @@ pub(crate) fn of(processor: u32) -> Option<*mut Cell> {
 ///
 /// `cell` is this CPU's.
 #[inline(always)]
-pub(crate) unsafe fn slot(cell: *mut Cell, regs: impl Fn() -> KernelPtr) -> u32 {
+pub(crate) unsafe fn slot<R: Registers>(cell: *mut Cell, regs: impl Fn() -> R) -> u32 {
     // SAFETY: the caller's promise; a cell of our own array map.
     unsafe {
         let generation =
             CONTROL.get_ptr(0).map_or(0, |control| (&raw const (*control).generation).read_volatile());
-        let is_same = SWITCHES_SEEN.load() != 0 || (*cell).regs == regs() as u64;
+        let is_same = SWITCHES_SEEN.load() != 0 || (*cell).regs == regs().address();
         if generation != 0 && (*cell).generation == generation && is_same {
             (*cell).slot as u32
         } else {
-            find(cell, regs() as u64, generation)
+            find(cell, regs().address(), generation)
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use core::ptr::addr_of_mut;
 
-use aya_ebpf::{Global, helpers::generated};
+use aya_ebpf::helpers::generated;
 
 use super::offset::Field;
 
@@ -20,21 +20,6 @@ pub(crate) type KernelPtr = *const u8;
 pub(crate) unsafe fn field<T: Copy>(base: KernelPtr, offset: &impl Field) -> T {
     // SAFETY: the caller's promise.
     unsafe { offset.through(base) }
-}
-
-/// Whether registers are copied: a raw tracepoint passes them as a number, of which the verifier knows nothing.
-#[unsafe(no_mangle)]
-static REGS_COPIED: Global<u8> = Global::new(0);
-
-/// A register of those with which a task entered the kernel.
-///
-/// # Safety
-///
-/// `regs` is typed, unless registers are copied.
-#[inline(always)]
-pub(crate) unsafe fn register<T: Copy + Default>(regs: KernelPtr, offset: &impl Field) -> T {
-    // SAFETY: the caller's promise.
-    unsafe { if REGS_COPIED.load() != 0 { copied(regs, offset) } else { field(regs, offset) } }
 }
 
 /// Copies the field at `offset` through the helper, for what the verifier can't follow: casts between kernel

@@ -6,6 +6,7 @@ pub(crate) mod load;
 pub(crate) mod log;
 pub(crate) mod maps;
 pub(crate) mod offset;
+pub(crate) mod registers;
 pub(crate) mod slot;
 pub(crate) mod task;
 mod whoami;

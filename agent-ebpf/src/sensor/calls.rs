@@ -15,9 +15,11 @@ use aya_ebpf::{Global, helpers::generated::bpf_probe_read_user_str};
 
 use crate::kernel::{
     event::{Admission, Ring, fill_header, filtered, has_token_for_call, reserve, submit},
-    load::{KernelPtr, masked, register},
+    load::masked,
     maps::{FAILURES, RULES, WATCH},
-    offset, slot, task,
+    offset,
+    registers::Registers,
+    slot, task,
 };
 
 /// The least time that makes any call a slow one, ns; `u64::MAX` where none is wanted.
@@ -46,7 +48,7 @@ pub(super) fn may_be_slow(took_ns: u64) -> bool {
 ///
 /// `cell` is this CPU's, and no call is noted in it.
 #[inline(always)]
-pub(super) unsafe fn judge(cell: *mut Cell, regs: KernelPtr, index: u32, result: i64, took_ns: u64) {
+pub(super) unsafe fn judge<R: Registers>(cell: *mut Cell, regs: R, index: u32, result: i64, took_ns: u64) {
     let kind = if may_be_slow(took_ns) && is_slow(index, took_ns) {
         EventKind::SyscallSlow
     } else if FAILURES_WANTED.load() != 0 && result < 0 && is_wanted(result) {
@@ -102,7 +104,7 @@ fn rule(index: u32) -> Option<*const Rule> {
 /// Makes an event of the current task's call, as its registers and file descriptors are now. `kind` is an
 /// [`EventKind`].
 #[inline(never)]
-fn report(regs: KernelPtr, index: u32, result: i64, took_ns: u64, kind: u32) {
+fn report<R: Registers>(regs: R, index: u32, result: i64, took_ns: u64, kind: u32) {
     let current = task::current();
     let ids = task::current_ids(current);
     if task::is_self(ids.0) {
@@ -122,7 +124,7 @@ fn report(regs: KernelPtr, index: u32, result: i64, took_ns: u64, kind: u32) {
     };
     let event = entry.as_mut_ptr();
     // SAFETY: the reserved record, every field of which is written (of `path` and `names` as much as is said to
-    // hold); the registers are typed.
+    // hold).
     unsafe {
         fill_header(&raw mut (*event).header, EventKind::SyscallCall, cgroup_id, ids, Some(current));
         (*event).header.kind = kind;
@@ -166,18 +168,18 @@ fn wants_paths(is_watched: bool) -> bool {
 
 /// # Safety
 ///
-/// `event` is a reserved record, `regs` are typed.
+/// `event` is a reserved record.
 #[inline(always)]
-unsafe fn fill_arguments(event: *mut CallEvent, regs: KernelPtr) {
+unsafe fn fill_arguments(event: *mut CallEvent, regs: impl Registers) {
     // SAFETY: the caller's promise.
     unsafe {
         let arguments = (&raw mut (*event).arguments).cast::<u64>();
-        arguments.write(register(regs, &offset::REGS_ARG0));
-        arguments.add(1).write(register(regs, &offset::REGS_ARG1));
-        arguments.add(2).write(register(regs, &offset::REGS_ARG2));
-        arguments.add(3).write(register(regs, &offset::REGS_ARG3));
-        arguments.add(4).write(register(regs, &offset::REGS_ARG4));
-        arguments.add(5).write(register(regs, &offset::REGS_ARG5));
+        arguments.write(regs.read(&offset::REGS_ARG0));
+        arguments.add(1).write(regs.read(&offset::REGS_ARG1));
+        arguments.add(2).write(regs.read(&offset::REGS_ARG2));
+        arguments.add(3).write(regs.read(&offset::REGS_ARG3));
+        arguments.add(4).write(regs.read(&offset::REGS_ARG4));
+        arguments.add(5).write(regs.read(&offset::REGS_ARG5));
     }
 }
 

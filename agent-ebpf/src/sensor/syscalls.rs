@@ -14,7 +14,7 @@ mod bank;
 mod raw;
 mod timing;
 
-use agent_ebpf::contract::syscalls::{COMPAT, number_index};
+use agent_ebpf::contract::syscalls::{COMPAT, Cell, number_index};
 use aya_ebpf::{
     EbpfContext as _, Global,
     helpers::generated::{bpf_get_current_task_btf, bpf_task_pt_regs},
@@ -27,6 +27,7 @@ use super::tcp;
 use crate::kernel::{
     cell,
     load::KernelPtr,
+    registers::{Registers, Typed},
     task::{self, TaskState},
 };
 
@@ -43,7 +44,8 @@ static NR_RT_SIGRETURN: Global<u64> = Global::new(u64::MAX);
 /// match-proto: `void(struct pt_regs *regs, long id)`
 #[btf_tracepoint(function = "sys_enter")]
 fn sys_enter(ctx: BtfTracePointContext) -> i32 {
-    entered(|| ctx.arg(0), ctx.arg(1));
+    // SAFETY: the hook's typed argument.
+    entered(|| unsafe { Typed::new(ctx.arg(0)) }, ctx.arg(1));
     0
 }
 
@@ -56,7 +58,8 @@ fn sys_enter_classic(ctx: TracePointContext) -> u32 {
 /// match-proto: `void(struct pt_regs *regs, long ret)`
 #[btf_tracepoint(function = "sys_exit")]
 fn sys_exit(ctx: BtfTracePointContext) -> i32 {
-    returned(ctx.arg(0), ctx.arg(1));
+    // SAFETY: the hook's typed argument.
+    returned(unsafe { Typed::new(ctx.arg(0)) }, ctx.arg(1));
     0
 }
 
@@ -68,9 +71,9 @@ fn sys_exit_classic(ctx: TracePointContext) -> u32 {
 
 /// The registers with which the current task entered the kernel.
 #[inline(always)]
-pub(super) fn registers() -> KernelPtr {
+pub(super) fn registers() -> Typed {
     // SAFETY: the helpers take the current task, as the verifier knows it.
-    unsafe { bpf_task_pt_regs(bpf_get_current_task_btf()) as KernelPtr }
+    unsafe { Typed::new(bpf_task_pt_regs(bpf_get_current_task_btf()) as KernelPtr) }
 }
 
 /// A number out of a classic tracepoint's record: `struct trace_entry`, then one long after the other
@@ -110,12 +113,11 @@ fn switched(state_of_prev: impl FnOnce() -> Option<*mut TaskState>) {
 }
 
 #[inline(always)]
-fn entered(regs: impl Fn() -> KernelPtr, number: u64) {
+fn entered<R: Registers>(regs: impl Fn() -> R, number: u64) {
     let processor = cell::processor();
     let Some(cell) = cell::of(processor) else { return };
     if REGS_TELL.load() == 0 && abi::may_be_exit(number) {
-        // SAFETY: the registers are typed in the programs that such kernels get, or copied.
-        let is_compat = unsafe { abi::is_compat(regs()) };
+        let is_compat = abi::is_compat(regs());
         if abi::is_exit(number, is_compat) {
             return bank::book_without_result(processor, index(number, is_compat));
         }
@@ -125,29 +127,40 @@ fn entered(regs: impl Fn() -> KernelPtr, number: u64) {
 }
 
 #[inline(always)]
-fn returned(regs: KernelPtr, result: i64) {
+fn returned<R: Registers>(regs: R, result: i64) {
     let processor = cell::processor();
     let Some(cell) = cell::of(processor) else { return };
     // SAFETY: this CPU's cell.
-    let timing = unsafe { timing::end(cell, || regs) };
+    unsafe {
+        if timing::is_off() {
+            count(cell, processor, regs, result, Timing::Unwanted);
+        } else {
+            count(cell, processor, regs, result, timing::end(cell, || regs));
+        }
+    }
+}
+
+/// # Safety
+///
+/// `cell` is this CPU's, whose number is `processor`.
+#[inline(always)]
+unsafe fn count<R: Registers>(cell: *mut Cell, processor: u32, regs: R, result: i64, timing: Timing) {
     let number = match timing {
         Timing::Began { number, .. } => number,
-        // SAFETY: the registers are typed in all programs that don't copy them.
-        _ => match unsafe { abi::number(regs) } {
+        _ => match abi::number(regs) {
             // rt_sigreturn(2) has put back the registers of what a signal interrupted.
             u64::MAX => NR_RT_SIGRETURN.load(),
             number => number,
         },
     };
-    // SAFETY: as above.
-    let is_compat = unsafe { abi::is_compat(regs) };
+    let is_compat = abi::is_compat(regs);
     if !is_compat {
         tcp::call_returned(regs, number, result, timing.took_ns());
     }
     if SYSCALLS.load() == 0 || result == 0 && !timing.began() && abi::is_fork(number, is_compat) {
         return;
     }
-    // SAFETY: as above.
+    // SAFETY: the caller's promise.
     unsafe { bank::book(cell, processor, regs, index(number, is_compat), result, timing) };
 }
 
@@ -160,15 +173,13 @@ pub(super) fn thread_ended() {
     }
     let processor = cell::processor();
     let Some(cell) = cell::of(processor) else { return };
-    // SAFETY: the ending thread is the current one, as the verifier knows it; this CPU's cell.
-    unsafe {
-        (*cell).entered = 0;
-        let regs = registers();
-        let number = abi::number(regs);
-        let is_compat = abi::is_compat(regs);
-        if abi::is_exit(number, is_compat) {
-            bank::book_without_result(processor, index(number, is_compat));
-        }
+    // SAFETY: this CPU's cell.
+    unsafe { (*cell).entered = 0 };
+    // The ending thread is the current one.
+    let regs = registers();
+    let (number, is_compat) = (abi::number(regs), abi::is_compat(regs));
+    if abi::is_exit(number, is_compat) {
+        bank::book_without_result(processor, index(number, is_compat));
     }
 }
 

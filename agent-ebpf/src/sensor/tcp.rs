@@ -18,16 +18,14 @@ use agent_ebpf::contract::{
 use aya_ebpf::{
     Global,
     bindings::BPF_ANY,
-    helpers::generated::{
-        bpf_get_current_comm, bpf_get_current_task_btf, bpf_ktime_get_ns, bpf_task_pt_regs,
-    },
+    helpers::generated::{bpf_get_current_comm, bpf_ktime_get_ns},
     macros::btf_tracepoint,
     programs::BtfTracePointContext,
 };
 use record::Outcome;
 pub(super) use refusal::{call_returned, is_connect};
 
-use super::syscalls::{REGS_TELL, abi};
+use super::syscalls::{REGS_TELL, abi, registers};
 use crate::kernel::{
     cell,
     event::{Admission, Ring, fill_header, filtered, reserve, submit, untracked},
@@ -154,11 +152,7 @@ fn in_connect() -> bool {
         return cell::of(cell::processor())
             .is_none_or(|cell| unsafe { (*cell).entered == 0 || (*cell).number == NR_CONNECT.load() });
     }
-    // SAFETY: the helpers take the current task, as the verifier knows it; the registers are typed.
-    unsafe {
-        let regs = bpf_task_pt_regs(bpf_get_current_task_btf()) as KernelPtr;
-        abi::number(regs) == NR_CONNECT.load()
-    }
+    abi::number(registers()) == NR_CONNECT.load()
 }
 
 #[inline(always)]

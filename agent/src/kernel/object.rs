@@ -198,7 +198,6 @@ impl Kernel {
             has_submit_req: offsets.has("SUBMIT_REQ_RECORD"),
             submit_sqe_passes: offsets.has("SUBMIT_PASSES"),
         };
-        let are_copied = types.is_none() || settings.tracepoints == Tracepoints::Raw;
         let mut constants = Constants::default();
         for (global, offset) in &offsets.found {
             constants.set(global, *offset);
@@ -221,14 +220,9 @@ impl Kernel {
             ("FILES_KNOWN", FILE.iter().all(|global| offsets.has(global))),
             ("FAILURES_WANTED", enabled(SensorId::Calls) && !settings.calls.failed.is_empty()),
             ("PATHS_WANTED", settings.calls.paths),
-            ("REGS_COPIED", are_copied),
             (
                 "ENTRY_TELLS",
-                // To copy four registers costs more than to ask the task.
-                !are_copied
-                    && ["REGS_IP", "REGS_CX", "REGS_R11", "REGS_FLAGS"]
-                        .iter()
-                        .all(|global| offsets.has(global)),
+                ["REGS_IP", "REGS_CX", "REGS_R11", "REGS_FLAGS"].iter().all(|global| offsets.has(global)),
             ),
             ("NUMBER_IS_INT", REGS_NUMBER_WIDTH == 4),
             (

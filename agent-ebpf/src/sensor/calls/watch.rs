@@ -20,6 +20,7 @@ use crate::{
         event::{filtered, untracked},
         load::{KernelPtr, masked},
         maps::{WATCH, WATCHED},
+        registers::Typed,
         task,
     },
     sensor::syscalls::{abi, argument, index, registers},
@@ -28,7 +29,8 @@ use crate::{
 /// match-proto: `void(struct pt_regs *regs, long id)`
 #[btf_tracepoint(function = "sys_enter")]
 fn sys_enter_watch(ctx: BtfTracePointContext) -> i32 {
-    entered(ctx.arg(0), ctx.arg(1));
+    // SAFETY: the hook's typed argument.
+    entered(unsafe { Typed::new(ctx.arg(0)) }, ctx.arg(1));
     0
 }
 
@@ -41,7 +43,8 @@ fn sys_enter_watch_classic(ctx: TracePointContext) -> u32 {
 /// match-proto: `void(struct pt_regs *regs, long ret)`
 #[btf_tracepoint(function = "sys_exit")]
 fn sys_exit_watch(ctx: BtfTracePointContext) -> i32 {
-    returned(ctx.arg(0), ctx.arg(1));
+    // SAFETY: the hook's typed argument.
+    returned(unsafe { Typed::new(ctx.arg(0)) }, ctx.arg(1));
     0
 }
 
@@ -52,10 +55,9 @@ fn sys_exit_watch_classic(ctx: TracePointContext) -> u32 {
 }
 
 #[inline(always)]
-fn entered(regs: KernelPtr, number: u64) {
+fn entered(regs: Typed, number: u64) {
     let Some(watch) = WATCH.get_ptr(0) else { return };
-    // SAFETY: the registers are typed in both programs.
-    let is_compat = unsafe { abi::is_compat(regs) };
+    let is_compat = abi::is_compat(regs);
     let index = index(number, is_compat);
     let current = task::current();
     if !is_wanted(watch, index, current) {
@@ -80,7 +82,7 @@ fn entered(regs: KernelPtr, number: u64) {
 }
 
 #[inline(always)]
-fn returned(regs: KernelPtr, result: i64) {
+fn returned(regs: Typed, result: i64) {
     // SAFETY: the current task; the state is ours; a cell of our own array map.
     unsafe {
         let Some(state) = task::state(task::current()) else { return };

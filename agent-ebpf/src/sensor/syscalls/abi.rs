@@ -2,10 +2,7 @@
 
 use aya_ebpf::Global;
 
-use crate::kernel::{
-    load::{KernelPtr, register},
-    offset, task,
-};
+use crate::kernel::{offset, registers::Registers, task};
 
 /// The bit of `task_struct.thread_info` that says that the task is in a call of the 32-bit ABI; 0 where there is none.
 #[unsafe(no_mangle)]
@@ -50,19 +47,12 @@ mod compat {
 }
 
 /// The number of the call that these registers were made for; `u64::MAX` if they are of no call.
-///
-/// # Safety
-///
-/// As for [`register`].
 #[inline(always)]
-pub(in crate::sensor) unsafe fn number(regs: KernelPtr) -> u64 {
-    // SAFETY: the caller's promise.
-    unsafe {
-        if NUMBER_IS_INT.load() != 0 {
-            register::<i32>(regs, &offset::REGS_NUMBER) as u64
-        } else {
-            register(regs, &offset::REGS_NUMBER)
-        }
+pub(in crate::sensor) fn number(regs: impl Registers) -> u64 {
+    if NUMBER_IS_INT.load() != 0 {
+        regs.read::<i32>(&offset::REGS_NUMBER) as u64
+    } else {
+        regs.read(&offset::REGS_NUMBER)
     }
 }
 
@@ -72,28 +62,23 @@ pub(in crate::sensor) unsafe fn number(regs: KernelPtr) -> u64 {
 /// where they are still found there, the task itself needn't be asked. A program that takes the pains to forge them
 /// before `int 0x80` has its call booked by the wrong name. So has any 64-bit program that makes one where the task can't
 /// be asked.
-///
-/// # Safety
-///
-/// As for [`register`].
 #[inline(always)]
-pub(in crate::sensor) unsafe fn is_compat(regs: KernelPtr) -> bool {
-    // SAFETY: the caller's promise.
-    unsafe {
-        if COMPAT_MODE_MASK.load() != 0 {
-            return register::<u64>(regs, &offset::REGS_MODE) & COMPAT_MODE_MASK.load() == COMPAT_MODE.load();
-        }
-        if COMPAT_MASK.load() == 0 {
-            return false;
-        }
-        if ENTRY_TELLS.load() != 0
-            && register::<u64>(regs, &offset::REGS_CX) == register::<u64>(regs, &offset::REGS_IP)
-            && register::<u64>(regs, &offset::REGS_R11) == register::<u64>(regs, &offset::REGS_FLAGS)
-        {
-            return false;
-        }
-        task::current_abi(task::current()) & COMPAT_MASK.load() != 0
+pub(in crate::sensor) fn is_compat<R: Registers>(regs: R) -> bool {
+    if R::ARE_COPIED && COMPAT_MODE_MASK.load() != 0 {
+        return regs.read::<u64>(&offset::REGS_MODE) & COMPAT_MODE_MASK.load() == COMPAT_MODE.load();
     }
+    if COMPAT_MASK.load() == 0 {
+        return false;
+    }
+    // To copy four registers costs more than to ask the task.
+    if !R::ARE_COPIED
+        && ENTRY_TELLS.load() != 0
+        && regs.read::<u64>(&offset::REGS_CX) == regs.read::<u64>(&offset::REGS_IP)
+        && regs.read::<u64>(&offset::REGS_R11) == regs.read::<u64>(&offset::REGS_FLAGS)
+    {
+        return false;
+    }
+    task::current_abi(task::current()) & COMPAT_MASK.load() != 0
 }
 
 /// Whether the call makes the task that returns from it as well: the child.

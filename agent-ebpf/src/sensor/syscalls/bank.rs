@@ -14,8 +14,9 @@ use crate::{
     kernel::{
         cell,
         event::{bump, stats},
-        load::{KernelPtr, masked, unlinked},
+        load::{masked, unlinked},
         maps::{BANKS, CLASS_OF, ERRORS, SLOTS},
+        registers::Registers,
     },
     sensor::calls,
 };
@@ -26,10 +27,10 @@ use crate::{
 ///
 /// `cell` is this CPU's, whose number is `processor`.
 #[inline(always)]
-pub(super) unsafe fn book(
+pub(super) unsafe fn book<R: Registers>(
     cell: *mut Cell,
     processor: u32,
-    regs: KernelPtr,
+    regs: R,
     index: u32,
     result: i64,
     timing: Timing,
@@ -62,7 +63,7 @@ pub(super) unsafe fn book(
 ///
 /// As for [`book`]; `weight` of the cell is how long the call took.
 #[inline(never)]
-unsafe fn remarkable(cell: *mut Cell, regs: KernelPtr, bank: *mut Bank, slot_index: u64, result: i64) {
+unsafe fn remarkable<R: Registers>(cell: *mut Cell, regs: R, bank: *mut Bank, slot_index: u64, result: i64) {
     let (slot, index) = ((slot_index >> 32) as u32, slot_index as u32);
     if is_error(result) {
         record_error(bank, slot, index, -result as u32);

@@ -4,19 +4,19 @@
 use aya_ebpf::{macros::raw_tracepoint, programs::RawTracePointContext};
 
 use super::{entered, returned, switched, thread_ended};
-use crate::kernel::{cell, task};
+use crate::kernel::{cell, registers::Untyped, task};
 
 /// `TP_PROTO(struct pt_regs *regs, long id)` (include/trace/events/syscalls.h)
 #[raw_tracepoint(tracepoint = "sys_enter")]
 fn sys_enter_raw(ctx: RawTracePointContext) -> i32 {
-    entered(|| ctx.arg(0), ctx.arg(1));
+    entered(|| Untyped(ctx.arg(0)), ctx.arg(1));
     0
 }
 
 /// `TP_PROTO(struct pt_regs *regs, long ret)`
 #[raw_tracepoint(tracepoint = "sys_exit")]
 fn sys_exit_raw(ctx: RawTracePointContext) -> i32 {
-    returned(ctx.arg(0), ctx.arg(1));
+    returned(Untyped(ctx.arg(0)), ctx.arg(1));
     0
 }
 

@@ -17,8 +17,8 @@ use crate::{
     kernel::{
         cell,
         event::stats,
-        load::KernelPtr,
         maps::SLOT_MODES,
+        registers::Registers,
         task::{self, TaskState},
     },
     sensor::tcp,
@@ -62,13 +62,19 @@ impl Timing {
     }
 }
 
+/// Whether no call is timed: then what would be is left out of the programs.
+#[inline(always)]
+pub(super) fn is_off() -> bool {
+    MODES_DIFFER.load() == 0 && MODE.load() == COUNTS
+}
+
 /// A call begins.
 ///
 /// # Safety
 ///
 /// `cell` is this CPU's.
 #[inline(always)]
-pub(super) unsafe fn begin(cell: *mut Cell, regs: impl Fn() -> KernelPtr, number: u64) {
+pub(super) unsafe fn begin<R: Registers>(cell: *mut Cell, regs: impl Fn() -> R, number: u64) {
     // SAFETY: the caller's promise.
     unsafe {
         let mode = mode(cell, regs);
@@ -102,7 +108,7 @@ pub(super) unsafe fn begin(cell: *mut Cell, regs: impl Fn() -> KernelPtr, number
 ///
 /// As for [`begin`].
 #[inline(always)]
-pub(super) unsafe fn end(cell: *mut Cell, regs: impl Fn() -> KernelPtr) -> Timing {
+pub(super) unsafe fn end<R: Registers>(cell: *mut Cell, regs: impl Fn() -> R) -> Timing {
     // SAFETY: the caller's promise.
     unsafe {
         if mode(cell, regs) == COUNTS {
@@ -187,7 +193,7 @@ pub(super) unsafe fn leave_processor(
 ///
 /// As for [`begin`].
 #[inline(always)]
-unsafe fn mode(cell: *mut Cell, regs: impl Fn() -> KernelPtr) -> u64 {
+unsafe fn mode<R: Registers>(cell: *mut Cell, regs: impl Fn() -> R) -> u64 {
     if MODES_DIFFER.load() == 0 {
         return MODE.load();
     }

@@ -12,14 +12,16 @@ use super::{
 };
 use crate::kernel::{
     event::{Admission, Ring, fill_header, filtered, reserve, submit},
-    load::{KernelPtr, copied, register},
-    offset, task,
+    load::{KernelPtr, copied},
+    offset,
+    registers::Registers,
+    task,
 };
 
 /// Called for every system call that returns: what connect(2) refused by itself. `took_ns` is 0 if the entry was not
 /// seen.
 #[inline(always)]
-pub(in crate::sensor) fn call_returned(regs: KernelPtr, number: u64, result: i64, took_ns: u64) {
+pub(in crate::sensor) fn call_returned<R: Registers>(regs: R, number: u64, result: i64, took_ns: u64) {
     if is_connect(number) {
         connect_returned(regs, task::current(), result, took_ns);
     }
@@ -32,7 +34,7 @@ pub(in crate::sensor) fn is_connect(number: u64) -> bool {
 }
 
 #[inline(never)]
-fn connect_returned(regs: KernelPtr, task: KernelPtr, result: i64, took_ns: u64) {
+fn connect_returned<R: Registers>(regs: R, task: KernelPtr, result: i64, took_ns: u64) {
     // SAFETY: the current task; the state is ours.
     let (connecting, unexplained) = unsafe {
         match task::state(task) {
@@ -49,10 +51,7 @@ fn connect_returned(regs: KernelPtr, task: KernelPtr, result: i64, took_ns: u64)
     if !refused && unexplained == 0 {
         return;
     }
-    // SAFETY: the hook's typed argument.
-    let (fd, address) = unsafe {
-        (register::<u64>(regs, &offset::REGS_ARG0) as u32, register::<u64>(regs, &offset::REGS_ARG1))
-    };
+    let (fd, address) = (regs.read::<u64>(&offset::REGS_ARG0) as u32, regs.read::<u64>(&offset::REGS_ARG1));
     let Some(sk) = socket_of(task, fd) else { return };
     // A socket that has tried before keeps the address: this return repeats an outcome already told.
     if refused && (copied::<u32>(sk, &offset::SOCK_DADDR) != 0 || copied::<u16>(sk, &offset::SOCK_DPORT) != 0)
