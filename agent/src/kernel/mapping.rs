@@ -186,7 +186,7 @@ mod tests {
         let mut mapping = Mapping::new(file.as_fd(), 0, 3 * WINDOW, Access::Read).unwrap();
         mapping.show(WINDOW, 1).unwrap();
         // What can't be mapped at all.
-        mapping.map = std::io::pipe().unwrap().0.into();
+        mapping.map = io::pipe().unwrap().0.into();
         let before = windows_refused();
         mapping.show(0, 2 * WINDOW).unwrap();
         mapping.show(0, 2 * WINDOW + 1).unwrap_err();
