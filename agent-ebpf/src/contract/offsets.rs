@@ -111,6 +111,7 @@ pub const COMPUTED: &[&str] = &[
     "REGS_ARG3",
     "REGS_ARG4",
     "REGS_ARG5",
+    "REGS_MODE",
 ];
 
 /// By which the file behind a descriptor is found, and its path: without one of them, calls have no file.
@@ -205,7 +206,7 @@ const TASK_ABI: Field = field("TASK_ABI", "task_struct.thread_info.flags", 8);
 #[cfg(target_arch = "aarch64")]
 pub const COMPAT_MASK: u32 = 1 << 22;
 
-/// The number of the call in `pt_regs`, and its arguments. The programs are loaded on the architecture that the agent
+/// The number of the call in `pt_regs`, its arguments, and in which mode the processor was. The programs are loaded on the architecture that the agent
 /// was built for.
 #[cfg(not(target_arch = "aarch64"))]
 const REGS_NUMBER: &str = "pt_regs.orig_ax";
@@ -213,12 +214,16 @@ const REGS_NUMBER: &str = "pt_regs.orig_ax";
 pub const REGS_NUMBER_WIDTH: u32 = 8;
 #[cfg(not(target_arch = "aarch64"))]
 const REGS_ARG0: &str = "pt_regs.di";
+#[cfg(not(target_arch = "aarch64"))]
+pub const REGS_MODE: &str = "pt_regs.cs";
 #[cfg(target_arch = "aarch64")]
 const REGS_NUMBER: &str = "pt_regs.syscallno";
 #[cfg(target_arch = "aarch64")]
 pub const REGS_NUMBER_WIDTH: u32 = 4;
 #[cfg(target_arch = "aarch64")]
 const REGS_ARG0: &str = "pt_regs.orig_x0";
+#[cfg(target_arch = "aarch64")]
+pub const REGS_MODE: &str = "pt_regs.pstate";
 
 /// The fields of the other arguments, in their order; or an array of which they are the elements, from 1 on.
 #[cfg(not(target_arch = "aarch64"))]
@@ -226,111 +231,21 @@ pub const REGS_ARGS: &[&str] = &["pt_regs.si", "pt_regs.dx", "pt_regs.r10", "pt_
 #[cfg(target_arch = "aarch64")]
 pub const REGS_ARGS: &[&str] = &["pt_regs.regs"];
 
-/// All that have an offset in the programs, by their globals.
-pub const PLACES: &[&str] = &[
-    "TASK_ABI",
-    "TASK_TGID",
-    "TASK_PID",
-    "TASK_COMM",
-    "TASK_CGROUPS",
-    "TASK_SIGNAL",
-    "TASK_GROUP_LEADER",
-    "TASK_REAL_PARENT",
-    "TASK_EXIT_CODE",
-    "TASK_START_BOOTTIME",
-    "TASK_MM",
-    "TASK_REAL_CRED",
-    "TASK_FILES",
-    "SIGNAL_FLAGS",
-    "SIGNAL_GROUP_EXIT_CODE",
-    "SIGNAL_LIVE",
-    "SIGNAL_OOM_SCORE_ADJ",
-    "CRED_UID",
-    "CSS_SET_DFL_CGRP",
-    "CSS_PARENT",
-    "CSS_CGROUP",
-    "CGROUP_KN",
-    "CGROUP_LEVEL",
-    "CGROUP_ROOT",
-    "CGROUP_ROOT_HIERARCHY_ID",
-    "KERNFS_NODE_ID",
-    "MEMCG_OOM_LOCK",
-    "OOM_CONTROL_MEMCG",
-    "MM_TOTAL_VM",
-    "MM_PGTABLES_BYTES",
-    "BINPRM_FILENAME",
-    "SOCK_FAMILY",
-    "SOCK_DPORT",
-    "SOCK_RCV_SADDR",
-    "SOCK_DADDR",
-    "SOCK_V6_RCV_SADDR",
-    "SOCK_V6_DADDR",
-    "SOCK_NET",
-    "SOCK_PROTOCOL",
-    "SOCK_ERR",
-    "SOCK_OWNED",
-    "SOCK_FLAGS",
-    "TCP_BYTES_SENT",
-    "TCP_BYTES_RETRANS",
-    "TCP_BYTES_RECEIVED",
-    "TCP_TOTAL_RETRANS",
-    "TCP_SRTT",
-    "SOCK_CGROUP",
-    "SOCK_MEMCG",
-    "MEMCG_CGROUP",
-    "INET_SOCK_SPORT",
-    "NET_INUM",
-    "FILES_FDT",
-    "FDTABLE_MAX_FDS",
-    "FDTABLE_FD",
-    "FILE_PRIVATE_DATA",
-    "SOCKET_SK",
-    "FILE_INODE",
-    "FILE_DENTRY",
-    "FILE_MNT",
-    "INODE_MODE",
-    "INODE_NUMBER",
-    "DENTRY_PARENT",
-    "DENTRY_NAME",
-    "MOUNT_ROOT",
-    "MOUNT_PARENT",
-    "MOUNT_MOUNTPOINT",
-    "MOUNT_MNT",
-    "IO_KIOCB_OPCODE",
-    "SUBMIT_REQ_RECORD",
-    "REGS_NUMBER",
-    "REGS_ARG0",
-    "REGS_ARG1",
-    "REGS_IP",
-    "REGS_CX",
-    "REGS_R11",
-    "REGS_FLAGS",
-    "REGS_ARG2",
-    "REGS_ARG3",
-    "REGS_ARG4",
-    "REGS_ARG5",
-    "REGS_MODE",
-    "CSS_SET_MEMORY",
-    "MM_ANON_PAGES",
-    "MM_FILE_PAGES",
-    "MM_SHMEM_PAGES",
-    "SUBMIT_PASSES",
-];
-
-/// The offset in an instruction that loads the field of the first of [`PLACES`]; of the others it is as much higher. No
-/// structure of ours reaches so far.
+/// The offset in an instruction that loads the first of [`FIELDS`]; of the others, and of [`COMPUTED`] after them, it is as
+/// much higher. No structure of ours reaches so far.
 pub const FIRST_PLACE: usize = 0x4000;
 
-/// Where the global stands among [`PLACES`].
+/// Where the global stands among all of both.
 pub const fn place(global: &str) -> usize {
     let mut place = 0;
-    while place < PLACES.len() {
-        if is_same(PLACES[place].as_bytes(), global.as_bytes()) {
+    while place < FIELDS.len() + COMPUTED.len() {
+        let found = if place < FIELDS.len() { FIELDS[place].global } else { COMPUTED[place - FIELDS.len()] };
+        if is_same(found.as_bytes(), global.as_bytes()) {
             return place;
         }
         place += 1;
     }
-    panic!("an offset without a place")
+    panic!("an offset that the agent doesn't look up")
 }
 
 const fn is_same(one: &[u8], other: &[u8]) -> bool {

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeSet;
 
-use agent_ebpf::contract::offsets::{FIRST_PLACE, PLACES};
+use agent_ebpf::contract::offsets::{COMPUTED, FIELDS, FIRST_PLACE};
 use object::{Object as _, ObjectSection as _, ObjectSymbol as _, RelocationTarget, SectionKind};
 
 /// The section of the globals.
@@ -113,7 +113,8 @@ impl Constants {
             let (_, value) = self.0.iter().rev().find(|(name, _)| *name == global)?;
             i16::try_from(u64::from_ne_bytes(*value.first_chunk()?)).ok()
         };
-        let offsets: Vec<i16> = PLACES.iter().map(|global| offset(global).unwrap_or(NOWHERE)).collect();
+        let places = FIELDS.iter().map(|field| field.global).chain(COMPUTED.iter().copied());
+        let offsets: Vec<i16> = places.map(|global| offset(global).unwrap_or(NOWHERE)).collect();
         for section in file.sections().filter(|section| section.kind() == SectionKind::Text) {
             let Some((begin, length)) = section.file_range() else { continue };
             let code = &mut folded[begin as usize..][..length as usize];

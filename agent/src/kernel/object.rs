@@ -236,8 +236,8 @@ impl Kernel {
         }
         let compat_mask = if offsets.has("TASK_ABI") { COMPAT_MASK } else { 0 };
         constants.set("COMPAT_MASK", compat_mask);
-        if offsets.has("REGS_MODE") {
-            let (_, mask, mode) = registers::MODE;
+        if types.is_none() {
+            let (mask, mode) = registers::MODE;
             constants.set("COMPAT_MODE_MASK", mask);
             constants.set("COMPAT_MODE", mode);
         }

@@ -2,7 +2,7 @@
 
 use agent_ebpf::contract::{
     io_uring::submit_passes,
-    offsets::{COMPUTED, COPIED, FIELDS, REGS_ARGS},
+    offsets::{COMPUTED, COPIED, FIELDS, REGS_ARGS, REGS_MODE},
 };
 
 use super::{
@@ -31,9 +31,7 @@ impl Offsets {
 
     /// What is known without types.
     pub(super) fn of_registers() -> Self {
-        let mut found: Vec<_> =
-            registers::PLACES.iter().map(|(global, place)| (*global, *place as u64)).collect();
-        found.push(("REGS_MODE", registers::MODE.0 as u64));
+        let found = registers::PLACES.iter().map(|(global, place)| (*global, *place as u64)).collect();
         Self { found, missing: Vec::new() }
     }
 
@@ -72,6 +70,8 @@ fn computed(btf: &Btf, global: &str) -> Result<u64, BtfError> {
         "REGS_ARG3" => argument(btf, 3),
         "REGS_ARG4" => argument(btf, 4),
         "REGS_ARG5" => argument(btf, 5),
+        // Its width has changed.
+        "REGS_MODE" => Ok(btf.field(REGS_MODE)?.offset),
         _ => Err(BtfError::NoField(global.to_owned())),
     }
 }

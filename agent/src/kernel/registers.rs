@@ -17,6 +17,7 @@ pub(super) const PLACES: &[(&str, usize)] = &[
     ("REGS_ARG3", offset_of!(Registers, r10)),
     ("REGS_ARG4", offset_of!(Registers, r8)),
     ("REGS_ARG5", offset_of!(Registers, r9)),
+    ("REGS_MODE", offset_of!(Registers, cs)),
 ];
 #[cfg(target_arch = "aarch64")]
 pub(super) const PLACES: &[(&str, usize)] = &[
@@ -27,14 +28,14 @@ pub(super) const PLACES: &[(&str, usize)] = &[
     ("REGS_ARG3", offset_of!(Registers, regs) + 3 * size_of::<u64>()),
     ("REGS_ARG4", offset_of!(Registers, regs) + 4 * size_of::<u64>()),
     ("REGS_ARG5", offset_of!(Registers, regs) + 5 * size_of::<u64>()),
+    ("REGS_MODE", offset_of!(Registers, pstate)),
 ];
 
-/// The register that tells in which mode the processor was, the bits of it that do, and what they are in 32-bit code: the
-/// selector `__USER32_CS` (arch/x86/include/asm/segment.h), `PSR_MODE32_BIT` (arch/arm64/include/uapi/asm/ptrace.h).
+/// Which bits of `REGS_MODE` tell in which mode the processor was, and what they are in 32-bit code: the selector `__USER32_CS` (arch/x86/include/asm/segment.h), `PSR_MODE32_BIT` (arch/arm64/include/uapi/asm/ptrace.h).
 #[cfg(target_arch = "x86_64")]
-pub(super) const MODE: (usize, u64, u64) = (offset_of!(Registers, cs), 0xffff, 4 << 3 | 3);
+pub(super) const MODE: (u64, u64) = (0xffff, 4 << 3 | 3);
 #[cfg(target_arch = "aarch64")]
-pub(super) const MODE: (usize, u64, u64) = (offset_of!(Registers, pstate), 1 << 4, 1 << 4);
+pub(super) const MODE: (u64, u64) = (1 << 4, 1 << 4);
 
 #[cfg(test)]
 mod tests {
