@@ -31,7 +31,8 @@ pub(super) const PLACES: &[(&str, usize)] = &[
     ("REGS_MODE", offset_of!(Registers, pstate)),
 ];
 
-/// Which bits of `REGS_MODE` tell in which mode the processor was, and what they are in 32-bit code: the selector `__USER32_CS` (arch/x86/include/asm/segment.h), `PSR_MODE32_BIT` (arch/arm64/include/uapi/asm/ptrace.h).
+/// Which bits of `REGS_MODE` tell in which mode the processor was, and what they are in 32-bit code: the selector
+/// `__USER32_CS` (arch/x86/include/asm/segment.h), `PSR_MODE32_BIT` (arch/arm64/include/uapi/asm/ptrace.h).
 #[cfg(target_arch = "x86_64")]
 pub(super) const MODE: (u64, u64) = (0xffff, 4 << 3 | 3);
 #[cfg(target_arch = "aarch64")]
