@@ -3,7 +3,7 @@
 //!
 //! A runtime that reports to every listener is listened to, and listed now and then for what was missed. Any other
 //! is listed at an interval. When somebody waits for a name, either is asked for it by its id, at most so often that
-//! this takes a quarter of the time. Whatever goes wrong ends the session: the source has failed, and a new session is tried, less and less
+//! this takes half of the time. Whatever goes wrong ends the session: the source has failed, and a new session is tried, less and less
 //! often. What was known stays.
 
 mod api;
@@ -16,6 +16,7 @@ mod tests;
 mod view;
 
 use std::{
+    collections::HashMap,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -118,7 +119,8 @@ impl Cri {
         let Open { socket, client, version } = self.open().await?;
         let reports = reports_to_everyone(&version);
         let (names, view, interval) = (&*self.names, View::default(), self.interval);
-        let mut session = Session { socket, version, client, names, view, interval };
+        let missed = HashMap::new();
+        let mut session = Session { socket, version, client, names, view, interval, missed };
         if !reports {
             return session.poll().await;
         }

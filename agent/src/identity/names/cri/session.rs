@@ -1,9 +1,14 @@
 //! What is asked of one connected runtime, and when.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    path::PathBuf,
+    time::Duration,
+};
 
 use tokio::{
-    sync::mpsc,
+    sync::{mpsc, watch},
+    task::JoinSet,
     time::{Instant, sleep, sleep_until},
 };
 
@@ -17,6 +22,10 @@ use crate::identity::names::{Names, Source, SourceState};
 
 /// Shortest pause after a search for those who wait for a name.
 const SPACING: Duration = Duration::from_millis(10);
+/// Searches at a time.
+const AT_ONCE: usize = 16;
+/// After so many in vain, the next list is waited for.
+const TRIES: u32 = 4;
 /// How long events have to name somebody before it is searched for.
 const EVENT_DELAY: Duration = Duration::from_millis(250);
 /// Intervals between two lists where events come.
@@ -34,6 +43,8 @@ pub(super) struct Session<'a> {
     pub(super) names: &'a Names,
     pub(super) view: View,
     pub(super) interval: Duration,
+    /// How often the runtime didn't know somebody who waits for a name, since the last list.
+    pub(super) missed: HashMap<String, u32>,
 }
 
 impl Session<'_> {
@@ -47,10 +58,7 @@ impl Session<'_> {
                 tokio::select! {
                     () = sleep_until(due) => {}
                     // The sender lives in the store.
-                    _ = wanted.changed() => {
-                        let ids = wanted.borrow_and_update().clone();
-                        self.look_for(ids).await?;
-                    }
+                    _ = wanted.changed() => self.look_for(&mut wanted).await?,
                 }
             }
         }
@@ -78,9 +86,8 @@ impl Session<'_> {
                     asked.get_or_insert(Instant::now() + EVENT_DELAY);
                 }
                 () = sleep_until(asked.unwrap_or(due).min(due)) => {
-                    let ids = wanted.borrow_and_update().clone();
                     match asked.take() {
-                        Some(_) => self.look_for(ids).await?,
+                        Some(_) => self.look_for(&mut wanted).await?,
                         None => {
                             self.list().await?;
                             due = Instant::now() + regular;
@@ -91,35 +98,65 @@ impl Session<'_> {
         }
     }
 
-    /// Asks for those who wait for a name, one by one: a list is long, and who lives for a moment is soon gone
-    /// from it.
-    async fn look_for(&mut self, ids: Vec<String>) -> Result<(), CriError> {
-        let begin = Instant::now();
-        for id in ids {
-            let containers = self.client.containers(ListRequest::one(&id)).await?;
-            let sandbox = match containers.first() {
-                None => Some(id),
-                Some(container) if self.view.knows(&container.sandbox_id) => None,
-                Some(container) => Some(container.sandbox_id.clone()),
+    /// Asks for those who wait for a name, a few at a time and by their ids: a list is long, and who lives for a moment is
+    /// soon gone from it. Of those who wait the youngest are asked for first, also if they come meanwhile. Whom the runtime
+    /// doesn't know is gone, or not made yet: nobody else waits for that.
+    async fn look_for(&mut self, wanted: &mut watch::Receiver<Vec<String>>) -> Result<(), CriError> {
+        let mut asked = HashSet::new();
+        loop {
+            let ids: Vec<String> = {
+                let wanted = wanted.borrow_and_update();
+                self.missed.retain(|id, _| wanted.contains(id));
+                let is_worth_it = |id: &&String| {
+                    !asked.contains(*id) && self.missed.get(*id).is_none_or(|times| *times < TRIES)
+                };
+                wanted.iter().filter(is_worth_it).take(AT_ONCE).cloned().collect()
             };
-            let sandboxes = match sandbox {
-                Some(id) => self.client.sandboxes(ListRequest::one(&id)).await?,
-                None => Vec::new(),
-            };
-            let (pods, containers) = self.view.add(sandboxes, containers);
-            let now = std::time::Instant::now();
-            for pod in pods {
-                self.names.put_pod(Source::Cri, pod, now);
+            if ids.is_empty() {
+                return Ok(());
             }
-            for container in containers {
-                self.names.put_container(Source::Cri, container, now);
+            asked.extend(ids.iter().cloned());
+            let begin = Instant::now();
+            let mut searches = JoinSet::new();
+            for id in ids {
+                searches.spawn(search(self.client.clone(), id));
             }
+            while let Some(found) = searches.join_next().await {
+                // A search neither panics nor is it aborted.
+                let Ok(found) = found else { continue };
+                let (id, containers, sandboxes) = found?;
+                self.take_found(id, containers, sandboxes).await?;
+            }
+            sleep(SPACING.max(begin.elapsed())).await;
         }
-        sleep(SPACING.max(begin.elapsed() * 3)).await;
+    }
+
+    async fn take_found(
+        &mut self,
+        id: String,
+        containers: Vec<api::Container>,
+        mut sandboxes: Vec<api::Sandbox>,
+    ) -> Result<(), CriError> {
+        match containers.first() {
+            Some(container) if !self.view.knows(&container.sandbox_id) => {
+                sandboxes = self.client.sandboxes(ListRequest::one(&container.sandbox_id)).await?;
+            }
+            None if sandboxes.is_empty() => *self.missed.entry(id).or_default() += 1,
+            _ => {}
+        }
+        let (pods, containers) = self.view.add(sandboxes, containers);
+        let now = std::time::Instant::now();
+        for pod in pods {
+            self.names.put_pod(Source::Cri, pod, now);
+        }
+        for container in containers {
+            self.names.put_container(Source::Cri, container, now);
+        }
         Ok(())
     }
 
     async fn list(&mut self) -> Result<(), CriError> {
+        self.missed.clear();
         // In this order: a container that is listed belongs to a sandbox that was there before.
         let sandboxes = self.client.sandboxes(ListRequest::default()).await?;
         let containers = self.client.containers(ListRequest::default()).await?;
@@ -153,4 +190,15 @@ impl Session<'_> {
             self.names.forget_pod(Source::Cri, &uid, now);
         }
     }
+}
+
+/// A container by its id, or else a sandbox.
+async fn search(
+    mut client: Client,
+    id: String,
+) -> Result<(String, Vec<api::Container>, Vec<api::Sandbox>), CriError> {
+    let containers = client.containers(ListRequest::one(&id)).await?;
+    let sandboxes =
+        if containers.is_empty() { client.sandboxes(ListRequest::one(&id)).await? } else { Vec::new() };
+    Ok((id, containers, sandboxes))
 }
