@@ -5,7 +5,7 @@ use std::time::Instant;
 use integration_tests::{
     Agent, Cgroup, Metrics, Options, Workload, agent, kernel,
     metrics::Sample,
-    refused::exactly,
+    refused::{self, exactly},
     require_kernel,
     wait::{PATIENCE, wait_until},
 };
@@ -51,6 +51,9 @@ fn classic_tracepoints_count_exactly() {
 #[test]
 fn raw_tracepoints_count_exactly() {
     require_kernel!();
+    if refused::is_the_rule() {
+        return eprintln!("not run: on this kernel tasks preempt each other there, and runs are missed");
+    }
     for mode in ["counts", "default", "full"] {
         exactly(|| exact("8", mode, Options::default().flag("sensors-syscalls-hook", "raw")));
         exactly(|| exact("8", mode, Options::default().without_btf()));
