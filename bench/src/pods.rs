@@ -17,11 +17,13 @@ use crate::{
     Options,
     agent::Agent,
     child,
-    report::{Report, Row},
+    report::{Report, Row, Target},
     worker,
 };
 
-const NODES: [usize; 3] = [10, 100, 500];
+const NODES: [usize; 4] = [10, 100, 500, MANY];
+/// With so many, nothing is folded, and the agent's memory has a bound.
+const MANY: usize = 1000;
 /// Of this many pods, what Prometheus stores is looked at.
 const STORED: usize = 100;
 /// Until each pod has done everything it does, and the agent has looked around.
@@ -38,7 +40,11 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
     let (mut rows, mut notes) = (Vec::new(), Vec::new());
     for count in NODES {
         let pods = Pods::start(count)?;
-        let agent = Agent::start(&options.agent, &options.flags)?;
+        let mut flags = options.flags.clone();
+        if count == MANY {
+            flags.extend(["--metrics-series-limit", "0"].map(String::from));
+        }
+        let agent = Agent::start(&options.agent, &flags)?;
         thread::sleep(SETTLED);
         let (begun, cpu) = (Instant::now(), agent.cpu()?);
         let (mut scrapes, mut pages) = (Vec::new(), Vec::new());
@@ -62,6 +68,10 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
             of("kernel memory in all maps, MiB", &[agent.kernel_memory()? / MIB]),
             of("the agent's CPU, % of one, with two scrapes per second", &[share * 100.0]),
         ]);
+        if count == MANY {
+            let target = Target { name: "P14", most: 28.0 };
+            rows.push(Row::bounded("1000 pods: resident memory, MiB", &[resident as f64 / MIB], target));
+        }
         if count == STORED {
             match Stored::of(agent.metrics())? {
                 Some(Stored { samples, bytes }) => {
