@@ -482,6 +482,12 @@ impl Running {
                 }
             }
         }
+        if let (Way::Raw(raw), true) = (way, hook.classic.is_some() && host::preempts_tracepoints()) {
+            warning = Some(format!(
+                "calls may be missed where tasks preempt each other: {} is preempted",
+                raw.name
+            ));
+        }
         let loaded = loaded
             .remove(way.program(hook))
             .unwrap_or_else(|| program::load_one(&mut self.ebpf, (hook, way), types))?;
