@@ -38,6 +38,7 @@ pub mod schema;
 pub mod tail;
 pub mod tcp;
 pub mod tls;
+mod unoffered;
 pub mod wait;
 pub mod workload;
 

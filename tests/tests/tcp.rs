@@ -139,19 +139,21 @@ fn connections_of_softirqs_that_interrupt_a_system_call_are_counted() {
 #[test]
 fn closes_of_clients_are_counted_where_they_belong() {
     require_kernel!();
-    let scene = Scene::new();
-    let cgroup = Cgroup::new("both");
-    let tail = scene.agent.tail_of(&cgroup);
-    let netns = scene.netns();
-    let (workload, _) = Workload::run(&["loopback", "--count", "50", "--netns", &netns], &cgroup);
-    let of = [("workload", cgroup.path())];
-    scene.agent.wait_count(CONNECTS, &of, 50);
-    scene.agent.wait_count(ACCEPTS, &of, 50);
-    scene.agent.wait_count(CLOSES, &of, 100);
-    let closes = tail.wait_of("tcp.close", cgroup.path(), 100);
-    let clients = closes.iter().filter(|event| event["side"] == "client").count();
-    assert_eq!((clients, closes.len()), (50, 100), "one close of each end");
-    workload.finish();
+    exactly(|| {
+        let scene = Scene::new();
+        let cgroup = Cgroup::new("both");
+        let tail = scene.agent.tail_of(&cgroup);
+        let netns = scene.netns();
+        let (workload, _) = Workload::run(&["loopback", "--count", "50", "--netns", &netns], &cgroup);
+        let of = [("workload", cgroup.path())];
+        scene.agent.wait_count(CONNECTS, &of, 50);
+        scene.agent.wait_count(ACCEPTS, &of, 50);
+        scene.agent.wait_count(CLOSES, &of, 100);
+        let closes = tail.wait_of("tcp.close", cgroup.path(), 100);
+        let clients = closes.iter().filter(|event| event["side"] == "client").count();
+        assert_eq!((clients, closes.len()), (50, 100), "one close of each end");
+        workload.finish();
+    });
 }
 
 #[test]
@@ -166,23 +168,27 @@ fn refused_connects_are_counted_by_reason() {
 #[test]
 fn connects_into_a_black_hole_time_out() {
     require_kernel!();
-    let scene = Scene::new();
     // All at once, since each takes seconds; and from threads of their own, so that each has to be told.
-    scene.connect(BLACK_HOLE_V4, 5, 5, TIMED_OUT);
-    scene.connect(BLACK_HOLE_V6, 5, 5, TIMED_OUT);
+    exactly(|| {
+        let scene = Scene::new();
+        scene.connect(BLACK_HOLE_V4, 5, 5, TIMED_OUT);
+        scene.connect(BLACK_HOLE_V6, 5, 5, TIMED_OUT);
+    });
 }
 
 /// In non-blocking mode nobody sits in connect(2) when the outcome comes: it has to be the caller's all the same.
 #[test]
 fn connects_in_nonblocking_mode_belong_to_their_caller() {
     require_kernel!();
-    let scene = Scene::new();
-    let nonblocking = ["--nonblocking", "true"];
-    scene.connect_with(&nonblocking, CLOSED_V4, 50, 1, REFUSED);
-    scene.connect_with(&nonblocking, CLOSED_V6, 50, 1, REFUSED);
-    scene.connect_with(&nonblocking, NO_ROUTE_V4, 5, 1, NET_UNREACHABLE);
-    scene.connect_with(&nonblocking, BLACK_HOLE_V4, 5, 5, TIMED_OUT);
-    scene.connect_with(&nonblocking, BLACK_HOLE_V6, 5, 5, TIMED_OUT);
+    exactly(|| {
+        let scene = Scene::new();
+        let nonblocking = ["--nonblocking", "true"];
+        scene.connect_with(&nonblocking, CLOSED_V4, 50, 1, REFUSED);
+        scene.connect_with(&nonblocking, CLOSED_V6, 50, 1, REFUSED);
+        scene.connect_with(&nonblocking, NO_ROUTE_V4, 5, 1, NET_UNREACHABLE);
+        scene.connect_with(&nonblocking, BLACK_HOLE_V4, 5, 5, TIMED_OUT);
+        scene.connect_with(&nonblocking, BLACK_HOLE_V6, 5, 5, TIMED_OUT);
+    });
 }
 
 /// Nobody has the address: the kernel finds out while the attempt is under way. Old kernels may let it time out all
@@ -190,13 +196,15 @@ fn connects_in_nonblocking_mode_belong_to_their_caller() {
 #[test]
 fn connects_to_a_silent_neighbour_are_unreachable() {
     require_kernel!();
-    let scene = Scene::new();
     let expected = if kernel::is_vm() { &[HOST_UNREACHABLE, TIMED_OUT][..] } else { &[HOST_UNREACHABLE] };
-    for address in [SILENT_V4, SILENT_V6] {
-        for more in [&[][..], &["--nonblocking", "true"]] {
-            scene.connect_to_either(more, address, 1, 1, expected);
+    exactly(|| {
+        let scene = Scene::new();
+        for address in [SILENT_V4, SILENT_V6] {
+            for more in [&[][..], &["--nonblocking", "true"]] {
+                scene.connect_to_either(more, address, 1, 1, expected);
+            }
         }
-    }
+    });
 }
 
 #[test]
@@ -266,47 +274,50 @@ fn connects_cut_short_by_death_are_aborted() {
 #[test]
 fn peers_go_by_what_they_are_or_by_the_name_of_their_network() {
     require_kernel!();
-    let cidrs = "198.51.100.0/24=warehouse,198.51.100.2/32=hole,2001:db8::/32=lab";
-    let agent = Agent::start(Options::default().flag("peers-cidrs", cidrs));
-    let netns = NetNs::new();
-    let path = netns.path().display().to_string();
-    let cgroup = Cgroup::new("peers");
-    let tail = agent.tail_of(&cgroup);
-    let connects = [
-        (CLOSED_V4, "loopback"),
-        (CLOSED_V6, "loopback"),
-        (CLOSED_MAPPED, "loopback"),
-        (BLACK_HOLE_V4, "hole"),
-        (SILENT_V4, "warehouse"),
-        (UNREACHABLE_V6, "lab"),
-        (UNREACHABLE_V4, "external"),
-    ];
-    for (address, _) in connects {
-        let arguments = ["connect", "--addr", address, "--count", "4", "--threads", "4", "--netns", &path];
-        Workload::run(&arguments, &cgroup).0.finish();
-    }
-    Workload::run(&["loopback", "--count", "10", "--netns", &path], &cgroup).0.finish();
+    exactly(|| {
+        let cidrs = "198.51.100.0/24=warehouse,198.51.100.2/32=hole,2001:db8::/32=lab";
+        let agent = Agent::start(Options::default().flag("peers-cidrs", cidrs));
+        let netns = NetNs::new();
+        let path = netns.path().display().to_string();
+        let cgroup = Cgroup::new("peers");
+        let tail = agent.tail_of(&cgroup);
+        let connects = [
+            (CLOSED_V4, "loopback"),
+            (CLOSED_V6, "loopback"),
+            (CLOSED_MAPPED, "loopback"),
+            (BLACK_HOLE_V4, "hole"),
+            (SILENT_V4, "warehouse"),
+            (UNREACHABLE_V6, "lab"),
+            (UNREACHABLE_V4, "external"),
+        ];
+        for (address, _) in connects {
+            let arguments =
+                ["connect", "--addr", address, "--count", "4", "--threads", "4", "--netns", &path];
+            Workload::run(&arguments, &cgroup).0.finish();
+        }
+        Workload::run(&["loopback", "--count", "10", "--netns", &path], &cgroup).0.finish();
 
-    let of = |peer| [("workload", cgroup.path()), ("peer_namespace", ""), ("peer_workload", peer)];
-    agent.wait_count(CONNECTS, &[("workload", cgroup.path())], 38);
-    agent.wait_count(CLOSES, &of("loopback"), 20);
-    let metrics = agent.scrape();
-    for (peer, connects, failures) in
-        [("loopback", 22, 12), ("hole", 4, 4), ("warehouse", 4, 4), ("lab", 4, 4), ("external", 4, 4)]
-    {
-        assert_eq!(metrics.count(CONNECTS, &of(peer)), connects, "{peer}");
-        assert_eq!(metrics.count(FAILURES, &of(peer)), failures, "{peer}");
-    }
-    assert_eq!(metrics.count(ACCEPTS, &of("loopback")), 10);
-    for event in tail.wait_of("tcp.connect", cgroup.path(), 38) {
-        let expected = connects.iter().find(|(address, _)| {
-            let address: SocketAddr = address.parse().unwrap();
-            let remote: IpAddr = event["remote_address"].as_str().unwrap().parse().unwrap();
-            remote.to_canonical() == address.ip().to_canonical()
-        });
-        assert_eq!(event["peer_workload"], expected.map_or("", |(_, peer)| peer), "{event}");
-        assert!(event.get("peer_namespace").is_none(), "{event}");
-    }
+        let of = |peer| [("workload", cgroup.path()), ("peer_namespace", ""), ("peer_workload", peer)];
+        agent.wait_count(CONNECTS, &[("workload", cgroup.path())], 38);
+        agent.wait_count(CLOSES, &of("loopback"), 20);
+        let metrics = agent.scrape();
+        for (peer, connects, failures) in
+            [("loopback", 22, 12), ("hole", 4, 4), ("warehouse", 4, 4), ("lab", 4, 4), ("external", 4, 4)]
+        {
+            assert_eq!(metrics.count(CONNECTS, &of(peer)), connects, "{peer}");
+            assert_eq!(metrics.count(FAILURES, &of(peer)), failures, "{peer}");
+        }
+        assert_eq!(metrics.count(ACCEPTS, &of("loopback")), 10);
+        for event in tail.wait_of("tcp.connect", cgroup.path(), 38) {
+            let expected = connects.iter().find(|(address, _)| {
+                let address: SocketAddr = address.parse().unwrap();
+                let remote: IpAddr = event["remote_address"].as_str().unwrap().parse().unwrap();
+                remote.to_canonical() == address.ip().to_canonical()
+            });
+            assert_eq!(event["peer_workload"], expected.map_or("", |(_, peer)| peer), "{event}");
+            assert!(event.get("peer_namespace").is_none(), "{event}");
+        }
+    });
 }
 
 /// The names of the cluster, as its API tells them.
