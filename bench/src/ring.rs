@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use agent_ebpf::contract::stats::SensorId;
 use anyhow::{Context as _, Result, bail};
 
 use crate::{
@@ -12,7 +13,7 @@ use crate::{
     agent::Agent,
     half::Half,
     report::{Report, Row, Target},
-    tcp::ALONE,
+    tcp::only,
     worker::{Work, Worker},
 };
 
@@ -36,8 +37,7 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
     let flags = ["--events-rate", "0", "--ring-size", RING].map(str::to_owned);
     let flags: Vec<_> = flags.into_iter().chain(options.flags.iter().cloned()).collect();
     // Before there is an agent: two that load at once would wait for each other.
-    let half =
-        Half::load(&ALONE.iter().map(|word| (*word).to_owned()).chain(flags.clone()).collect::<Vec<_>>())?;
+    let half = Half::load(&only(&[SensorId::Tcp]).chain(flags.clone()).collect::<Vec<_>>())?;
     let (mut bare, mut half) = half.context("the agent refuses these flags")?.apart()?;
     let agent = Agent::start(&options.agent, &flags)?;
     let (mut wakeups, mut rates) = (Vec::new(), Vec::new());

@@ -429,3 +429,34 @@ fn counts_are_exact_when_the_table_of_sockets_is_full() {
     agent.wait_count(CLOSES, &of, 200);
     workload.finish();
 }
+
+/// Entries of sockets that are gone stay for the next ones, but never in the place of one that lives.
+#[test]
+fn sockets_that_are_gone_take_no_room() {
+    require_kernel!();
+    let agent = Agent::start(Options::default().flag("limits-sockets", "32"));
+    let netns = NetNs::new();
+    let path = netns.path().display().to_string();
+    let untracked = || agent.scrape().count("podwitness_sensor_untracked_total", &[("sensor", "tcp")]);
+    let hold = |count: &str| {
+        let cgroup = Cgroup::new("held");
+        let tail = agent.tail_of(&cgroup);
+        let (mut workload, _) = Workload::run(&["hold", "--count", count, "--netns", &path], &cgroup);
+        workload.go();
+        workload.report();
+        let count: u64 = count.parse().unwrap();
+        agent.wait_count(CLOSES, &[("workload", cgroup.path())], 2 * count);
+        workload.finish();
+        tail.wait_of("tcp.close", cgroup.path(), 2 * count as usize)
+    };
+    hold("100");
+    let before = untracked();
+    assert!(before > 0, "the table was full");
+    // Two ends each, and what this test itself asks of the agent.
+    for _ in 0..3 {
+        for close in hold("10") {
+            assert!(close["duration"].as_f64().is_some_and(|seconds| seconds > 0.0), "{close}");
+        }
+    }
+    assert_eq!(untracked(), before, "there was room for all");
+}

@@ -134,8 +134,6 @@ pub const FILE: &[&str] = &[
 pub const COPIED: &[(&str, &[&str])] = &[
     ("sys_exit", SYS_EXIT),
     ("sys_exit_classic", SYS_EXIT),
-    ("inet_sock_set_state", INET_SOCK_SET_STATE),
-    ("inet_sock_set_state_nested", INET_SOCK_SET_STATE),
     (
         "mark_victim",
         &[
@@ -165,7 +163,6 @@ const SYS_EXIT: &[&str] = &[
     "FDTABLE_MAX_FDS",
     "FILES_FDT",
     "FILE_PRIVATE_DATA",
-    "INET_SOCK_SPORT",
     "NET_INUM",
     "SOCKET_SK",
     "SOCK_DADDR",
@@ -173,7 +170,6 @@ const SYS_EXIT: &[&str] = &[
     "SOCK_FAMILY",
     "SOCK_NET",
     "SOCK_PROTOCOL",
-    "SOCK_V6_DADDR",
     "TASK_COMM",
     "TASK_FILES",
 ];
@@ -192,9 +188,6 @@ const WATCH: &[&str] = &[
     "TASK_COMM",
     "TASK_FILES",
 ];
-const INET_SOCK_SET_STATE: &[&str] =
-    &["INET_SOCK_SPORT", "NET_INUM", "SOCK_NET", "SOCK_V6_DADDR", "SOCK_V6_RCV_SADDR"];
-
 /// Where the kernel notes that a task is in a call of the 32-bit ABI, and the bit that says so: `TS_COMPAT`
 /// (arch/x86/include/asm/thread_info.h), `TIF_32BIT` (arch/arm64/include/asm/thread_info.h).
 #[cfg(not(target_arch = "aarch64"))]

@@ -62,18 +62,22 @@ pub const SIDE_UNKNOWN: u32 = 8;
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct Socket {
-    /// `CLOCK_MONOTONIC` ns: of connect(2) while connecting, of the handshake's end afterwards.
+    /// `CLOCK_BOOTTIME` ns: of connect(2) while connecting, of the handshake's end afterwards.
     pub since_ns: u64,
     /// Cgroup of the caller; 0 where nobody called.
     pub cgroup_id: u64,
     pub pid: u32,
     pub tid: u32,
-    pub comm: [u8; super::COMM_LEN],
+    /// Name of the caller, in the words that it is copied by.
+    pub comm: [u64; super::COMM_LEN / 8],
     /// [`ACTIVE`] or 0.
     pub flags: u32,
-    /// One of `SOCKET_*`.
+    /// [`SOCKET_ALIVE`] or [`SOCKET_GONE`].
     pub phase: u32,
 }
 
-pub const SOCKET_CONNECTING: u32 = 1;
-pub const SOCKET_ESTABLISHED: u32 = 2;
+pub const SOCKET_GONE: u32 = 0;
+pub const SOCKET_ALIVE: u32 = 1;
+
+/// Of how many sockets that are tracked at once one more may be remembered that is gone.
+pub const SOCKETS_PER_GONE: u32 = 4;

@@ -51,13 +51,24 @@ pub(crate) fn stats(sensor: SensorId) -> Option<*mut SensorStats> {
 /// `counter` lies in one of our maps.
 #[inline(always)]
 pub(crate) unsafe fn bump(counter: *mut u64) {
+    // SAFETY: the caller's promise.
+    unsafe { add(counter, 1) };
+}
+
+/// The same for any number; `u64::MAX` takes one off.
+///
+/// # Safety
+///
+/// As for [`bump`].
+#[inline(always)]
+pub(crate) unsafe fn add(counter: *mut u64, number: u64) {
     // An instruction that core's atomics don't offer for this target, which has no compare-and-swap.
     // SAFETY: the counter is aligned, as all of the contract are, and lives as long as the map.
     unsafe {
         core::arch::asm!(
-            "lock *(u64 *)({counter} + 0) += {one}",
+            "lock *(u64 *)({counter} + 0) += {number}",
             counter = in(reg) counter,
-            one = in(reg) 1u64,
+            number = in(reg) number,
         );
     }
 }
@@ -83,7 +94,26 @@ pub(crate) fn untracked(sensor: SensorId) {
     }
 }
 
-/// Counts an event and makes room for its record; `None`, and counted, if it is throttled or lost.
+/// A record that was given room in a ring, and is to be filled and submitted.
+#[must_use]
+pub(crate) struct Record<T: 'static> {
+    entry: RingBufEntry<T>,
+    ring: Ring,
+    /// Whether it is this one's turn to look how full the ring is.
+    looks: bool,
+}
+
+/// How many records in bulk share one look at how full their ring is, per sensor and CPU.
+const RECORDS_A_LOOK: u64 = 8;
+
+/// `CLOCK_BOOTTIME`, ns.
+#[inline(always)]
+pub(crate) fn now_ns() -> u64 {
+    // SAFETY: the helper takes nothing.
+    unsafe { bpf_ktime_get_boot_ns() }
+}
+
+/// Counts an event of `now` and makes room for its record; `None`, and counted, if it is throttled or lost.
 /// The record isn't zeroed: every field has to be written.
 #[inline(always)]
 pub(crate) fn reserve<T: 'static>(
@@ -91,7 +121,8 @@ pub(crate) fn reserve<T: 'static>(
     cgroup_id: u64,
     ring: Ring,
     admission: Admission,
-) -> Option<RingBufEntry<T>> {
+    now: u64,
+) -> Option<Record<T>> {
     let stats = stats(sensor)?;
     // SAFETY: counters in our map.
     unsafe { bump(&raw mut (*stats).seen) };
@@ -102,32 +133,42 @@ pub(crate) fn reserve<T: 'static>(
             unsafe { bump(&raw mut (*stats).filtered) };
             return None;
         }
-        if admission == Admission::Throttled && !has_token(slot) {
+        if admission == Admission::Throttled && !has_token(slot, now) {
             // SAFETY: as above.
             unsafe { bump(&raw mut (*stats).throttled) };
             return None;
         }
     }
-    let entry = ring.map().reserve::<T>(0);
-    if entry.is_none() {
+    let Some(entry) = ring.map().reserve::<T>(0) else {
         // SAFETY: as above.
         unsafe { bump(&raw mut (*stats).lost) };
+        return None;
+    };
+    // SAFETY: as above.
+    let looks = ring == Ring::Rare || unsafe { (*stats).seen } % RECORDS_A_LOOK == 0;
+    Some(Record { entry, ring, looks })
+}
+
+impl<T> Record<T> {
+    #[inline(always)]
+    pub(crate) fn as_mut_ptr(&mut self) -> *mut T {
+        self.entry.as_mut_ptr()
     }
-    entry
-}
 
-/// Hands a filled record to the reader, who is woken only when the ring fills: it looks by itself otherwise.
-#[inline(always)]
-pub(crate) fn submit<T>(entry: RingBufEntry<T>, ring: Ring) {
-    let fill = ring.map().query(BPF_RB_AVAIL_DATA as u64);
-    let flags = if fill > ring.mark() { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP };
-    entry.submit(flags as u64);
-}
+    /// Hands it to the reader, who is woken only when the ring fills: it looks by itself otherwise.
+    #[inline(always)]
+    pub(crate) fn submit(self) {
+        let ring = self.ring;
+        let is_filling = self.looks && ring.map().query(BPF_RB_AVAIL_DATA as u64) > ring.mark();
+        let flags = if is_filling { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP };
+        self.entry.submit(flags as u64);
+    }
 
-/// Hands a filled record to the reader at once: for what can't wait until the reader looks by itself.
-#[inline(always)]
-pub(crate) fn submit_waking<T>(entry: RingBufEntry<T>) {
-    entry.submit(BPF_RB_FORCE_WAKEUP as u64);
+    /// Hands it to the reader at once: for what can't wait until the reader looks by itself.
+    #[inline(always)]
+    pub(crate) fn submit_waking(self) {
+        self.entry.submit(BPF_RB_FORCE_WAKEUP as u64);
+    }
 }
 
 impl Ring {
@@ -156,7 +197,7 @@ pub(crate) fn has_token_for_call(sensor: SensorId, slot: u32) -> bool {
     // SAFETY: cells of our own array maps; a torn update only bends the limit.
     unsafe {
         let (rate, burst) = ((*control).calls_rate, (*control).calls_burst);
-        let now = bpf_ktime_get_boot_ns();
+        let now = now_ns();
         let before = (*bucket).calls_millitokens;
         let tokens = refill(before, now.wrapping_sub((*bucket).calls_refilled_ns), rate, burst);
         if tokens != before {
@@ -178,7 +219,7 @@ pub(crate) fn has_token_for_call(sensor: SensorId, slot: u32) -> bool {
 
 /// Takes a token from the container's bucket. Two CPUs may take the same one: the limit is a fence, not a count.
 #[inline(always)]
-fn has_token(slot: u32) -> bool {
+fn has_token(slot: u32, now: u64) -> bool {
     let Some(control) = CONTROL.get_ptr(0) else { return true };
     // SAFETY: a cell of our own array map.
     let (rate, burst) = unsafe { ((*control).rate, (*control).burst) };
@@ -188,7 +229,6 @@ fn has_token(slot: u32) -> bool {
     let Some(bucket) = BUCKETS.get_ptr_mut(slot) else { return true };
     // SAFETY: a cell of our own array map; a torn update only bends the limit.
     unsafe {
-        let now = bpf_ktime_get_boot_ns();
         let before = (*bucket).millitokens;
         let tokens = refill(before, now.wrapping_sub((*bucket).refilled_ns), rate, burst);
         if tokens != before {
@@ -205,7 +245,7 @@ fn has_token(slot: u32) -> bool {
     true
 }
 
-/// Fills a header in place. `comm` is copied from the task if one is given, else it is left to the caller.
+/// Fills the header of an event of `now` in place. `comm` is copied from the task if one is given, else it is left to the caller.
 ///
 /// # Safety
 ///
@@ -217,10 +257,11 @@ pub(crate) unsafe fn fill_header(
     cgroup_id: u64,
     (pid, tid): (u32, u32),
     comm_of: Option<KernelPtr>,
+    now: u64,
 ) {
     // SAFETY: the caller's promise; every field is written.
     unsafe {
-        (&raw mut (*header).time_ns).write(bpf_ktime_get_boot_ns());
+        (&raw mut (*header).time_ns).write(now);
         (&raw mut (*header).cgroup_id).write(cgroup_id);
         (&raw mut (*header).pid).write(pid);
         (&raw mut (*header).tid).write(tid);

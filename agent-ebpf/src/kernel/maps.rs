@@ -7,7 +7,6 @@ use agent_ebpf::contract::{
     slot::CACHE_CELLS,
     stats::{SENSORS_MAX, SensorStats},
     syscalls::{Bank, Cell, ErrorBucket, NUMBERS},
-    tcp::Socket,
 };
 use aya_ebpf::{
     Global,
@@ -94,9 +93,6 @@ pub(crate) static SLOT_MODES: Array<u64> = Array::with_max_entries(1, BPF_F_MMAP
 #[map]
 pub(crate) static CELLS: Array<Cell> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
-/// TCP sockets between their first transition and their last, by address.
-#[map]
-pub(crate) static SOCKETS: HashMap<u64, Socket> = HashMap::with_max_entries(1, 0);
 /// A process, told from an earlier one of the same id by its start: `CLOCK_BOOTTIME` ns.
 #[repr(C)]
 #[derive(Clone, Copy)]

@@ -8,8 +8,8 @@ use aya_ebpf::{
         BPF_ANY, BPF_F_NO_PREALLOC, BPF_LOCAL_STORAGE_GET_F_CREATE, bpf_map_type::BPF_MAP_TYPE_TASK_STORAGE,
     },
     helpers::generated::{
-        bpf_get_current_cgroup_id, bpf_get_current_pid_tgid, bpf_get_current_task, bpf_get_current_task_btf,
-        bpf_task_storage_get,
+        bpf_get_current_cgroup_id, bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_task,
+        bpf_get_current_task_btf, bpf_task_storage_get,
     },
     macros::map,
     maps::LruHashMap,
@@ -103,6 +103,20 @@ pub(crate) fn current_ids(current: KernelPtr) -> (u32, u32) {
         let both = bpf_get_current_pid_tgid();
         ((both >> 32) as u32, both as u32)
     }
+}
+
+/// Name of the current task, in words.
+#[inline(always)]
+pub(crate) fn current_comm(current: KernelPtr) -> [u64; 2] {
+    let mut comm = [0; 2];
+    // SAFETY: typed, as said; the helper writes into our own 16 bytes.
+    unsafe {
+        if typed() {
+            return [field(current, &offset::TASK_COMM), field(current.wrapping_add(8), &offset::TASK_COMM)];
+        }
+        bpf_get_current_comm(comm.as_mut_ptr().cast(), 16);
+    }
+    comm
 }
 
 /// Process id of the current task.

@@ -14,7 +14,7 @@ use agent_ebpf::contract::{
 use aya_ebpf::{Global, helpers::generated::bpf_probe_read_user_str};
 
 use crate::kernel::{
-    event::{Admission, Ring, fill_header, filtered, has_token_for_call, reserve, submit},
+    event::{Admission, Ring, fill_header, filtered, has_token_for_call, now_ns, reserve},
     load::masked,
     maps::{FAILURES, RULES, WATCH},
     offset,
@@ -118,15 +118,16 @@ fn report<R: Registers>(regs: R, index: u32, result: i64, took_ns: u64, kind: u3
             return;
         }
     }
-    let Some(mut entry) = reserve::<CallEvent>(SensorId::Calls, cgroup_id, Ring::Bulk, Admission::Throttled)
-    else {
+    let now = now_ns();
+    let (sensor, admission) = (SensorId::Calls, Admission::Throttled);
+    let Some(mut record) = reserve::<CallEvent>(sensor, cgroup_id, Ring::Bulk, admission, now) else {
         return;
     };
-    let event = entry.as_mut_ptr();
+    let event = record.as_mut_ptr();
     // SAFETY: the reserved record, every field of which is written (of `path` and `names` as much as is said to
     // hold).
     unsafe {
-        fill_header(&raw mut (*event).header, EventKind::SyscallCall, cgroup_id, ids, Some(current));
+        fill_header(&raw mut (*event).header, EventKind::SyscallCall, cgroup_id, ids, Some(current), now);
         (*event).header.kind = kind;
         (*event).duration_ns = took_ns;
         (*event).result = if result == NO_RESULT { 0 } else { result };
@@ -154,7 +155,7 @@ fn report<R: Registers>(regs: R, index: u32, result: i64, took_ns: u64, kind: u3
         }
         (*event).flags = flags | file::fill(event, current, fd);
     }
-    submit(entry, Ring::Bulk);
+    record.submit();
 }
 
 #[inline(always)]

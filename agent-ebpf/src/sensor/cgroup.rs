@@ -8,7 +8,7 @@ use agent_ebpf::contract::{
 use aya_ebpf::{Global, macros::btf_tracepoint, programs::BtfTracePointContext};
 
 use crate::kernel::{
-    event::{Admission, Ring, fill_header, reserve, submit_waking},
+    event::{Admission, Ring, fill_header, now_ns, reserve},
     load::{KernelPtr, field, string_to},
     log::trace_event,
     offset, task,
@@ -43,21 +43,29 @@ fn report(ctx: &BtfTracePointContext, kind: EventKind) -> i32 {
     if hierarchy != HIERARCHY.load() {
         return 0;
     }
-    let Some(mut entry) = reserve::<CgroupEvent>(SensorId::Cgroup, cgroup_id, Ring::Rare, Admission::Always)
-    else {
+    let now = now_ns();
+    let (sensor, admission) = (SensorId::Cgroup, Admission::Always);
+    let Some(mut record) = reserve::<CgroupEvent>(sensor, cgroup_id, Ring::Rare, admission, now) else {
         return 0;
     };
-    let event = entry.as_mut_ptr();
+    let event = record.as_mut_ptr();
     let current = task::current();
     // SAFETY: the reserved record, every field of which is written; typed pointers.
     unsafe {
-        fill_header(&raw mut (*event).header, kind, cgroup_id, task::current_ids(current), Some(current));
+        fill_header(
+            &raw mut (*event).header,
+            kind,
+            cgroup_id,
+            task::current_ids(current),
+            Some(current),
+            now,
+        );
         (*event).reserved = 0;
         let target = (&raw mut (*event).path).cast::<u8>();
         (*event).path_len = string_to(target, PATH_LEN as u32, path);
     }
     // A container of a few milliseconds has to be named while its runtime still knows it.
-    submit_waking(entry);
+    record.submit_waking();
     trace_event!(ctx, "cgroup: {} event {}", cgroup_id, kind as u32);
     0
 }

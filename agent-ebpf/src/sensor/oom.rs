@@ -14,7 +14,7 @@ use aya_ebpf::{
 };
 
 use crate::kernel::{
-    event::{Admission, Ring, fill_header, reserve, submit},
+    event::{Admission, Ring, fill_header, now_ns, reserve},
     load::{KernelPtr, at, copied, field},
     log::trace_event,
     maps::{OOM_SEARCH, VICTIMS},
@@ -60,15 +60,23 @@ fn mark_victim(ctx: BtfTracePointContext) -> i32 {
     }
     // SAFETY: as above.
     let cgroup_id = unsafe { task::cgroup_id(victim) };
-    let Some(mut entry) = reserve::<OomEvent>(SensorId::Oom, cgroup_id, Ring::Rare, Admission::Observed)
-    else {
+    let now = now_ns();
+    let (sensor, admission) = (SensorId::Oom, Admission::Observed);
+    let Some(mut record) = reserve::<OomEvent>(sensor, cgroup_id, Ring::Rare, admission, now) else {
         return 0;
     };
-    let event = entry.as_mut_ptr();
+    let event = record.as_mut_ptr();
     let current = task::current();
     // SAFETY: the reserved record, every field of which is written; typed pointers.
     unsafe {
-        fill_header(&raw mut (*event).header, EventKind::OomKill, cgroup_id, task::ids(victim), Some(victim));
+        fill_header(
+            &raw mut (*event).header,
+            EventKind::OomKill,
+            cgroup_id,
+            task::ids(victim),
+            Some(victim),
+            now,
+        );
         (*event).trigger_cgroup_id = task::current_cgroup_id(current);
         let (trigger_pid, trigger_tid) = task::current_ids(current);
         (*event).trigger_pid = trigger_pid;
@@ -87,7 +95,7 @@ fn mark_victim(ctx: BtfTracePointContext) -> i32 {
         (*event).limit_level = level;
         (*event).memcg_depth = depth;
     }
-    submit(entry, Ring::Rare);
+    record.submit();
     trace_event!(&ctx, "oom: a victim in cgroup {}", cgroup_id);
     0
 }

@@ -5,14 +5,11 @@ use agent_ebpf::contract::{
     process::{ExecEvent, ExitEvent, FILENAME_LEN},
     stats::SensorId,
 };
-use aya_ebpf::{
-    Global, bindings::BPF_NOEXIST, helpers::generated::bpf_ktime_get_boot_ns, macros::btf_tracepoint,
-    programs::BtfTracePointContext,
-};
+use aya_ebpf::{Global, bindings::BPF_NOEXIST, macros::btf_tracepoint, programs::BtfTracePointContext};
 
 use super::syscalls;
 use crate::kernel::{
-    event::{Admission, Ring, fill_header, filtered, reserve, submit},
+    event::{Admission, Ring, fill_header, filtered, now_ns, reserve},
     load::{KernelPtr, copied, field, string_to},
     log::trace_event,
     maps::ENDED,
@@ -40,21 +37,21 @@ fn sched_process_exec(ctx: BtfTracePointContext) -> i32 {
         filtered(SensorId::Process);
         return 0;
     }
-    let Some(mut entry) =
-        reserve::<ExecEvent>(SensorId::Process, cgroup_id, Ring::Bulk, Admission::Throttled)
-    else {
+    let now = now_ns();
+    let (sensor, admission) = (SensorId::Process, Admission::Throttled);
+    let Some(mut record) = reserve::<ExecEvent>(sensor, cgroup_id, Ring::Bulk, admission, now) else {
         return 0;
     };
-    let event = entry.as_mut_ptr();
+    let event = record.as_mut_ptr();
     // SAFETY: the reserved record, every field of which is written; typed pointers.
     unsafe {
-        fill_header(&raw mut (*event).header, EventKind::ProcessExec, cgroup_id, ids, Some(task));
+        fill_header(&raw mut (*event).header, EventKind::ProcessExec, cgroup_id, ids, Some(task), now);
         (*event).ppid = parent(task);
         let filename: KernelPtr = field(bprm, &offset::BINPRM_FILENAME);
         let target = (&raw mut (*event).filename).cast::<u8>();
         (*event).filename_len = string_to(target, FILENAME_LEN as u32, filename);
     }
-    submit(entry, Ring::Bulk);
+    record.submit();
     trace_event!(&ctx, "process: {} executes", ids.0);
     0
 }
@@ -87,22 +84,29 @@ fn sched_process_exit(ctx: BtfTracePointContext) -> i32 {
         filtered(SensorId::Process);
         return 0;
     }
-    let Some(mut entry) =
-        reserve::<ExitEvent>(SensorId::Process, cgroup_id, Ring::Rare, Admission::Throttled)
-    else {
+    let now = now_ns();
+    let (sensor, admission) = (SensorId::Process, Admission::Throttled);
+    let Some(mut record) = reserve::<ExitEvent>(sensor, cgroup_id, Ring::Rare, admission, now) else {
         return 0;
     };
-    let event = entry.as_mut_ptr();
+    let event = record.as_mut_ptr();
     // SAFETY: the reserved record, every field of which is written; typed pointers.
     unsafe {
         // The process is named by its leader, whichever thread was the last.
-        fill_header(&raw mut (*event).header, EventKind::ProcessExit, cgroup_id, (pid, pid), Some(leader));
+        fill_header(
+            &raw mut (*event).header,
+            EventKind::ProcessExit,
+            cgroup_id,
+            (pid, pid),
+            Some(leader),
+            now,
+        );
         let started: u64 = field(leader, &offset::TASK_START_BOOTTIME);
-        (*event).duration_ns = bpf_ktime_get_boot_ns().wrapping_sub(started);
+        (*event).duration_ns = now.wrapping_sub(started);
         (*event).ppid = parent(leader);
         (*event).wait_status = wait_status(leader);
     }
-    submit(entry, Ring::Rare);
+    record.submit();
     trace_event!(&ctx, "process: {} ended", pid);
     0
 }

@@ -7,31 +7,26 @@
 
 mod record;
 mod refusal;
+mod table;
 mod turn;
 
 use agent_ebpf::contract::{
     control::has_port,
     event::EventKind,
     stats::SensorId,
-    tcp::{ABORTED, ACTIVE, SIDE_UNKNOWN, SOCKET_CONNECTING, SOCKET_ESTABLISHED, Socket, TcpEvent},
+    tcp::{ABORTED, ACTIVE, SIDE_UNKNOWN, SOCKET_ALIVE, Socket, TcpEvent},
 };
-use aya_ebpf::{
-    Global,
-    bindings::BPF_ANY,
-    helpers::generated::{bpf_get_current_comm, bpf_ktime_get_ns},
-    macros::btf_tracepoint,
-    programs::BtfTracePointContext,
-};
-use record::Outcome;
+use aya_ebpf::{Global, macros::btf_tracepoint, programs::BtfTracePointContext};
 pub(super) use refusal::{call_returned, is_connect};
+use table::Place;
 
 use super::syscalls::{REGS_TELL, abi, registers};
 use crate::kernel::{
     cell,
-    event::{Admission, Ring, fill_header, filtered, reserve, submit, untracked},
-    load::{KernelPtr, copied, field},
+    event::{Admission, Ring, fill_header, filtered, now_ns, reserve},
+    load::{KernelPtr, field},
     log::trace_event,
-    maps::{CONTROL, SOCKETS},
+    maps::CONTROL,
     offset, task,
 };
 
@@ -87,51 +82,50 @@ fn is_tcp(sk: KernelPtr) -> bool {
 
 #[inline(always)]
 fn transition(sk: KernelPtr, old: u32, new: u32) {
-    // Before the ways part: the verifier takes long for a pointer that comes out of a socket (`task::current_cgroup_id`).
-    // SAFETY: the hook's typed argument.
-    let subject = Subject { sk, cgroup_id: unsafe { task::cgroup_of_socket(sk) } };
-    match (old, new) {
-        (_, TCP_SYN_SENT) => attempt(sk),
-        (TCP_SYN_SENT | TCP_SYN_RECV, TCP_ESTABLISHED) => established(subject, old),
-        (TCP_SYN_SENT, TCP_CLOSE) => failed(subject),
-        // A simultaneous open that failed is an attempt; a listener's child that was never established is not.
-        (TCP_SYN_RECV, TCP_CLOSE) if SOCKETS.get_ptr(sk as u64).is_some() => failed(subject),
-        // Not connections: listeners, sockets closed unused.
-        (TCP_LISTEN | TCP_SYN_RECV | TCP_CLOSE, TCP_CLOSE) => forget(sk),
-        (_, TCP_CLOSE) => closed(subject),
-        _ => {}
+    // The others are steps on the way out.
+    if !matches!(new, TCP_SYN_SENT | TCP_ESTABLISHED | TCP_CLOSE) {
+        return;
     }
-}
-
-/// The socket that changes its state.
-#[derive(Clone, Copy)]
-struct Subject {
-    /// The hook's typed argument.
-    sk: KernelPtr,
-    /// 0 where the socket doesn't tell.
-    cgroup_id: u64,
+    let now = now_ns();
+    let place = table::place(sk);
+    if new == TCP_SYN_SENT {
+        return attempt(sk, place, now);
+    }
+    let socket = place.socket();
+    let outcome = match (old, new) {
+        (TCP_SYN_SENT | TCP_SYN_RECV, TCP_ESTABLISHED) => established(sk, place, old, now),
+        // A simultaneous open that failed is an attempt; a listener's child that was never established is not.
+        (TCP_SYN_SENT, TCP_CLOSE) => match failed(sk, socket, now) {
+            None => return,
+            outcome => outcome,
+        },
+        (TCP_SYN_RECV, TCP_CLOSE) if socket.is_some() => match failed(sk, socket, now) {
+            None => return,
+            outcome => outcome,
+        },
+        // Not connections: listeners, sockets closed unused.
+        (TCP_LISTEN | TCP_SYN_RECV | TCP_CLOSE, TCP_CLOSE) => None,
+        (_, TCP_CLOSE) => closed(sk, socket, now),
+        _ => return,
+    };
+    if let Some(outcome) = outcome {
+        report(sk, outcome, now);
+    }
+    if new == TCP_CLOSE
+        && let Some(socket) = socket
+    {
+        table::forget(sk, socket);
+    }
 }
 
 /// A SYN is about to be sent: the caller is running.
 #[inline(always)]
-fn attempt(sk: KernelPtr) {
+fn attempt(sk: KernelPtr, place: Place, now: u64) {
     let current = task::current();
     let ((pid, tid), cgroup_id) = (task::current_ids(current), task::current_cgroup_id(current));
-    let mut socket = Socket {
-        cgroup_id,
-        // SAFETY: the helper takes nothing.
-        since_ns: unsafe { bpf_ktime_get_ns() },
-        pid,
-        tid,
-        comm: [0; 16],
-        flags: ACTIVE,
-        phase: SOCKET_CONNECTING,
-    };
-    // SAFETY: writes into our own array of 16 bytes.
-    unsafe { bpf_get_current_comm((&raw mut socket.comm).cast(), 16) };
-    if SOCKETS.insert(sk as u64, socket, BPF_ANY as u64).is_err() {
-        untracked(SensorId::Tcp);
-    }
+    let comm = task::current_comm(current);
+    let socket = Socket { since_ns: now, cgroup_id, pid, tid, comm, flags: ACTIVE, phase: SOCKET_ALIVE };
+    place.remember(sk, socket);
     if in_connect() {
         // SAFETY: the current task; the state is ours.
         unsafe {
@@ -155,22 +149,27 @@ fn in_connect() -> bool {
     abi::number(registers()) == NR_CONNECT.load()
 }
 
+/// What is to be told of a socket.
+struct Outcome {
+    kind: EventKind,
+    socket: Option<*mut Socket>,
+    duration_ns: Option<u64>,
+    errno: u32,
+    flags: u32,
+}
+
 #[inline(always)]
-fn established(subject: Subject, old: u32) {
-    let sk = subject.sk;
-    // SAFETY: the helper takes nothing.
-    let now = unsafe { bpf_ktime_get_ns() };
-    if let Some(socket) = SOCKETS.get_ptr_mut(sk as u64) {
-        // SAFETY: the entry lives until this socket's last transition, and transitions of one socket are
-        // serialized by its lock.
-        let since_ns = unsafe {
-            let since_ns = (*socket).since_ns;
-            (*socket).since_ns = now;
-            (*socket).phase = SOCKET_ESTABLISHED;
-            since_ns
-        };
-        let outcome = Outcome { duration_ns: Some(now.wrapping_sub(since_ns)), errno: 0, flags: ACTIVE };
-        return report(EventKind::TcpConnect, subject, Some(socket), outcome, Ring::Bulk);
+fn established(sk: KernelPtr, place: Place, old: u32, now: u64) -> Option<Outcome> {
+    if let Some(socket) = place.socket() {
+        // SAFETY: an entry of our own map, alive in this program.
+        let since_ns = unsafe { core::mem::replace(&mut (*socket).since_ns, now) };
+        return Some(Outcome {
+            kind: EventKind::TcpConnect,
+            socket: Some(socket),
+            duration_ns: Some(now.wrapping_sub(since_ns)),
+            errno: 0,
+            flags: ACTIVE,
+        });
     }
     // Nobody was seen to call. A listener's child, whose handshake ends in a softirq; or an attempt older than
     // the agent, or one that found no room.
@@ -178,15 +177,13 @@ fn established(subject: Subject, old: u32) {
         if old == TCP_SYN_SENT { (EventKind::TcpConnect, ACTIVE) } else { (EventKind::TcpAccept, 0) };
     // Who asks the agent for its metrics is the agent's own affair: from here on the socket is known as its own.
     let pid = if flags == 0 { own_listener(sk) } else { 0 };
-    let socket =
-        Socket { since_ns: now, cgroup_id: 0, pid, tid: 0, comm: [0; 16], flags, phase: SOCKET_ESTABLISHED };
-    if SOCKETS.insert(sk as u64, socket, BPF_ANY as u64).is_err() {
-        untracked(SensorId::Tcp);
-    }
+    let (cgroup_id, tid, comm) = (0, 0, [0; 2]);
+    place.remember(sk, Socket { since_ns: now, cgroup_id, pid, tid, comm, flags, phase: SOCKET_ALIVE });
     if pid != 0 {
-        return filtered(SensorId::Tcp);
+        filtered(SensorId::Tcp);
+        return None;
     }
-    report(kind, subject, None, Outcome { duration_ns: None, errno: 0, flags }, Ring::Bulk);
+    Some(Outcome { kind, socket: None, duration_ns: None, errno: 0, flags })
 }
 
 /// The agent's process id, if the socket was accepted by one of its listeners; else 0.
@@ -195,24 +192,17 @@ fn own_listener(sk: KernelPtr) -> u32 {
     let Some(control) = CONTROL.get_ptr(0) else { return 0 };
     // SAFETY: a cell of our own array map; the hook's typed argument.
     unsafe {
-        if !has_port((*control).own_ports, u16::from_be(copied(sk, &offset::INET_SOCK_SPORT))) {
+        if !has_port((*control).own_ports, record::local_port(record::tcp_sock(sk))) {
             return 0;
         }
-        let net = copied::<u64>(sk, &offset::SOCK_NET) as KernelPtr;
-        if copied::<u32>(net, &offset::NET_INUM) as u64 == (*control).own_netns {
-            (*control).self_pid as u32
-        } else {
-            0
-        }
+        if u64::from(record::netns(sk)) == (*control).own_netns { (*control).self_pid as u32 } else { 0 }
     }
 }
 
 /// An attempt came to nothing. The kernel has said why in `sk_err`, unless somebody closed the socket, or
-/// connect(2) itself gives up (no local port is left, say): then it will return the reason.
+/// connect(2) itself gives up (no local port is left, say): then it will return the reason, and there is no outcome yet.
 #[inline(always)]
-fn failed(subject: Subject) {
-    let sk = subject.sk;
-    let socket = SOCKETS.get_ptr_mut(sk as u64);
+fn failed(sk: KernelPtr, socket: Option<*mut Socket>, now: u64) -> Option<Outcome> {
     // SAFETY: the hook's typed argument.
     let errno = unsafe { field::<u32>(sk, &offset::SOCK_ERR) };
     if errno == 0 {
@@ -222,71 +212,58 @@ fn failed(subject: Subject) {
                 && (*state).connecting == sk as u64
             {
                 (*state).unexplained = 1;
-                return;
+                return None;
             }
         }
     }
     // SAFETY: the entry lives until `forget`.
-    let duration_ns = socket.map(|socket| unsafe { bpf_ktime_get_ns().wrapping_sub((*socket).since_ns) });
+    let duration_ns = socket.map(|socket| unsafe { now.wrapping_sub((*socket).since_ns) });
     let flags = if errno == 0 { ACTIVE | ABORTED } else { ACTIVE };
-    report(
-        EventKind::TcpConnect,
-        subject,
-        socket,
-        Outcome { duration_ns, errno: errno as u16, flags },
-        Ring::Rare,
-    );
-    forget(sk);
+    Some(Outcome { kind: EventKind::TcpConnect, socket, duration_ns, errno, flags })
 }
 
 #[inline(always)]
-fn closed(subject: Subject) {
-    let sk = subject.sk;
-    let socket = SOCKETS.get_ptr_mut(sk as u64);
-    if socket.is_none() && own_listener(sk) != 0 {
-        return filtered(SensorId::Tcp);
-    }
-    let outcome = match socket {
-        // SAFETY: the entry lives until `forget`.
-        Some(socket) => unsafe {
-            let duration_ns = bpf_ktime_get_ns().wrapping_sub((*socket).since_ns);
-            Outcome { duration_ns: Some(duration_ns), errno: 0, flags: (*socket).flags }
-        },
-        None => Outcome { duration_ns: None, errno: 0, flags: SIDE_UNKNOWN },
+fn closed(sk: KernelPtr, socket: Option<*mut Socket>, now: u64) -> Option<Outcome> {
+    let Some(entry) = socket else {
+        if own_listener(sk) != 0 {
+            filtered(SensorId::Tcp);
+            return None;
+        }
+        let (kind, flags) = (EventKind::TcpClose, SIDE_UNKNOWN);
+        return Some(Outcome { kind, socket, duration_ns: None, errno: 0, flags });
     };
-    report(EventKind::TcpClose, subject, socket, outcome, Ring::Bulk);
-    forget(sk);
+    // SAFETY: the entry lives until `forget`.
+    let (duration_ns, flags) = unsafe { (now.wrapping_sub((*entry).since_ns), (*entry).flags) };
+    Some(Outcome { kind: EventKind::TcpClose, socket, duration_ns: Some(duration_ns), errno: 0, flags })
 }
 
 #[inline(always)]
-fn forget(sk: KernelPtr) {
-    let _ = SOCKETS.remove(sk as u64);
-}
-
-#[inline(always)]
-fn report(kind: EventKind, subject: Subject, socket: Option<*mut Socket>, outcome: Outcome, ring: Ring) {
+fn report(sk: KernelPtr, outcome: Outcome, now: u64) {
+    let socket = outcome.socket;
     // SAFETY: an entry of our own map, alive in this program; see `established`.
     let ids = socket.map_or((0, 0), |socket| unsafe { ((*socket).pid, (*socket).tid) });
     if ids.0 != 0 && task::is_self(ids.0) {
         return filtered(SensorId::Tcp);
     }
-    let cgroup_id = match (subject.cgroup_id, socket) {
+    // SAFETY: the hook's typed argument.
+    let cgroup_id = match (unsafe { task::cgroup_of_socket(sk) }, socket) {
         // The socket doesn't tell on a node with v1 alone: the caller's, then.
         // SAFETY: an entry as above.
         (0, Some(socket)) => unsafe { (*socket).cgroup_id },
         (cgroup_id, _) => cgroup_id,
     };
-    let Some(mut entry) = reserve::<TcpEvent>(SensorId::Tcp, cgroup_id, ring, Admission::Throttled) else {
-        return;
-    };
-    let event = entry.as_mut_ptr();
+    let is_failure = outcome.errno != 0 || outcome.flags & ABORTED != 0;
+    let ring = if is_failure { Ring::Rare } else { Ring::Bulk };
+    let (sensor, admission) = (SensorId::Tcp, Admission::Throttled);
+    let Some(mut reserved) = reserve::<TcpEvent>(sensor, cgroup_id, ring, admission, now) else { return };
+    let event = reserved.as_mut_ptr();
     // SAFETY: the reserved record, every field of which is written; `sk` is the hook's typed argument.
     unsafe {
-        fill_header(&raw mut (*event).header, kind, cgroup_id, ids, None);
-        (*event).header.comm = socket.map_or([0; 16], |socket| (*socket).comm);
-        record::fill_outcome(event, outcome);
-        record::fill_addresses(event, subject.sk);
-        record::fill_traffic(event, subject.sk, matches!(kind, EventKind::TcpClose));
+        fill_header(&raw mut (*event).header, outcome.kind, cgroup_id, ids, None, now);
+        let comm = socket.map_or([0; 2], |socket| (*socket).comm);
+        (&raw mut (*event).header.comm).cast::<[u64; 2]>().write(comm);
+        record::fill_outcome(event, outcome.duration_ns, outcome.errno as u16, outcome.flags);
+        record::fill_socket(event, sk, matches!(outcome.kind, EventKind::TcpClose));
     }
-    submit(entry, ring);
+    reserved.submit();
 }

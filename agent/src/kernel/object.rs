@@ -15,6 +15,7 @@ use agent_ebpf::contract::{
     slot::CACHE_CELLS,
     stats::{SENSORS_MAX, SensorId, SensorStats},
     syscalls::{Bank, CLASSES, Cell, ERROR_BUCKETS, ErrorBucket, Mode, NUMBERS},
+    tcp::SOCKETS_PER_GONE,
 };
 use aya::{
     Ebpf, EbpfError, EbpfLoader, TestRun as _,
@@ -252,6 +253,7 @@ impl Kernel {
         };
         constants.set("HIERARCHY", hierarchy);
         constants.set("SLOTS", settings.slots);
+        constants.set("SOCKETS_KEPT", u64::from(settings.sockets / SOCKETS_PER_GONE));
         constants.set("EVENTS_MARK", u64::from(settings.ring_bytes) / 2);
         constants.set("RARE_MARK", u64::from(settings.rare_ring_bytes) / 2);
 
@@ -528,7 +530,7 @@ impl Sizes {
             ("BANKS", banks),
             ("ERRORS", errors),
             ("REQUESTS", requests),
-            ("SOCKETS", sockets),
+            ("SOCKETS", sockets + sockets / SOCKETS_PER_GONE),
             ("CLASS_OF", NUMBERS as u32),
             ("WATCHED", if enabled(SensorId::Calls) { WATCHED } else { 1 }),
         ])

@@ -4,8 +4,8 @@ use agent_ebpf::contract::tcp::{DURATION_KNOWN, TcpEvent, Traffic};
 use aya_ebpf::helpers::generated::{bpf_probe_read_user, bpf_skc_to_tcp_sock};
 
 use crate::kernel::{
-    load::{KernelPtr, copied, copy_to, field},
-    offset,
+    load::{KernelPtr, copied, field},
+    offset::{self, Field},
 };
 
 pub(super) const AF_INET: u16 = 2;
@@ -15,82 +15,107 @@ const SOCK_DONE: u32 = 1;
 /// The kernel keeps eight times the round-trip time (net/ipv4/tcp_input.c, `tcp_rtt_estimator`).
 const SRTT_SHIFT: u32 = 3;
 
-#[derive(Clone, Copy)]
-pub(super) struct Outcome {
-    pub(super) duration_ns: Option<u64>,
-    pub(super) errno: u16,
-    pub(super) flags: u32,
-}
-
 /// # Safety
 ///
 /// `event` is a reserved record.
 #[inline(always)]
-pub(super) unsafe fn fill_outcome(event: *mut TcpEvent, outcome: Outcome) {
+pub(super) unsafe fn fill_outcome(event: *mut TcpEvent, duration_ns: Option<u64>, errno: u16, flags: u32) {
     // SAFETY: the caller's promise.
     unsafe {
-        (*event).duration_ns = outcome.duration_ns.unwrap_or(0);
-        (*event).errno = outcome.errno;
-        let known = if outcome.duration_ns.is_some() { DURATION_KNOWN } else { 0 };
-        (*event).flags = outcome.flags | known;
+        (*event).duration_ns = duration_ns.unwrap_or(0);
+        (*event).errno = errno;
+        let known = if duration_ns.is_some() { DURATION_KNOWN } else { 0 };
+        (*event).flags = flags | known;
     }
 }
 
-/// Both ends, as the socket has them.
+/// The same socket as what it is, typed; null if it isn't TCP's.
+///
+/// # Safety
+///
+/// `sk` is a typed argument of the hook.
+#[inline(always)]
+pub(super) unsafe fn tcp_sock(sk: KernelPtr) -> KernelPtr {
+    // SAFETY: the caller's promise.
+    unsafe { bpf_skc_to_tcp_sock(sk.cast_mut().cast()) as KernelPtr }
+}
+
+/// In host order, 0 if the socket is null.
+///
+/// # Safety
+///
+/// `tcp` is what [`tcp_sock`] returned.
+#[inline(always)]
+pub(super) unsafe fn local_port(tcp: KernelPtr) -> u16 {
+    if tcp.is_null() {
+        return 0;
+    }
+    // `inet_sport` keeps what `skc_num` loses when the port is given back before the last transition.
+    // SAFETY: the caller's promise.
+    u16::from_be(unsafe { field(tcp, &offset::INET_SOCK_SPORT) })
+}
+
+/// Inode number of the socket's network namespace.
+///
+/// # Safety
+///
+/// As for [`tcp_sock`].
+#[inline(always)]
+pub(super) unsafe fn netns(sk: KernelPtr) -> u32 {
+    // SAFETY: the caller's promise; the field is typed as well.
+    unsafe { field(field(sk, &offset::SOCK_NET), &offset::NET_INUM) }
+}
+
+/// Both ends as the socket has them, and what it has counted if it is closed.
 ///
 /// # Safety
 ///
 /// `event` is a reserved record, `sk` a typed argument of the hook.
 #[inline(always)]
-pub(super) unsafe fn fill_addresses(event: *mut TcpEvent, sk: KernelPtr) {
+pub(super) unsafe fn fill_socket(event: *mut TcpEvent, sk: KernelPtr, is_closed: bool) {
     // SAFETY: the caller's promise.
     unsafe {
+        let tcp = tcp_sock(sk);
         let family: u16 = field(sk, &offset::SOCK_FAMILY);
         (*event).family = family;
-        let (local, remote) =
-            ((&raw mut (*event).local).cast::<u8>(), (&raw mut (*event).remote).cast::<u8>());
+        let (local, remote) = (&raw mut (*event).local, &raw mut (*event).remote);
         if family == AF_INET6 {
-            copy_to(local, 16, sk.wrapping_add(offset::SOCK_V6_RCV_SADDR.load() as usize));
-            copy_to(remote, 16, sk.wrapping_add(offset::SOCK_V6_DADDR.load() as usize));
+            write_v6(local.cast(), sk, &offset::SOCK_V6_RCV_SADDR);
+            write_v6(remote.cast(), sk, &offset::SOCK_V6_DADDR);
         } else {
-            write_v4(local, field(sk, &offset::SOCK_RCV_SADDR));
-            write_v4(remote, field(sk, &offset::SOCK_DADDR));
+            write_v4(local.cast(), field(sk, &offset::SOCK_RCV_SADDR));
+            write_v4(remote.cast(), field(sk, &offset::SOCK_DADDR));
         }
-        // `inet_sport` keeps what `skc_num` loses when the port is given back before the last transition.
-        (*event).local_port = u16::from_be(copied(sk, &offset::INET_SOCK_SPORT));
+        (*event).local_port = local_port(tcp);
         (*event).remote_port = u16::from_be(field(sk, &offset::SOCK_DPORT));
         (*event).netns = netns(sk);
+        (*event).traffic = NO_TRAFFIC;
+        if is_closed && !tcp.is_null() {
+            // The end takes a place among the bytes.
+            let end = field::<u64>(sk, &offset::SOCK_FLAGS) >> SOCK_DONE & 1;
+            (*event).traffic = traffic(tcp, end);
+        }
     }
 }
 
-/// What the socket has counted, if it is closed; else nothing.
-///
+const NO_TRAFFIC: Traffic = Traffic { sent_bytes: 0, received_bytes: 0, retransmits: 0, rtt_us: 0 };
+
 /// # Safety
 ///
-/// As for [`fill_addresses`].
+/// `tcp` is what [`tcp_sock`] returned, and not null.
 #[inline(always)]
-pub(super) unsafe fn fill_traffic(event: *mut TcpEvent, sk: KernelPtr, is_closed: bool) {
-    let mut traffic = Traffic { sent_bytes: 0, received_bytes: 0, retransmits: 0, rtt_us: 0 };
-    if is_closed {
-        // SAFETY: the caller's promise; the helper gives the same socket as what it is, or null.
-        let socket = unsafe { bpf_skc_to_tcp_sock(sk.cast_mut().cast()) } as KernelPtr;
-        if !socket.is_null() {
-            // SAFETY: typed, as the helper's result is.
-            unsafe {
-                // What was sent again is counted again.
-                let sent: u64 = field(socket, &offset::TCP_BYTES_SENT);
-                traffic.sent_bytes = sent.wrapping_sub(field(socket, &offset::TCP_BYTES_RETRANS));
-                // The end takes a place among the bytes.
-                let end = field::<u64>(sk, &offset::SOCK_FLAGS) >> SOCK_DONE & 1;
-                let received: u64 = field(socket, &offset::TCP_BYTES_RECEIVED);
-                traffic.received_bytes = received.wrapping_sub(end);
-                traffic.retransmits = field(socket, &offset::TCP_TOTAL_RETRANS);
-                traffic.rtt_us = field::<u32>(socket, &offset::TCP_SRTT) >> SRTT_SHIFT;
-            }
+unsafe fn traffic(tcp: KernelPtr, end: u64) -> Traffic {
+    // SAFETY: the caller's promise.
+    unsafe {
+        // What was sent again is counted again.
+        let sent: u64 = field(tcp, &offset::TCP_BYTES_SENT);
+        Traffic {
+            sent_bytes: sent.wrapping_sub(field(tcp, &offset::TCP_BYTES_RETRANS)),
+            received_bytes: field::<u64>(tcp, &offset::TCP_BYTES_RECEIVED).wrapping_sub(end),
+            retransmits: field(tcp, &offset::TCP_TOTAL_RETRANS),
+            rtt_us: field::<u32>(tcp, &offset::TCP_SRTT) >> SRTT_SHIFT,
         }
     }
-    // SAFETY: the caller's promise.
-    unsafe { (*event).traffic = traffic };
 }
 
 /// Nothing local yet, and the address that connect(2) was given: `sockaddr_in` or `sockaddr_in6`, in user memory.
@@ -118,8 +143,8 @@ pub(super) unsafe fn fill_target(event: *mut TcpEvent, sk: KernelPtr, address: u
             bpf_probe_read_user(target, 8, address as *const _);
         }
         (*event).family = copied(sk, &offset::SOCK_FAMILY);
-        (*event).netns = netns(sk);
-        (*event).traffic = Traffic { sent_bytes: 0, received_bytes: 0, retransmits: 0, rtt_us: 0 };
+        (*event).netns = copied(copied::<u64>(sk, &offset::SOCK_NET) as KernelPtr, &offset::NET_INUM);
+        (*event).traffic = NO_TRAFFIC;
         write_v4((&raw mut (*event).local).cast(), 0);
         (*event).local_port = 0;
         (*event).remote_port = u16::from_be(given.port);
@@ -134,10 +159,18 @@ pub(super) unsafe fn fill_target(event: *mut TcpEvent, sk: KernelPtr, address: u
     }
 }
 
-/// Inode number of the socket's network namespace.
+/// An IPv6 address: 16 bytes in two loads.
+///
+/// # Safety
+///
+/// `target` is 16 bytes of a reserved record, at a multiple of 8; `sk` is typed.
 #[inline(always)]
-fn netns(sk: KernelPtr) -> u32 {
-    copied(copied::<u64>(sk, &offset::SOCK_NET) as KernelPtr, &offset::NET_INUM)
+unsafe fn write_v6(target: *mut u64, sk: KernelPtr, address: &impl Field) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        target.write(field(sk, address));
+        target.add(1).write(field(sk.wrapping_add(8), address));
+    }
 }
 
 /// An IPv4 address in network order, and zeros behind it.

@@ -7,11 +7,12 @@ use agent_ebpf::contract::{
 };
 
 use super::{
-    IPPROTO_TCP, NR_CONNECT, TCP, forget,
-    record::{self, AF_INET, AF_INET6, Outcome},
+    IPPROTO_TCP, NR_CONNECT, TCP,
+    record::{self, AF_INET, AF_INET6},
+    table,
 };
 use crate::kernel::{
-    event::{Admission, Ring, fill_header, filtered, reserve, submit},
+    event::{Admission, Ring, fill_header, filtered, now_ns, reserve},
     load::{KernelPtr, copied},
     offset,
     registers::Registers,
@@ -58,26 +59,29 @@ fn connect_returned<R: Registers>(regs: R, task: KernelPtr, result: i64, took_ns
     {
         return;
     }
-    forget(sk);
+    if let Some(socket) = table::place(sk).socket() {
+        table::forget(sk, socket);
+    }
     let ids = task::current_ids(task);
     if task::is_self(ids.0) {
         return filtered(SensorId::Tcp);
     }
     // The socket is the caller's own.
     let cgroup_id = task::current_cgroup_id(task);
-    let Some(mut entry) = reserve::<TcpEvent>(SensorId::Tcp, cgroup_id, Ring::Rare, Admission::Throttled)
-    else {
+    let now = now_ns();
+    let (sensor, admission) = (SensorId::Tcp, Admission::Throttled);
+    let Some(mut reserved) = reserve::<TcpEvent>(sensor, cgroup_id, Ring::Rare, admission, now) else {
         return;
     };
-    let event = entry.as_mut_ptr();
+    let event = reserved.as_mut_ptr();
     // SAFETY: the reserved record, every field of which is written.
     unsafe {
-        fill_header(&raw mut (*event).header, EventKind::TcpConnect, cgroup_id, ids, Some(task));
+        fill_header(&raw mut (*event).header, EventKind::TcpConnect, cgroup_id, ids, Some(task), now);
         let duration_ns = (took_ns != 0).then_some(took_ns);
-        record::fill_outcome(event, Outcome { duration_ns, errno: -result as u16, flags: ACTIVE });
+        record::fill_outcome(event, duration_ns, -result as u16, ACTIVE);
         record::fill_target(event, sk, address);
     }
-    submit(entry, Ring::Rare);
+    reserved.submit();
 }
 
 /// Errors by which connect(2) refuses a TCP socket before it has sent anything; others are mistakes in the call
