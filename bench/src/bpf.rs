@@ -3,6 +3,7 @@
 
 use std::{
     ffi::c_long,
+    fs,
     os::fd::{AsRawFd as _, OwnedFd},
 };
 
@@ -11,8 +12,9 @@ use podwitness::kernel::Btf;
 
 use crate::smallest_program::{BPF_PROG_TYPE_TRACING, BPF_TRACE_RAW_TP, NOTHING, READS_CLOCK, bpf, load};
 
-/// Command of include/uapi/linux/bpf.h.
+// Commands of include/uapi/linux/bpf.h.
 const BPF_RAW_TRACEPOINT_OPEN: c_long = 17;
+const BPF_ENABLE_STATS: c_long = 32;
 
 #[repr(C)]
 #[derive(Default)]
@@ -20,6 +22,32 @@ struct RawTracepointOpen {
     name: u64,
     program: u32,
     padding: u32,
+}
+
+#[repr(C)]
+struct EnableStats {
+    kind: u32,
+    padding: u32,
+}
+
+/// Has the kernel count the runs of all programs, as long as this is open: each of them takes a little longer then.
+pub(crate) fn count_runs() -> Result<OwnedFd> {
+    const BPF_STATS_RUN_TIME: u32 = 0;
+    let attributes = EnableStats { kind: BPF_STATS_RUN_TIME, padding: 0 };
+    bpf(BPF_ENABLE_STATS, &attributes).context("count the runs of programs")
+}
+
+/// How often each program has run that a process holds, while runs were counted (`bpf_prog_show_fdinfo`,
+/// kernel/bpf/syscall.c).
+pub(crate) fn runs_of(pid: u32) -> Result<Vec<u64>> {
+    let mut runs = Vec::new();
+    for entry in fs::read_dir(format!("/proc/{pid}/fdinfo"))? {
+        // It may be closed by now.
+        let text = fs::read_to_string(entry?.path()).unwrap_or_default();
+        let count = text.lines().find_map(|line| line.strip_prefix("run_cnt:"));
+        runs.extend(count.and_then(|count| count.trim().parse::<u64>().ok()));
+    }
+    Ok(runs)
 }
 
 /// A program for one BTF-typed tracepoint, on its hook or not.

@@ -11,13 +11,13 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::{child, worker::Worker};
+use crate::{bpf, child, worker::Worker};
 
 /// Until a peer's hooks must be live: some compile first.
 const START: Duration = Duration::from_secs(30);
 /// Legs while nothing but the peer's start is waited for.
 const LOOK: Duration = Duration::from_millis(5);
-/// How much slower the work must get to show that hooks are live, and how often in a row.
+/// How much slower the work must get to show that a tool without programs is live, and how often in a row.
 const SLOWER: f64 = 1.25;
 const TIMES: u32 = 3;
 
@@ -30,6 +30,8 @@ pub(crate) struct Peer {
     arguments: &'static [&'static str],
     /// Whether the worker's process id is to follow.
     of_process: bool,
+    /// Whether it works by BPF programs, whose runs the kernel counts.
+    has_programs: bool,
 }
 
 const LATENCY: &str = "tracepoint:raw_syscalls:sys_enter { @begin[tid] = nsecs; } \
@@ -42,6 +44,7 @@ pub(crate) const BPFTRACE: Peer = Peer {
     package: "bpftrace",
     arguments: &["-e", LATENCY],
     of_process: false,
+    has_programs: true,
 };
 
 pub(crate) const SYSCOUNT: Peer = Peer {
@@ -50,6 +53,7 @@ pub(crate) const SYSCOUNT: Peer = Peer {
     package: "libbpf-tools",
     arguments: &["-L"],
     of_process: false,
+    has_programs: true,
 };
 
 pub(crate) const PERF: Peer = Peer {
@@ -58,6 +62,7 @@ pub(crate) const PERF: Peer = Peer {
     package: "linux-perf",
     arguments: &["trace", "-s", "-a"],
     of_process: false,
+    has_programs: false,
 };
 
 pub(crate) const STRACE: Peer = Peer {
@@ -66,6 +71,7 @@ pub(crate) const STRACE: Peer = Peer {
     package: "strace",
     arguments: &["-c", "-f", "-p"],
     of_process: true,
+    has_programs: false,
 };
 
 pub(crate) const TCPLIFE: Peer = Peer {
@@ -74,6 +80,7 @@ pub(crate) const TCPLIFE: Peer = Peer {
     package: "libbpf-tools",
     arguments: &[],
     of_process: false,
+    has_programs: true,
 };
 
 pub(crate) const TCPSTATES: Peer = Peer {
@@ -82,6 +89,7 @@ pub(crate) const TCPSTATES: Peer = Peer {
     package: "libbpf-tools",
     arguments: &[],
     of_process: false,
+    has_programs: true,
 };
 
 impl Peer {
@@ -100,7 +108,11 @@ impl Peer {
     /// Runs it until its hooks are live, lets the worker work with it, and stops it.
     pub(crate) fn leg(&self, worker: &mut Worker, bare: f64, length: Duration) -> Result<f64> {
         let mut running = Running::start(self, worker.pid())?;
-        running.wait_until_live(worker, bare)?;
+        if self.has_programs {
+            running.wait_until_programs_run(worker)?;
+        } else {
+            running.wait_until_work_is_slower(worker, bare)?;
+        }
         worker.leg(length)
     }
 }
@@ -138,19 +150,39 @@ impl Running {
         Ok(Self { child, name: peer.name, errors: Some(errors) })
     }
 
+    /// Waits until every program that the peer holds has run for the worker.
+    fn wait_until_programs_run(&mut self, worker: &mut Worker) -> Result<()> {
+        let counting = bpf::count_runs()?;
+        let begun = Instant::now();
+        loop {
+            self.check_alive(begun)?;
+            worker.leg(LOOK)?;
+            let runs = bpf::runs_of(self.child.id()).unwrap_or_default();
+            if !runs.is_empty() && runs.iter().all(|runs| *runs > 0) {
+                drop(counting);
+                return Ok(());
+            }
+        }
+    }
+
     /// Not every tool says when it is ready; the work says when it gets slower.
-    fn wait_until_live(&mut self, worker: &mut Worker, bare: f64) -> Result<()> {
+    fn wait_until_work_is_slower(&mut self, worker: &mut Worker, bare: f64) -> Result<()> {
         let begun = Instant::now();
         let mut slower = 0;
         while slower < TIMES {
-            if let Some(status) = self.child.try_wait()? {
-                let said = self.errors.take().and_then(|errors| errors.join().ok()).unwrap_or_default();
-                bail!("{} ended by itself ({status}): {}", self.name, said.trim());
-            }
-            if begun.elapsed() > START {
-                bail!("{} did not slow the work down within {START:?}: is it attached?", self.name);
-            }
+            self.check_alive(begun)?;
             slower = if worker.leg(LOOK)? > bare * SLOWER { slower + 1 } else { 0 };
+        }
+        Ok(())
+    }
+
+    fn check_alive(&mut self, begun: Instant) -> Result<()> {
+        if let Some(status) = self.child.try_wait()? {
+            let said = self.errors.take().and_then(|errors| errors.join().ok()).unwrap_or_default();
+            bail!("{} ended by itself ({status}): {}", self.name, said.trim());
+        }
+        if begun.elapsed() > START {
+            bail!("{} was not at work within {START:?}: is it attached?", self.name);
         }
         Ok(())
     }
