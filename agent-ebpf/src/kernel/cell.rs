@@ -9,8 +9,8 @@ use aya_ebpf::{Global, helpers::generated::bpf_get_smp_processor_id};
 
 use super::{
     event::bump,
-    maps::{CELLS, CONTROL},
     registers::Registers,
+    shared::{CELLS, CONTROL, of_cpu},
     slot, task,
 };
 
@@ -26,8 +26,8 @@ pub(crate) fn processor() -> u32 {
 
 /// This CPU's cell.
 #[inline(always)]
-pub(crate) fn of(processor: u32) -> Option<*mut Cell> {
-    CELLS.get_ptr_mut(processor)
+pub(crate) fn of(processor: u32) -> *mut Cell {
+    of_cpu::<_, 1>(&CELLS, processor)
 }
 
 /// The slot of the running task: [`EXCLUDED`] if nobody wants to observe it, the agent included.
@@ -41,10 +41,9 @@ pub(crate) fn of(processor: u32) -> Option<*mut Cell> {
 /// `cell` is this CPU's.
 #[inline(always)]
 pub(crate) unsafe fn slot<R: Registers>(cell: *mut Cell, regs: impl Fn() -> R) -> u32 {
-    // SAFETY: the caller's promise; a cell of our own array map.
+    // SAFETY: the caller's promise; memory of ours.
     unsafe {
-        let generation =
-            CONTROL.get_ptr(0).map_or(0, |control| (&raw const (*control).generation).read_volatile());
+        let generation = (&raw const (*CONTROL.at()).generation).read_volatile();
         let is_same = SWITCHES_SEEN.load() != 0 || (*cell).regs == regs().address();
         if generation != 0 && (*cell).generation == generation && is_same {
             (*cell).slot as u32
@@ -90,12 +89,11 @@ pub(crate) unsafe fn switched(cell: *mut Cell) {
 /// Makes every CPU look up again whose task runs there.
 #[inline(always)]
 pub(crate) fn forget_all() {
-    if let Some(control) = CONTROL.get_ptr_mut(0) {
-        // SAFETY: a cell of our own array map. 0, which turns the memory off, is not left by this.
-        unsafe {
-            if (&raw const (*control).generation).read_volatile() != 0 {
-                bump(&raw mut (*control).generation);
-            }
+    // SAFETY: memory of ours. 0, which turns the memory off, is not left by this.
+    unsafe {
+        let generation = &raw mut (*CONTROL.at()).generation;
+        if generation.read_volatile() != 0 {
+            bump(generation);
         }
     }
 }

@@ -13,9 +13,12 @@ use aya_ebpf::{
 };
 
 use super::{
+    cell,
     load::{KernelPtr, copy_to},
-    maps::{BUCKETS, CONTROL, EVENTS, EVENTS_MARK, RARE, RARE_MARK, STATS},
-    offset, slot,
+    maps::{BUCKETS, EVENTS, EVENTS_MARK, RARE, RARE_MARK},
+    offset,
+    shared::{CONTROL, STATS, of_cpu},
+    slot,
 };
 
 /// Which ring a record goes into.
@@ -38,10 +41,8 @@ pub(crate) enum Admission {
 
 /// The counters of a sensor on this CPU.
 #[inline(always)]
-pub(crate) fn stats(sensor: SensorId) -> Option<*mut SensorStats> {
-    // SAFETY: the helper takes nothing.
-    let cpu = unsafe { bpf_get_smp_processor_id() };
-    STATS.get_ptr_mut(cpu * SENSORS_MAX + sensor as u32)
+pub(crate) fn stats(sensor: SensorId) -> *mut SensorStats {
+    of_cpu::<_, { SENSORS_MAX as usize }>(&STATS, cell::processor()).wrapping_add(sensor as usize)
 }
 
 /// Adds one, atomically: programs of one sensor interrupt each other (a softirq, a system call).
@@ -76,22 +77,19 @@ pub(crate) unsafe fn add(counter: *mut u64, number: u64) {
 /// Counts something that happened and that nobody wants.
 #[inline(always)]
 pub(crate) fn filtered(sensor: SensorId) {
-    if let Some(stats) = stats(sensor) {
-        // SAFETY: counters in our map.
-        unsafe {
-            bump(&raw mut (*stats).seen);
-            bump(&raw mut (*stats).filtered);
-        }
+    let stats = stats(sensor);
+    // SAFETY: counters in our map.
+    unsafe {
+        bump(&raw mut (*stats).seen);
+        bump(&raw mut (*stats).filtered);
     }
 }
 
 /// Counts a beginning that found no room, so that its end will lack a duration.
 #[inline(always)]
 pub(crate) fn untracked(sensor: SensorId) {
-    if let Some(stats) = stats(sensor) {
-        // SAFETY: a counter in our map.
-        unsafe { bump(&raw mut (*stats).untracked) };
-    }
+    // SAFETY: a counter in our map.
+    unsafe { bump(&raw mut (*stats(sensor)).untracked) };
 }
 
 /// A record that was given room in a ring, and is to be filled and submitted.
@@ -123,7 +121,7 @@ pub(crate) fn reserve<T: 'static>(
     admission: Admission,
     now: u64,
 ) -> Option<Record<T>> {
-    let stats = stats(sensor)?;
+    let stats = stats(sensor);
     // SAFETY: counters in our map.
     unsafe { bump(&raw mut (*stats).seen) };
     if admission != Admission::Always {
@@ -193,8 +191,8 @@ impl Ring {
 /// none is left.
 #[inline(always)]
 pub(crate) fn has_token_for_call(sensor: SensorId, slot: u32) -> bool {
-    let (Some(control), Some(bucket)) = (CONTROL.get_ptr(0), BUCKETS.get_ptr_mut(slot)) else { return true };
-    // SAFETY: cells of our own array maps; a torn update only bends the limit.
+    let (control, Some(bucket)) = (CONTROL.at(), BUCKETS.get_ptr_mut(slot)) else { return true };
+    // SAFETY: memory of ours; a torn update only bends the limit.
     unsafe {
         let (rate, burst) = ((*control).calls_rate, (*control).calls_burst);
         let now = now_ns();
@@ -206,10 +204,9 @@ pub(crate) fn has_token_for_call(sensor: SensorId, slot: u32) -> bool {
         if tokens < 1000 {
             (*bucket).calls_millitokens = tokens;
             bump(&raw mut (*bucket).throttled);
-            if let Some(stats) = stats(sensor) {
-                bump(&raw mut (*stats).seen);
-                bump(&raw mut (*stats).throttled);
-            }
+            let stats = stats(sensor);
+            bump(&raw mut (*stats).seen);
+            bump(&raw mut (*stats).throttled);
             return false;
         }
         (*bucket).calls_millitokens = tokens - 1000;
@@ -220,8 +217,8 @@ pub(crate) fn has_token_for_call(sensor: SensorId, slot: u32) -> bool {
 /// Takes a token from the container's bucket. Two CPUs may take the same one: the limit is a fence, not a count.
 #[inline(always)]
 fn has_token(slot: u32, now: u64) -> bool {
-    let Some(control) = CONTROL.get_ptr(0) else { return true };
-    // SAFETY: a cell of our own array map.
+    let control = CONTROL.at();
+    // SAFETY: memory of ours.
     let (rate, burst) = unsafe { ((*control).rate, (*control).burst) };
     if rate == 0 {
         return true;

@@ -2,11 +2,9 @@
 
 use agent_ebpf::contract::{
     calls::{CallSet, ERRNO_WORDS, Rule, WATCHED as WATCHED_MAX, Watch},
-    control::{Bucket, Control},
+    control::Bucket,
     io_uring::RequestBank,
-    slot::CACHE_CELLS,
-    stats::{SENSORS_MAX, SensorStats},
-    syscalls::{Bank, Cell, ErrorBucket, NUMBERS},
+    syscalls::{Bank, ErrorBucket, NUMBERS},
 };
 use aya_ebpf::{
     Global,
@@ -35,15 +33,6 @@ pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(4096, 0);
 #[map]
 pub(crate) static RARE: RingBuf = RingBuf::with_byte_size(4096, 0);
 
-#[map]
-pub(crate) static CONTROL: Array<Control> = Array::with_max_entries(1, BPF_F_MMAPABLE);
-/// [`SENSORS_MAX`] cells per CPU.
-#[map]
-pub(crate) static STATS: Array<SensorStats> = Array::with_max_entries(SENSORS_MAX, BPF_F_MMAPABLE);
-
-/// Cgroup id → slot, direct-mapped; see `contract::slot`.
-#[map]
-pub(crate) static SLOT_CACHE: Array<u64> = Array::with_max_entries(CACHE_CELLS, BPF_F_MMAPABLE);
 /// Cgroup id → slot, all of them.
 #[map]
 pub(crate) static CGROUP_SLOTS: HashMap<u64, u32> = HashMap::with_max_entries(1, 0);
@@ -63,9 +52,6 @@ pub(crate) static BANKS: Array<Bank> = Array::with_max_entries(1, BPF_F_MMAPABLE
 /// `ERROR_BUCKETS` per CPU.
 #[map]
 pub(crate) static ERRORS: Array<ErrorBucket> = Array::with_max_entries(1, BPF_F_MMAPABLE);
-/// System call number → class.
-#[map]
-pub(crate) static CLASS_OF: Array<u8> = Array::with_max_entries(NUMBERS as u32, BPF_F_MMAPABLE);
 
 /// By system call number: which calls are slow, and what their arguments are.
 #[map]
@@ -89,9 +75,6 @@ pub(crate) static REQUESTS: Array<RequestBank> = Array::with_max_entries(1, BPF_
 /// [`Mode`]: agent_ebpf::contract::syscalls::Mode
 #[map]
 pub(crate) static SLOT_MODES: Array<u64> = Array::with_max_entries(1, BPF_F_MMAPABLE);
-/// A cell per CPU, which `kernel::cell` explains.
-#[map]
-pub(crate) static CELLS: Array<Cell> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
 /// A process, told from an earlier one of the same id by its start: `CLOCK_BOOTTIME` ns.
 #[repr(C)]

@@ -7,6 +7,7 @@ pub(crate) mod log;
 pub(crate) mod maps;
 pub(crate) mod offset;
 pub(crate) mod registers;
+pub(crate) mod shared;
 pub(crate) mod slot;
 pub(crate) mod task;
 mod whoami;

@@ -1,30 +1,38 @@
 //! The container slots: see `contract::slot`.
 
-use agent_ebpf::contract::slot::{OVERFLOW, cache_hit, cache_index, cache_pack};
+use agent_ebpf::contract::slot::{CACHE_CELLS, OVERFLOW, cache_hit, cache_index, cache_pack};
 use aya_ebpf::bindings::BPF_NOEXIST;
 
-use super::maps::{CGROUP_SLOTS, FREE_SLOTS, SLOT_CACHE, SLOT_OWNERS};
+use super::{
+    load::masked,
+    maps::{CGROUP_SLOTS, FREE_SLOTS, SLOT_OWNERS},
+    shared::SLOT_CACHE,
+};
 
 /// The slot of a cgroup, given out at its first use.
 #[inline(always)]
 pub(crate) fn of(cgroup_id: u64) -> u32 {
-    // SAFETY: a cell of our own array map, read as one word.
-    let cell = SLOT_CACHE.get_ptr(cache_index(cgroup_id)).map_or(0, |cell| unsafe { cell.read_volatile() });
-    match cache_hit(cell, cgroup_id) {
+    // SAFETY: memory of ours, read as one word.
+    match cache_hit(unsafe { place(cgroup_id).read_volatile() }, cgroup_id) {
         Some(slot) => slot,
         None => find(cgroup_id),
     }
+}
+
+/// The cell of the cache that this cgroup maps to.
+#[inline(always)]
+fn place(cgroup_id: u64) -> *mut u64 {
+    let index = masked::<{ CACHE_CELLS - 1 }>(cache_index(cgroup_id).into());
+    SLOT_CACHE.at().cast::<u64>().wrapping_add(index)
 }
 
 /// The long way, taken when the cache knows another cgroup at this place.
 #[inline(never)]
 fn find(cgroup_id: u64) -> u32 {
     let slot = lookup(cgroup_id).unwrap_or_else(|| give(cgroup_id));
-    if let Some(packed) = cache_pack(cgroup_id, slot)
-        && let Some(cell) = SLOT_CACHE.get_ptr_mut(cache_index(cgroup_id))
-    {
-        // SAFETY: a cell of our own array map, written as one word: id and slot can't be torn apart.
-        unsafe { cell.write_volatile(packed) };
+    if let Some(packed) = cache_pack(cgroup_id, slot) {
+        // SAFETY: memory of ours, written as one word: id and slot can't be torn apart.
+        unsafe { place(cgroup_id).write_volatile(packed) };
     }
     slot
 }

@@ -17,8 +17,9 @@ use aya_ebpf::{
 
 use super::{
     load::{KernelPtr, at, copied, field},
-    maps::{CONTROL, ProcessKey},
+    maps::ProcessKey,
     offset,
+    shared::CONTROL,
 };
 
 /// What is kept with a task, from its first need until the task is freed.
@@ -327,6 +328,6 @@ pub(crate) unsafe fn process(task: KernelPtr) -> ProcessKey {
 /// Whether the process is the agent.
 #[inline(always)]
 pub(crate) fn is_self(pid: u32) -> bool {
-    // SAFETY: a cell of our own array map; the value is plain data.
-    CONTROL.get_ptr(0).is_some_and(|control| unsafe { (*control).self_pid } == pid as u64)
+    // SAFETY: memory of ours; the value is plain data.
+    unsafe { (*CONTROL.at()).self_pid == pid as u64 }
 }

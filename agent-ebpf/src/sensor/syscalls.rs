@@ -103,19 +103,18 @@ fn cgroup_attach_task(_: BtfTracePointContext) -> i32 {
 /// Another task will run, after the one whose state this is.
 #[inline(always)]
 fn switched(state_of_prev: impl FnOnce() -> Option<*mut TaskState>) {
-    if let Some(cell) = cell::of(cell::processor()) {
-        // SAFETY: this CPU's cell.
-        unsafe {
-            timing::leave_processor(cell, state_of_prev);
-            cell::switched(cell);
-        }
+    let cell = cell::of(cell::processor());
+    // SAFETY: this CPU's cell.
+    unsafe {
+        timing::leave_processor(cell, state_of_prev);
+        cell::switched(cell);
     }
 }
 
 #[inline(always)]
 fn entered<R: Registers>(regs: impl Fn() -> R, number: u64) {
     let processor = cell::processor();
-    let Some(cell) = cell::of(processor) else { return };
+    let cell = cell::of(processor);
     if REGS_TELL.load() == 0 && abi::may_be_exit(number) {
         let is_compat = abi::is_compat(regs());
         if abi::is_exit(number, is_compat) {
@@ -129,7 +128,7 @@ fn entered<R: Registers>(regs: impl Fn() -> R, number: u64) {
 #[inline(always)]
 fn returned<R: Registers>(regs: R, result: i64) {
     let processor = cell::processor();
-    let Some(cell) = cell::of(processor) else { return };
+    let cell = cell::of(processor);
     // SAFETY: this CPU's cell.
     unsafe {
         if timing::is_off() {
@@ -172,7 +171,7 @@ pub(super) fn thread_ended() {
         return;
     }
     let processor = cell::processor();
-    let Some(cell) = cell::of(processor) else { return };
+    let cell = cell::of(processor);
     // SAFETY: this CPU's cell.
     unsafe { (*cell).entered = 0 };
     // The ending thread is the current one.

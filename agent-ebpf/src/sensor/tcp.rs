@@ -26,8 +26,9 @@ use crate::kernel::{
     event::{Admission, Ring, fill_header, filtered, now_ns, reserve},
     load::{KernelPtr, field},
     log::trace_event,
-    maps::CONTROL,
-    offset, task,
+    offset,
+    shared::CONTROL,
+    task,
 };
 
 /// Whether this sensor is on; `sys_exit` serves `syscalls` too.
@@ -142,9 +143,9 @@ fn attempt(sk: KernelPtr, place: Place, now: u64) {
 #[inline(always)]
 fn in_connect() -> bool {
     if REGS_TELL.load() == 0 {
-        // SAFETY: this CPU's cell of our own map; the current task can't leave its CPU in here.
-        return cell::of(cell::processor())
-            .is_none_or(|cell| unsafe { (*cell).entered == 0 || (*cell).number == NR_CONNECT.load() });
+        let cell = cell::of(cell::processor());
+        // SAFETY: this CPU's cell; the current task can't leave its CPU in here.
+        return unsafe { (*cell).entered == 0 || (*cell).number == NR_CONNECT.load() };
     }
     abi::number(registers()) == NR_CONNECT.load()
 }
@@ -189,8 +190,8 @@ fn established(sk: KernelPtr, place: Place, old: u32, now: u64) -> Option<Outcom
 /// The agent's process id, if the socket was accepted by one of its listeners; else 0.
 #[inline(always)]
 fn own_listener(sk: KernelPtr) -> u32 {
-    let Some(control) = CONTROL.get_ptr(0) else { return 0 };
-    // SAFETY: a cell of our own array map; the hook's typed argument.
+    let control = CONTROL.at();
+    // SAFETY: memory of ours; the hook's typed argument.
     unsafe {
         if !has_port((*control).own_ports, record::local_port(record::tcp_sock(sk))) {
             return 0;

@@ -12,6 +12,10 @@ use object::{Object as _, ObjectSection as _, ObjectSymbol as _, RelocationTarge
 
 /// The section of the globals.
 const GLOBALS: &str = ".rodata";
+/// The section of the maps, and where the definition of one has the bytes of its values (`bpf_map_def` of libbpf's first
+/// versions).
+const MAPS: &str = "maps";
+const VALUE_SIZE: usize = 8;
 /// Bytes of an instruction (`struct bpf_insn`, include/uapi/linux/bpf.h).
 const INSTRUCTION: usize = 8;
 /// `BPF_LD | BPF_IMM | BPF_DW`: a load of 64 bits out of the instruction and the one after it.
@@ -33,15 +37,26 @@ pub enum ConstantError {
     NoGlobals,
     #[error("it has no global `{0}` of {1} bytes")]
     NoGlobal(&'static str, usize),
+    #[error("it has no map `{0}`")]
+    NoMap(&'static str),
 }
 
-/// Values by the name of their global.
 #[derive(Default)]
-pub(super) struct Constants(Vec<(&'static str, Vec<u8>)>);
+pub(super) struct Constants {
+    /// Values by the name of their global.
+    values: Vec<(&'static str, Vec<u8>)>,
+    /// Bytes of a value, by map.
+    value_sizes: Vec<(&'static str, u32)>,
+}
 
 impl Constants {
     pub(super) fn set(&mut self, global: &'static str, value: impl Bytes) {
-        self.0.push((global, value.bytes()));
+        self.values.push((global, value.bytes()));
+    }
+
+    /// Makes the values of a map so large.
+    pub(super) fn set_value_size(&mut self, map: &'static str, bytes: u32) {
+        self.value_sizes.push((map, bytes));
     }
 
     /// The object with the values in its globals and in the instructions that load them.
@@ -50,7 +65,7 @@ impl Constants {
         let file = object::File::parse(object)?;
         let globals = file.section_by_name(GLOBALS).ok_or(ConstantError::NoGlobals)?;
         let (start, _) = globals.file_range().ok_or(ConstantError::NoGlobals)?;
-        for (name, value) in &self.0 {
+        for (name, value) in &self.values {
             let symbol = file
                 .symbols()
                 .filter(|symbol| symbol.section_index() == Some(globals.index()))
@@ -58,6 +73,10 @@ impl Constants {
                 .ok_or(ConstantError::NoGlobal(name, value.len()))?;
             let at = (start + symbol.address()) as usize;
             folded[at..at + value.len()].copy_from_slice(value);
+        }
+        for (name, bytes) in &self.value_sizes {
+            let at = definition(&file, name).ok_or(ConstantError::NoMap(name))? + VALUE_SIZE;
+            folded[at..at + size_of::<u32>()].copy_from_slice(&bytes.to_ne_bytes());
         }
         self.place_fields(&file, &mut folded);
         let values = folded[start as usize..][..globals.size() as usize].to_vec();
@@ -110,7 +129,7 @@ impl Constants {
     fn place_fields(&self, file: &object::File<'_>, folded: &mut [u8]) {
         const NOWHERE: i16 = -1;
         let offset = |global: &str| {
-            let (_, value) = self.0.iter().rev().find(|(name, _)| *name == global)?;
+            let (_, value) = self.values.iter().rev().find(|(name, _)| *name == global)?;
             i16::try_from(u64::from_ne_bytes(*value.first_chunk()?)).ok()
         };
         let places = FIELDS.iter().map(|field| field.global).chain(COMPUTED.iter().copied());
@@ -130,6 +149,16 @@ impl Constants {
             }
         }
     }
+}
+
+/// Where the object has the definition of a map.
+fn definition(file: &object::File<'_>, map: &str) -> Option<usize> {
+    let maps = file.section_by_name(MAPS)?;
+    let is_it = |symbol: &object::Symbol<'_, '_>| {
+        symbol.section_index() == Some(maps.index()) && symbol.name() == Ok(map)
+    };
+    let (start, _) = maps.file_range()?;
+    Some((start + file.symbols().find(is_it)?.address()) as usize)
 }
 
 /// How many bytes an instruction loads through an address (`BPF_LDX | BPF_MEM`), if it is such a one.
@@ -338,6 +367,21 @@ mod tests {
             code[8..],
             *[[0x18, 1, 0, 0, 7, 0, 0, 0], [0; 8], [NOTHING, 0, 0, 0, 0, 0, 0, 0]].concat()
         );
+    }
+
+    #[test]
+    fn a_map_gets_the_size_that_it_needs() {
+        let value_size = |object: &[u8]| {
+            let file = object::File::parse(object).unwrap();
+            let at = definition(&file, "CELLS").unwrap() + VALUE_SIZE;
+            u32::from_ne_bytes(object[at..at + 4].try_into().unwrap())
+        };
+        assert_eq!(value_size(OBJECT), 64, "one cell");
+        let mut constants = Constants::default();
+        constants.set_value_size("CELLS", 64 * 128);
+        assert_eq!(value_size(&constants.fold(OBJECT).unwrap()), 64 * 128);
+        constants.set_value_size("NOTHING", 1);
+        assert!(matches!(constants.fold(OBJECT), Err(ConstantError::NoMap("NOTHING"))));
     }
 
     #[test]

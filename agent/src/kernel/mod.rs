@@ -14,6 +14,7 @@ mod privilege;
 mod program;
 mod registers;
 mod ring;
+mod shared;
 mod slots;
 mod table;
 mod watch;

@@ -31,7 +31,7 @@ use super::{
     offsets::Offsets,
     old,
     program::{self, Attached, Link, Tracepoints, Way},
-    registers,
+    registers, shared,
     slots::GENERATION,
     watch::{CallSettings, Watching},
 };
@@ -86,6 +86,8 @@ pub enum LoadError {
     Object(#[from] EbpfError),
     #[error("the kernel half has no usable map `{0}`")]
     Map(&'static str),
+    #[error("the kernel half has no array for its global `{0}`")]
+    Shared(String),
     #[error("cannot use a map: {0}")]
     MapAccess(#[from] MapError),
     #[error("cannot map a table into memory: {0}")]
@@ -245,6 +247,10 @@ impl Kernel {
         constants.set("MODE", mode as u64);
         constants.set("TICK_NS", host::tick_ns());
         constants.set("CPUS", cpus);
+        let cells = cpus.next_power_of_two();
+        constants.set("CELLS_MASK", u64::from(cells - 1));
+        constants.set_value_size("CELLS", cells * size_of::<Cell>() as u32);
+        constants.set_value_size("STATS", cells * SENSORS_MAX * size_of::<SensorStats>() as u32);
         let slow_least = if enabled(SensorId::Calls) { settings.calls.slow_least() } else { u64::MAX };
         constants.set("SLOW_LEAST", slow_least);
         let hierarchy = match settings.hierarchy {
@@ -268,6 +274,7 @@ impl Kernel {
             old::replace_task_storage(&mut object).ok_or(LoadError::Map("TASKS"))?;
         }
         let mut ebpf = loader.load(&object)?;
+        shared::put_in_place(&ebpf)?;
 
         let rings = Rings::of(&mut ebpf)?;
         let mut slots = Slots {
@@ -281,10 +288,10 @@ impl Kernel {
             mode,
         };
         slots.offer_all()?;
-        let classes: Table<u8> = table(&mut ebpf, "CLASS_OF", NUMBERS as u32)?;
-        for (number, class) in (0u32..).zip(settings.classes) {
-            debug_assert!((class as usize) < CLASSES);
-            classes.store(number, 0, class as u64);
+        debug_assert!(settings.classes.iter().all(|class| usize::from(*class) < CLASSES));
+        let classes: Table<[u8; NUMBERS]> = table(&mut ebpf, "CLASS_OF", 1)?;
+        for (word, classes_of_word) in settings.classes.as_chunks().0.iter().enumerate() {
+            classes.store(0, word, u64::from_ne_bytes(*classes_of_word));
         }
         settings.calls.fill(&mut ebpf)?;
         let control: Table<Control> = table(&mut ebpf, "CONTROL", 1)?;
@@ -298,7 +305,7 @@ impl Kernel {
         Ok(Loaded {
             rings,
             slots,
-            stats: table(&mut ebpf, "STATS", sizes.of_map("STATS"))?,
+            stats: table(&mut ebpf, "STATS", cpus * SENSORS_MAX)?,
             banks: table(&mut ebpf, "BANKS", sizes.of_map("BANKS"))?,
             errors: table(&mut ebpf, "ERRORS", sizes.of_map("ERRORS"))?,
             requests: table(&mut ebpf, "REQUESTS", sizes.of_map("REQUESTS"))?,
@@ -508,7 +515,7 @@ impl Running {
 }
 
 /// Entries of the maps whose size isn't fixed.
-struct Sizes([(&'static str, u32); 15]);
+struct Sizes([(&'static str, u32); 12]);
 
 impl Sizes {
     fn of(settings: &Settings, cpus: u32, enabled: impl Fn(SensorId) -> bool) -> Self {
@@ -520,18 +527,15 @@ impl Sizes {
         Self([
             ("EVENTS", ring_bytes),
             ("RARE", rare_ring_bytes),
-            ("STATS", cpus * SENSORS_MAX),
             ("CGROUP_SLOTS", slots.saturating_add(excluded)),
             ("SLOT_OWNERS", slots),
             ("FREE_SLOTS", slots),
             ("BUCKETS", slots),
             ("SLOT_MODES", slots),
-            ("CELLS", cpus),
             ("BANKS", banks),
             ("ERRORS", errors),
             ("REQUESTS", requests),
             ("SOCKETS", sockets + sockets / SOCKETS_PER_GONE),
-            ("CLASS_OF", NUMBERS as u32),
             ("WATCHED", if enabled(SensorId::Calls) { WATCHED } else { 1 }),
         ])
     }

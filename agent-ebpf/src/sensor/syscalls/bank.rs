@@ -15,8 +15,9 @@ use crate::{
         cell,
         event::{bump, stats},
         load::{masked, unlinked},
-        maps::{BANKS, CLASS_OF, ERRORS, SLOTS},
+        maps::{BANKS, ERRORS, SLOTS},
         registers::Registers,
+        shared::CLASS_OF,
     },
     sensor::calls,
 };
@@ -91,10 +92,8 @@ pub(super) fn book_without_result(processor: u32, index: u32) {
 }
 
 fn filtered() {
-    if let Some(stats) = stats(SensorId::Syscalls) {
-        // SAFETY: this CPU's counter.
-        unsafe { bump(&raw mut (*stats).filtered) };
-    }
+    // SAFETY: this CPU's counter.
+    unsafe { bump(&raw mut (*stats(SensorId::Syscalls)).filtered) };
 }
 
 #[inline(always)]
@@ -108,7 +107,9 @@ fn count(bank: *mut Bank, index: u32) -> *mut u64 {
 /// `bank` is this CPU's.
 #[inline(never)]
 unsafe fn record_duration(bank: *mut Bank, index: u32, took_ns: u64, weight: u64) {
-    let class = CLASS_OF.get(index).map_or(0, |class| *class as usize & (CLASSES - 1));
+    let class_of = CLASS_OF.at().cast::<u8>().wrapping_add(masked::<{ NUMBERS as u32 - 1 }>(index.into()));
+    // SAFETY: memory of ours.
+    let class = unsafe { class_of.read_volatile() } as usize & (CLASSES - 1);
     let bucket = bucket(unlinked(took_ns)).min(BUCKETS - 1);
     // SAFETY: the caller's promise; class and bucket are below the lengths of their arrays.
     unsafe {

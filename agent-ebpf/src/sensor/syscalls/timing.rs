@@ -170,9 +170,7 @@ pub(super) unsafe fn leave_processor(
         }
         (*cell).entered = 0;
         let Some(state) = state_of_prev() else {
-            if let Some(stats) = stats(SensorId::Syscalls) {
-                (*stats).untracked += 1;
-            }
+            (*stats(SensorId::Syscalls)).untracked += 1;
             return;
         };
         (*state).number = (*cell).number;
