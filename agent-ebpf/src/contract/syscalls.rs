@@ -63,11 +63,18 @@ pub struct Cell {
     pub weight: u64,
     /// Calls until the next one that reads the clock.
     pub until_sampled: u64,
-    /// Where the registers of the task that has `slot` are kept, as far as the switch of tasks doesn't tell.
+    /// Where the registers of the task that has `place` are kept, as far as the switch of tasks doesn't tell.
     pub regs: u64,
-    /// [`Control::generation`](super::control::Control) under which `slot` was found; 0 if it wasn't.
+    /// [`Control::generation`](super::control::Control) under which `place` was found; 0 if it wasn't.
     pub generation: u64,
-    pub slot: u64,
+    /// The slot, and its bank among all of all CPUs above it ([`placed`]).
+    pub place: u64,
+}
+
+/// A slot, and its bank on this CPU: what a cell remembers of both.
+#[inline(always)]
+pub fn placed(slot: u32, bank: u32) -> u64 {
+    u64::from(bank) << 32 | u64::from(slot)
 }
 
 const _: () = assert!(size_of::<Cell>() == 64);

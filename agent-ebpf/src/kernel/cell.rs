@@ -2,13 +2,17 @@
 //!
 //! A cell is touched by the hooks of its own CPU alone, of which none interrupts another: they run in the context of
 //! a task, with preemption disabled. So it takes plain loads and stores. The end of a thread (`sched_process_exit`) can
-//! be preempted since 7.0, so it leaves nothing in the cell: see [`slot_unremembered`].
+//! be preempted since 7.0, so it leaves nothing in the cell: see [`place_unremembered`].
 
-use agent_ebpf::contract::{slot::EXCLUDED, syscalls::Cell};
+use agent_ebpf::contract::{
+    slot::EXCLUDED,
+    syscalls::{Cell, placed},
+};
 use aya_ebpf::{Global, helpers::generated::bpf_get_smp_processor_id};
 
 use super::{
     event::bump,
+    maps::SLOTS,
     registers::Registers,
     shared::{CELLS, CONTROL, of_cpu},
     slot, task,
@@ -30,7 +34,25 @@ pub(crate) fn of(processor: u32) -> *mut Cell {
     of_cpu::<_, 1>(&CELLS, processor)
 }
 
-/// The slot of the running task: [`EXCLUDED`] if nobody wants to observe it, the agent included.
+/// Where the running task's calls are counted.
+#[derive(Clone, Copy)]
+pub(crate) struct Place(u64);
+
+impl Place {
+    /// [`EXCLUDED`] if nobody wants to observe the task, the agent included.
+    #[inline(always)]
+    pub(crate) fn slot(self) -> u32 {
+        self.0 as u32
+    }
+
+    /// Index of the slot's bank of this CPU.
+    #[inline(always)]
+    pub(crate) fn bank(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+}
+
+/// The place of the running task.
 ///
 /// Most tasks make many calls while they run, so what was found stays in the cell until something may have changed
 /// it: another task runs, or the generation is another one. A task is known by where its registers are kept, at the
@@ -40,13 +62,13 @@ pub(crate) fn of(processor: u32) -> *mut Cell {
 ///
 /// `cell` is this CPU's.
 #[inline(always)]
-pub(crate) unsafe fn slot<R: Registers>(cell: *mut Cell, regs: impl Fn() -> R) -> u32 {
+pub(crate) unsafe fn place<R: Registers>(cell: *mut Cell, regs: impl Fn() -> R) -> Place {
     // SAFETY: the caller's promise; memory of ours.
     unsafe {
         let generation = (&raw const (*CONTROL.at()).generation).read_volatile();
         let is_same = SWITCHES_SEEN.load() != 0 || (*cell).regs == regs().address();
         if generation != 0 && (*cell).generation == generation && is_same {
-            (*cell).slot as u32
+            Place((*cell).place)
         } else {
             find(cell, regs().address(), generation)
         }
@@ -55,31 +77,36 @@ pub(crate) unsafe fn slot<R: Registers>(cell: *mut Cell, regs: impl Fn() -> R) -
 
 /// # Safety
 ///
-/// As for [`slot`].
+/// As for [`place`].
 #[inline(never)]
-unsafe fn find(cell: *mut Cell, regs: u64, generation: u64) -> u32 {
-    let slot = slot_unremembered();
+unsafe fn find(cell: *mut Cell, regs: u64, generation: u64) -> Place {
+    let place = place_unremembered();
     // SAFETY: the caller's promise.
     unsafe {
         (*cell).regs = regs;
-        (*cell).slot = slot.into();
+        (*cell).place = place.0;
         (*cell).generation = generation;
     }
-    slot
+    place
 }
 
-/// The same as [`slot`], without the memory.
+/// The same as [`place`], without the memory.
 #[inline(always)]
-pub(crate) fn slot_unremembered() -> u32 {
+pub(crate) fn place_unremembered() -> Place {
     let task = task::current();
-    if task::is_self(task::current_pid(task)) { EXCLUDED } else { slot::of(task::current_cgroup_id(task)) }
+    let slot = if task::is_self(task::current_pid(task)) {
+        EXCLUDED
+    } else {
+        slot::of(task::current_cgroup_id(task))
+    };
+    Place(placed(slot, processor() * SLOTS.load() + slot))
 }
 
 /// Another task will run on this CPU.
 ///
 /// # Safety
 ///
-/// As for [`slot`].
+/// As for [`place`].
 #[inline(always)]
 pub(crate) unsafe fn switched(cell: *mut Cell) {
     // SAFETY: the caller's promise.

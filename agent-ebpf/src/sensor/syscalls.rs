@@ -113,12 +113,11 @@ fn switched(state_of_prev: impl FnOnce() -> Option<*mut TaskState>) {
 
 #[inline(always)]
 fn entered<R: Registers>(regs: impl Fn() -> R, number: u64) {
-    let processor = cell::processor();
-    let cell = cell::of(processor);
+    let cell = cell::of(cell::processor());
     if REGS_TELL.load() == 0 && abi::may_be_exit(number) {
         let is_compat = abi::is_compat(regs());
         if abi::is_exit(number, is_compat) {
-            return bank::book_without_result(processor, index(number, is_compat));
+            return bank::book_without_result(index(number, is_compat));
         }
     }
     // SAFETY: this CPU's cell.
@@ -127,23 +126,22 @@ fn entered<R: Registers>(regs: impl Fn() -> R, number: u64) {
 
 #[inline(always)]
 fn returned<R: Registers>(regs: R, result: i64) {
-    let processor = cell::processor();
-    let cell = cell::of(processor);
+    let cell = cell::of(cell::processor());
     // SAFETY: this CPU's cell.
     unsafe {
         if timing::is_off() {
-            count(cell, processor, regs, result, Timing::Unwanted);
+            count(cell, regs, result, Timing::Unwanted);
         } else {
-            count(cell, processor, regs, result, timing::end(cell, || regs));
+            count(cell, regs, result, timing::end(cell, || regs));
         }
     }
 }
 
 /// # Safety
 ///
-/// `cell` is this CPU's, whose number is `processor`.
+/// `cell` is this CPU's.
 #[inline(always)]
-unsafe fn count<R: Registers>(cell: *mut Cell, processor: u32, regs: R, result: i64, timing: Timing) {
+unsafe fn count<R: Registers>(cell: *mut Cell, regs: R, result: i64, timing: Timing) {
     let number = match timing {
         Timing::Began { number, .. } => number,
         _ => match abi::number(regs) {
@@ -160,7 +158,7 @@ unsafe fn count<R: Registers>(cell: *mut Cell, processor: u32, regs: R, result: 
         return;
     }
     // SAFETY: the caller's promise.
-    unsafe { bank::book(cell, processor, regs, index(number, is_compat), result, timing) };
+    unsafe { bank::book(cell, regs, index(number, is_compat), result, timing) };
 }
 
 /// A thread ends: if by its own call of exit(2) or exit_group(2), that is counted now, since it won't return.
@@ -170,15 +168,14 @@ pub(super) fn thread_ended() {
     if SYSCALLS.load() == 0 || REGS_TELL.load() == 0 {
         return;
     }
-    let processor = cell::processor();
-    let cell = cell::of(processor);
+    let cell = cell::of(cell::processor());
     // SAFETY: this CPU's cell.
     unsafe { (*cell).entered = 0 };
     // The ending thread is the current one.
     let regs = registers();
     let (number, is_compat) = (abi::number(regs), abi::is_compat(regs));
     if abi::is_exit(number, is_compat) {
-        bank::book_without_result(processor, index(number, is_compat));
+        bank::book_without_result(index(number, is_compat));
     }
 }
 

@@ -15,7 +15,7 @@ use crate::{
         cell,
         event::{bump, stats},
         load::{masked, unlinked},
-        maps::{BANKS, ERRORS, SLOTS},
+        maps::{BANKS, ERRORS},
         registers::Registers,
         shared::CLASS_OF,
     },
@@ -26,23 +26,16 @@ use crate::{
 ///
 /// # Safety
 ///
-/// `cell` is this CPU's, whose number is `processor`.
+/// `cell` is this CPU's.
 #[inline(always)]
-pub(super) unsafe fn book<R: Registers>(
-    cell: *mut Cell,
-    processor: u32,
-    regs: R,
-    index: u32,
-    result: i64,
-    timing: Timing,
-) {
+pub(super) unsafe fn book<R: Registers>(cell: *mut Cell, regs: R, index: u32, result: i64, timing: Timing) {
     // SAFETY: the caller's promise; this CPU's bank, in which only this program counts without a lock.
     unsafe {
-        let slot = cell::slot(cell, || regs);
-        if slot == EXCLUDED {
+        let place = cell::place(cell, || regs);
+        if place.slot() == EXCLUDED {
             return filtered();
         }
-        let Some(bank) = BANKS.get_ptr_mut(processor * SLOTS.load() + slot) else { return };
+        let Some(bank) = BANKS.get_ptr_mut(place.bank()) else { return };
         *count(bank, index) += 1;
         match timing {
             Timing::Began { weight: 0, .. } | Timing::Unwanted => {}
@@ -52,7 +45,7 @@ pub(super) unsafe fn book<R: Registers>(
         if is_error(result) || calls::may_be_slow(timing.took_ns()) {
             // Between two calls, this field is nobody's.
             (*cell).weight = timing.took_ns();
-            remarkable(cell, regs, bank, (slot as u64) << 32 | index as u64, result);
+            remarkable(cell, regs, bank, u64::from(place.slot()) << 32 | u64::from(index), result);
         }
     }
 }
@@ -81,12 +74,12 @@ fn is_error(result: i64) -> bool {
 /// A call that won't return. Its program may be preempted, so it counts by a single instruction and leaves the cell
 /// alone.
 #[inline(always)]
-pub(super) fn book_without_result(processor: u32, index: u32) {
-    let slot = cell::slot_unremembered();
-    if slot == EXCLUDED {
+pub(super) fn book_without_result(index: u32) {
+    let place = cell::place_unremembered();
+    if place.slot() == EXCLUDED {
         return filtered();
     }
-    let Some(bank) = BANKS.get_ptr_mut(processor * SLOTS.load() + slot) else { return };
+    let Some(bank) = BANKS.get_ptr_mut(place.bank()) else { return };
     // SAFETY: a counter of our own map.
     unsafe { bump(count(bank, index)) };
 }
@@ -105,7 +98,7 @@ fn count(bank: *mut Bank, index: u32) -> *mut u64 {
 /// # Safety
 ///
 /// `bank` is this CPU's.
-#[inline(never)]
+#[inline(always)]
 unsafe fn record_duration(bank: *mut Bank, index: u32, took_ns: u64, weight: u64) {
     let class_of = CLASS_OF.at().cast::<u8>().wrapping_add(masked::<{ NUMBERS as u32 - 1 }>(index.into()));
     // SAFETY: memory of ours.

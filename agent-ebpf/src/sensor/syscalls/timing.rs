@@ -197,7 +197,7 @@ unsafe fn mode<R: Registers>(cell: *mut Cell, regs: impl Fn() -> R) -> u64 {
     }
     // SAFETY: the caller's promise; a cell of our own array map.
     unsafe {
-        let slot = cell::slot(cell, regs);
+        let slot = cell::place(cell, regs).slot();
         SLOT_MODES.get_ptr(slot).map_or(COUNTS, |mode| mode.read_volatile())
     }
 }
