@@ -92,9 +92,12 @@ fn transition(sk: KernelPtr, old: u32, new: u32) {
     if new == TCP_SYN_SENT {
         return attempt(sk, place, now);
     }
+    // Before the ways part: the verifier takes long for a pointer that comes out of a socket ([`task::current_cgroup_id`]).
+    // SAFETY: the hook's typed argument.
+    let subject = unsafe { Subject { sk, cgroup_id: task::cgroup_of_socket(sk), netns: record::netns(sk) } };
     let socket = place.socket();
     let outcome = match (old, new) {
-        (TCP_SYN_SENT | TCP_SYN_RECV, TCP_ESTABLISHED) => established(sk, place, old, now),
+        (TCP_SYN_SENT | TCP_SYN_RECV, TCP_ESTABLISHED) => established(subject, place, old, now),
         // A simultaneous open that failed is an attempt; a listener's child that was never established is not.
         (TCP_SYN_SENT, TCP_CLOSE) => match failed(sk, socket, now) {
             None => return,
@@ -106,17 +109,28 @@ fn transition(sk: KernelPtr, old: u32, new: u32) {
         },
         // Not connections: listeners, sockets closed unused.
         (TCP_LISTEN | TCP_SYN_RECV | TCP_CLOSE, TCP_CLOSE) => None,
-        (_, TCP_CLOSE) => closed(sk, socket, now),
+        (_, TCP_CLOSE) => closed(subject, socket, now),
         _ => return,
     };
     if let Some(outcome) = outcome {
-        report(sk, outcome, now);
+        report(subject, outcome, now);
     }
     if new == TCP_CLOSE
         && let Some(socket) = socket
     {
         table::forget(sk, socket);
     }
+}
+
+/// The socket that changes its state.
+#[derive(Clone, Copy)]
+struct Subject {
+    /// The hook's typed argument.
+    sk: KernelPtr,
+    /// 0 where the socket doesn't tell.
+    cgroup_id: u64,
+    /// Inode number of its network namespace.
+    netns: u32,
 }
 
 /// A SYN is about to be sent: the caller is running.
@@ -160,7 +174,7 @@ struct Outcome {
 }
 
 #[inline(always)]
-fn established(sk: KernelPtr, place: Place, old: u32, now: u64) -> Option<Outcome> {
+fn established(subject: Subject, place: Place, old: u32, now: u64) -> Option<Outcome> {
     if let Some(socket) = place.socket() {
         // SAFETY: an entry of our own map, alive in this program.
         let since_ns = unsafe { core::mem::replace(&mut (*socket).since_ns, now) };
@@ -177,9 +191,12 @@ fn established(sk: KernelPtr, place: Place, old: u32, now: u64) -> Option<Outcom
     let (kind, flags) =
         if old == TCP_SYN_SENT { (EventKind::TcpConnect, ACTIVE) } else { (EventKind::TcpAccept, 0) };
     // Who asks the agent for its metrics is the agent's own affair: from here on the socket is known as its own.
-    let pid = if flags == 0 { own_listener(sk) } else { 0 };
+    let pid = if flags == 0 { own_listener(subject) } else { 0 };
     let (cgroup_id, tid, comm) = (0, 0, [0; 2]);
-    place.remember(sk, Socket { since_ns: now, cgroup_id, pid, tid, comm, flags, phase: SOCKET_ALIVE });
+    place.remember(
+        subject.sk,
+        Socket { since_ns: now, cgroup_id, pid, tid, comm, flags, phase: SOCKET_ALIVE },
+    );
     if pid != 0 {
         filtered(SensorId::Tcp);
         return None;
@@ -189,14 +206,14 @@ fn established(sk: KernelPtr, place: Place, old: u32, now: u64) -> Option<Outcom
 
 /// The agent's process id, if the socket was accepted by one of its listeners; else 0.
 #[inline(always)]
-fn own_listener(sk: KernelPtr) -> u32 {
+fn own_listener(subject: Subject) -> u32 {
     let control = CONTROL.at();
     // SAFETY: memory of ours; the hook's typed argument.
     unsafe {
-        if !has_port((*control).own_ports, record::local_port(record::tcp_sock(sk))) {
+        if !has_port((*control).own_ports, record::local_port(record::tcp_sock(subject.sk))) {
             return 0;
         }
-        if u64::from(record::netns(sk)) == (*control).own_netns { (*control).self_pid as u32 } else { 0 }
+        if u64::from(subject.netns) == (*control).own_netns { (*control).self_pid as u32 } else { 0 }
     }
 }
 
@@ -224,9 +241,9 @@ fn failed(sk: KernelPtr, socket: Option<*mut Socket>, now: u64) -> Option<Outcom
 }
 
 #[inline(always)]
-fn closed(sk: KernelPtr, socket: Option<*mut Socket>, now: u64) -> Option<Outcome> {
+fn closed(subject: Subject, socket: Option<*mut Socket>, now: u64) -> Option<Outcome> {
     let Some(entry) = socket else {
-        if own_listener(sk) != 0 {
+        if own_listener(subject) != 0 {
             filtered(SensorId::Tcp);
             return None;
         }
@@ -239,15 +256,14 @@ fn closed(sk: KernelPtr, socket: Option<*mut Socket>, now: u64) -> Option<Outcom
 }
 
 #[inline(always)]
-fn report(sk: KernelPtr, outcome: Outcome, now: u64) {
+fn report(subject: Subject, outcome: Outcome, now: u64) {
     let socket = outcome.socket;
     // SAFETY: an entry of our own map, alive in this program; see `established`.
     let ids = socket.map_or((0, 0), |socket| unsafe { ((*socket).pid, (*socket).tid) });
     if ids.0 != 0 && task::is_self(ids.0) {
         return filtered(SensorId::Tcp);
     }
-    // SAFETY: the hook's typed argument.
-    let cgroup_id = match (unsafe { task::cgroup_of_socket(sk) }, socket) {
+    let cgroup_id = match (subject.cgroup_id, socket) {
         // The socket doesn't tell on a node with v1 alone: the caller's, then.
         // SAFETY: an entry as above.
         (0, Some(socket)) => unsafe { (*socket).cgroup_id },
@@ -258,13 +274,14 @@ fn report(sk: KernelPtr, outcome: Outcome, now: u64) {
     let (sensor, admission) = (SensorId::Tcp, Admission::Throttled);
     let Some(mut reserved) = reserve::<TcpEvent>(sensor, cgroup_id, ring, admission, now) else { return };
     let event = reserved.as_mut_ptr();
-    // SAFETY: the reserved record, every field of which is written; `sk` is the hook's typed argument.
+    // SAFETY: the reserved record, every field of which is written; the hook's typed argument.
     unsafe {
         fill_header(&raw mut (*event).header, outcome.kind, cgroup_id, ids, None, now);
         let comm = socket.map_or([0; 2], |socket| (*socket).comm);
         (&raw mut (*event).header.comm).cast::<[u64; 2]>().write(comm);
         record::fill_outcome(event, outcome.duration_ns, outcome.errno as u16, outcome.flags);
-        record::fill_socket(event, sk, matches!(outcome.kind, EventKind::TcpClose));
+        (*event).netns = subject.netns;
+        record::fill_socket(event, subject.sk, matches!(outcome.kind, EventKind::TcpClose));
     }
     reserved.submit();
 }

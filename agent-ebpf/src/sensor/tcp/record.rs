@@ -88,7 +88,6 @@ pub(super) unsafe fn fill_socket(event: *mut TcpEvent, sk: KernelPtr, is_closed:
         }
         (*event).local_port = local_port(tcp);
         (*event).remote_port = u16::from_be(field(sk, &offset::SOCK_DPORT));
-        (*event).netns = netns(sk);
         (*event).traffic = NO_TRAFFIC;
         if is_closed && !tcp.is_null() {
             // The end takes a place among the bytes.
