@@ -1,9 +1,8 @@
 //! Memory that the programs share with user space, and whose address is part of their instructions.
 //!
-//! An array is looked up for each access, by a key that goes through the stack: on the way of a system call that takes as
-//! long as half of all the rest. A global is not, but no loader makes one that user space can map. So there are both of
-//! each: a global in a section `.bss.NAME` by which the programs find it, and an array `NAME` of one element, which the
-//! agent puts in its place.
+//! An array is looked up for each access, by a key that goes through the stack. A global is not, but the loader makes none
+//! that user space can map. So there are both of each: a global in a section `.bss.NAME` by which the programs find it, and
+//! an array `NAME` of one element, which the agent puts in its place.
 
 use core::cell::UnsafeCell;
 
@@ -65,7 +64,7 @@ pub(crate) static CLASS_OF: Shared<[u8; NUMBERS]> = Shared::zeros();
 #[unsafe(no_mangle)]
 static CELLS_MASK: Global<u64> = Global::new(0);
 
-/// What this CPU has of the elements of a table, of which each CPU has `PER_CPU`.
+/// The first of the `PER_CPU` elements that this CPU has of a table.
 #[inline(always)]
 pub(crate) fn of_cpu<T, const PER_CPU: usize>(table: &Shared<T>, cpu: u32) -> *mut T {
     let cpu = cpu as u64 & CELLS_MASK.load();

@@ -86,8 +86,10 @@ pub enum LoadError {
     Object(#[from] EbpfError),
     #[error("the kernel half has no usable map `{0}`")]
     Map(&'static str),
-    #[error("the kernel half has no array for its global `{0}`")]
-    Shared(String),
+    #[error("the kernel half has no array for its global `{0}`; this is a bug")]
+    NoArray(String),
+    #[error("cannot put an array in the place of the global `{0}`: {1}")]
+    Place(String, #[source] io::Error),
     #[error("cannot use a map: {0}")]
     MapAccess(#[from] MapError),
     #[error("cannot map a table into memory: {0}")]

@@ -22,12 +22,12 @@ pub(super) fn put_in_place(ebpf: &Ebpf) -> Result<(), LoadError> {
     for (section, global) in ebpf.maps() {
         let Some(name) = section.strip_prefix(SECTION) else { continue };
         let (Map::Array(global), Some(Map::Array(array))) = (global, ebpf.map(name)) else {
-            return Err(LoadError::Shared(section.to_owned()));
+            return Err(LoadError::NoArray(section.to_owned()));
         };
         let (from, to) = (array.fd().as_fd().as_raw_fd(), global.fd().as_fd().as_raw_fd());
         // SAFETY: both are open, and belong to aya, which closes either number once; nobody has mapped the global.
         if unsafe { libc::dup3(from, to, libc::O_CLOEXEC) } < 0 {
-            return Err(LoadError::Mmap(io::Error::last_os_error()));
+            return Err(LoadError::Place(section.to_owned(), io::Error::last_os_error()));
         }
     }
     Ok(())
