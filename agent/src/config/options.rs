@@ -299,7 +299,8 @@ pub const OPTIONS: &[OptionSpec] = &[
     OptionSpec {
         key: "limits.sockets",
         default: "16384",
-        doc: "TCP sockets tracked at once. Their table has room for a quarter more, where those that are gone wait for the next ones.",
+        doc: "TCP sockets tracked at once. Their table has room for a quarter more, where those that are gone wait \
+              for the next ones.",
         kind: &Number { min: 16, max: 1 << 24, field: |config| &mut config.limits.sockets },
     },
     OptionSpec {
