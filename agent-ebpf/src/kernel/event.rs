@@ -101,8 +101,15 @@ pub(crate) struct Record<T: 'static> {
     looks: bool,
 }
 
-/// How many records in bulk share one look at how full their ring is, per sensor and CPU.
+/// How many records in bulk share one look at how full their ring is, on average; a power of two.
 const RECORDS_A_LOOK: u64 = 8;
+
+/// Whether it is the turn of a record of `now`. The clock decides: by a counter, a rhythm of wanted and unwanted events
+/// might have the turn always come to one that is not sent.
+#[inline(always)]
+fn is_turn(now: u64) -> bool {
+    now.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - RECORDS_A_LOOK.trailing_zeros()) == 0
+}
 
 /// `CLOCK_BOOTTIME`, ns.
 #[inline(always)]
@@ -142,9 +149,7 @@ pub(crate) fn reserve<T: 'static>(
         unsafe { bump(&raw mut (*stats).lost) };
         return None;
     };
-    // SAFETY: as above.
-    let looks = ring == Ring::Rare || unsafe { (*stats).seen } % RECORDS_A_LOOK == 0;
-    Some(Record { entry, ring, looks })
+    Some(Record { entry, ring, looks: ring == Ring::Rare || is_turn(now) })
 }
 
 impl<T> Record<T> {
@@ -242,7 +247,8 @@ fn has_token(slot: u32, now: u64) -> bool {
     true
 }
 
-/// Fills the header of an event of `now` in place. `comm` is copied from the task if one is given, else it is left to the caller.
+/// Fills the header of an event of `now` in place. `comm` is copied from the task if one is given, else it is left to
+/// the caller.
 ///
 /// # Safety
 ///

@@ -53,8 +53,7 @@ pub(crate) static STATS: Shared<SensorStats> = Shared::zeros();
 
 /// Cgroup id → slot, direct-mapped; see `contract::slot`.
 #[unsafe(link_section = ".bss.SLOT_CACHE")]
-pub(crate) static SLOT_CACHE: Shared<[u64; CACHE_CELLS as usize]> =
-    Shared(UnsafeCell::new([0; CACHE_CELLS as usize]));
+pub(crate) static SLOT_CACHE: Shared<[u64; CACHE_CELLS as usize]> = Shared::zeros();
 
 /// System call number → class.
 #[unsafe(link_section = ".bss.CLASS_OF")]

@@ -51,7 +51,7 @@ pub(super) unsafe fn book<R: Registers>(cell: *mut Cell, regs: R, index: u32, re
 }
 
 /// A call that failed or may have been slow. It has a subprogram of its own, with both slot and index in one argument:
-/// with it in line, the others would need so much stack that the kernel gives them a private one.
+/// in line, it would have the others need its stack, too.
 ///
 /// # Safety
 ///
