@@ -85,26 +85,33 @@ pub(crate) fn run_all(
     Ok(Found { alone, beside, notes })
 }
 
-/// Each round runs every leg between two bare ones, beginning with another leg each time.
+/// Into how many slices a leg is cut. Those of all legs take turns: a machine that is shared changes its speed within
+/// milliseconds, and is to do so for all of them alike.
+const SLICES: u32 = 10;
+
+/// Each round runs every leg, a slice of it between two bare ones, beginning with another leg each time.
 fn run(worker: &mut Worker, legs: &mut [Leg<'_>], rounds: usize, length: Duration) -> Result<Rounds> {
+    let length = length / SLICES;
     let mut bare = Vec::new();
     let mut added: Vec<_> =
-        legs.iter().map(|leg| Added { name: leg.name.clone(), ns: Vec::with_capacity(rounds) }).collect();
+        legs.iter().map(|leg| Added { name: leg.name.clone(), ns: vec![0.0; rounds] }).collect();
     // Warms up what the first leg would otherwise find cold.
     worker.leg(length)?;
     for round in 0..rounds {
-        let mut before = worker.leg(length)?;
-        bare.push(before);
-        for turn in 0..legs.len() {
-            let at = (round + turn) % legs.len();
-            let leg = &mut legs[at];
-            (leg.switch)(true)?;
-            let with = worker.leg(length);
-            (leg.switch)(false)?;
-            let after = worker.leg(length)?;
-            added[at].ns.push(with? - f64::midpoint(before, after));
-            bare.push(after);
-            before = after;
+        for slice in 0..SLICES as usize {
+            let mut before = worker.leg(length)?;
+            bare.push(before);
+            for turn in 0..legs.len() {
+                let at = (round + slice + turn) % legs.len();
+                let leg = &mut legs[at];
+                (leg.switch)(true)?;
+                let with = worker.leg(length);
+                (leg.switch)(false)?;
+                let after = worker.leg(length)?;
+                added[at].ns[round] += (with? - f64::midpoint(before, after)) / f64::from(SLICES);
+                bare.push(after);
+                before = after;
+            }
         }
     }
     Ok(Rounds { bare, added })
