@@ -70,6 +70,10 @@ fn build_in_own_environment(toolchain: &Toolchain, linker: &Path) -> Result<()> 
         // Lines of source go by their place in the package: the object is the same wherever it is built.
         .env("CARGO_UNSTABLE_TRIM_PATHS", "true")
         .env("CARGO_PROFILE_RELEASE_TRIM_PATHS", "all")
+        // Comparisons with more than "greater", and 32 bits at once: all kernels know them since 5.1.
+        .env("CARGO_UNSTABLE_PROFILE_RUSTFLAGS", "true")
+        .env("CARGO_PROFILE_RELEASE_RUSTFLAGS", "-Ctarget-cpu=v3")
+        .env("CARGO_PROFILE_RELEASE_BUILD_OVERRIDE_RUSTFLAGS", "")
         .env(TOOLCHAIN, &toolchain.name)
         .stdout(Stdio::piped())
         .spawn()

@@ -102,6 +102,22 @@ pub(crate) fn place_unremembered() -> Place {
     Place(placed(slot, processor() * SLOTS.load() + slot))
 }
 
+/// The same value, of which the verifier knows nothing any more, since it went through memory. Else it walks through all that
+/// follows once for each of the ways to here.
+///
+/// # Safety
+///
+/// `cell` is this CPU's, and the running task is in no call of which its number is still wanted.
+#[inline(always)]
+pub(crate) unsafe fn forgotten(cell: *mut Cell, value: u64) -> u64 {
+    // SAFETY: the caller's promise; memory of ours.
+    unsafe {
+        let field = &raw mut (*cell).number;
+        field.write_volatile(value);
+        field.read_volatile()
+    }
+}
+
 /// Another task will run on this CPU.
 ///
 /// # Safety

@@ -4,7 +4,7 @@ use agent_ebpf::contract::{
     calls::{CallSet, ERRNO_WORDS, Rule, WATCHED as WATCHED_MAX, Watch},
     control::Bucket,
     io_uring::RequestBank,
-    syscalls::{Bank, ErrorBucket, NUMBERS},
+    syscalls::{ErrorBucket, NUMBERS},
 };
 use aya_ebpf::{
     Global,
@@ -46,9 +46,6 @@ pub(crate) static FREE_SLOTS: Stack<u32> = Stack::with_max_entries(1, 0);
 #[map]
 pub(crate) static BUCKETS: Array<Bucket> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
-/// [`SLOTS`] banks per CPU.
-#[map]
-pub(crate) static BANKS: Array<Bank> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 /// `ERROR_BUCKETS` per CPU.
 #[map]
 pub(crate) static ERRORS: Array<ErrorBucket> = Array::with_max_entries(1, BPF_F_MMAPABLE);

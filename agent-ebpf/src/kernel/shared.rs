@@ -10,7 +10,7 @@ use agent_ebpf::contract::{
     control::Control,
     slot::CACHE_CELLS,
     stats::SensorStats,
-    syscalls::{Cell, NUMBERS},
+    syscalls::{Bank, Cell, NUMBERS},
 };
 use aya_ebpf::Global;
 
@@ -59,6 +59,25 @@ pub(crate) static SLOT_CACHE: Shared<[u64; CACHE_CELLS as usize]> = Shared::zero
 #[unsafe(link_section = ".bss.CLASS_OF")]
 pub(crate) static CLASS_OF: Shared<[u8; NUMBERS]> = Shared::zeros();
 
+/// `SLOTS` for each CPU: see [`bank`].
+#[unsafe(link_section = ".bss.BANKS")]
+static BANKS: Shared<Bank> = Shared::zeros();
+
+/// The last bank where all of them are one element, which the kernel lets be so large since 6.0; else `u64::MAX`, and they
+/// have to be looked up.
+#[unsafe(no_mangle)]
+static LAST_BANK: Global<u64> = Global::new(u64::MAX);
+
+/// One of the banks of all slots and CPUs.
+#[inline(always)]
+pub(crate) fn bank(index: u32) -> Option<*mut Bank> {
+    if LAST_BANK.load() == u64::MAX {
+        return arrays::BANKS.get_ptr_mut(index);
+    }
+    let index = u64::from(index);
+    (index <= LAST_BANK.load()).then(|| BANKS.at().wrapping_add(index as usize))
+}
+
 /// By which the number of a CPU is masked, so that the verifier knows it for one of them.
 #[unsafe(no_mangle)]
 static CELLS_MASK: Global<u64> = Global::new(0);
@@ -73,10 +92,12 @@ pub(crate) fn of_cpu<T, const PER_CPU: usize>(table: &Shared<T>, cpu: u32) -> *m
 mod arrays {
     use aya_ebpf::{bindings::BPF_F_MMAPABLE, macros::map, maps::Array};
 
-    use super::{CACHE_CELLS, Cell, Control, NUMBERS, SensorStats};
+    use super::{Bank, CACHE_CELLS, Cell, Control, NUMBERS, SensorStats};
 
     #[map]
     static CONTROL: Array<Control> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+    #[map]
+    pub(super) static BANKS: Array<Bank> = Array::with_max_entries(1, BPF_F_MMAPABLE);
     #[map]
     static CELLS: Array<Cell> = Array::with_max_entries(1, BPF_F_MMAPABLE);
     #[map]

@@ -14,6 +14,7 @@ use agent_ebpf::contract::{
 use aya_ebpf::{Global, helpers::generated::bpf_probe_read_user_str};
 
 use crate::kernel::{
+    cell::forgotten,
     event::{Admission, Ring, fill_header, filtered, has_token_for_call, now_ns, reserve},
     load::masked,
     maps::{FAILURES, RULES, WATCH},
@@ -56,25 +57,10 @@ pub(super) unsafe fn judge<R: Registers>(cell: *mut Cell, regs: R, index: u32, r
     } else {
         return;
     };
-    // What goes through memory the verifier knows nothing of any more. Else it walks through all of `report` once for each
-    // of a hundred ways to here.
-    // SAFETY: the caller's promise; between two calls, these fields are nobody's.
-    unsafe {
-        (&raw mut (*cell).number).write_volatile((kind as u64) << 32 | index as u64);
-        (&raw mut (*cell).entered).write_volatile(took_ns);
-        (&raw mut (*cell).weight).write_volatile(result as u64);
-    }
-    // SAFETY: as above.
-    let (number, took_ns, result) = unsafe {
-        (
-            (&raw const (*cell).number).read_volatile(),
-            (&raw const (*cell).entered).read_volatile(),
-            (&raw const (*cell).weight).read_volatile(),
-        )
-    };
-    // SAFETY: as above; here 0 says that the task is in no call.
-    unsafe { (&raw mut (*cell).entered).write_volatile(0) };
-    report(regs, number as u32, result as i64, took_ns, (number >> 32) as u32);
+    // SAFETY: the caller's promise.
+    let [index, result, took_ns, kind] =
+        [index.into(), result as u64, took_ns, kind as u64].map(|value| unsafe { forgotten(cell, value) });
+    report(regs, index as u32, result as i64, took_ns, kind as u32);
 }
 
 #[inline(always)]

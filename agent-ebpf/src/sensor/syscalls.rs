@@ -113,28 +113,41 @@ fn switched(state_of_prev: impl FnOnce() -> Option<*mut TaskState>) {
 
 #[inline(always)]
 fn entered<R: Registers>(regs: impl Fn() -> R, number: u64) {
-    let cell = cell::of(cell::processor());
     if REGS_TELL.load() == 0 && abi::may_be_exit(number) {
         let is_compat = abi::is_compat(regs());
         if abi::is_exit(number, is_compat) {
             return bank::book_without_result(index(number, is_compat));
         }
     }
-    // SAFETY: this CPU's cell.
-    unsafe { timing::begin(cell, regs, number) };
+    timing::begin(regs, number);
 }
 
 #[inline(always)]
 fn returned<R: Registers>(regs: R, result: i64) {
+    let now = timing::now_if_full();
     let cell = cell::of(cell::processor());
     // SAFETY: this CPU's cell.
     unsafe {
-        if timing::is_off() {
+        if timing::is_unwanted(cell, || regs) {
             count(cell, regs, result, Timing::Unwanted);
+        } else if let Some(timing) = timing::end(cell, now) {
+            count(cell, regs, result, timing);
         } else {
-            count(cell, regs, result, timing::end(cell, || regs));
+            count_after_switch(cell, regs, result);
         }
     }
+}
+
+/// Counts a call that took its time anyway. It has a subprogram of its own, so that the others, of which more is known, need
+/// no stack for what isn't.
+///
+/// # Safety
+///
+/// `cell` is this CPU's.
+#[inline(never)]
+unsafe fn count_after_switch<R: Registers>(cell: *mut Cell, regs: R, result: i64) {
+    // SAFETY: the caller's promise.
+    unsafe { count(cell, regs, result, timing::end_after_switch(cell)) };
 }
 
 /// # Safety
@@ -151,8 +164,10 @@ unsafe fn count<R: Registers>(cell: *mut Cell, regs: R, result: i64, timing: Tim
         },
     };
     let is_compat = abi::is_compat(regs);
-    if !is_compat {
-        tcp::call_returned(regs, number, result, timing.took_ns());
+    if !is_compat && tcp::is_connect(number) {
+        // SAFETY: the caller's promise; the number is at hand.
+        let took_ns = unsafe { cell::forgotten(cell, timing.took_ns()) };
+        tcp::connect_returned(regs, result, took_ns);
     }
     if SYSCALLS.load() == 0 || result == 0 && !timing.began() && abi::is_fork(number, is_compat) {
         return;

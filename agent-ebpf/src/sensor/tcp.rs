@@ -17,7 +17,7 @@ use agent_ebpf::contract::{
     tcp::{ABORTED, ACTIVE, SIDE_UNKNOWN, SOCKET_ALIVE, Socket, TcpEvent},
 };
 use aya_ebpf::{Global, macros::btf_tracepoint, programs::BtfTracePointContext};
-pub(super) use refusal::{call_returned, is_connect};
+pub(super) use refusal::{connect_returned, is_connect};
 use table::Place;
 
 use super::syscalls::{REGS_TELL, abi, registers};

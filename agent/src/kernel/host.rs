@@ -74,8 +74,18 @@ pub fn map_memory() -> u64 {
 /// Whether tasks can preempt each other inside of BTF-typed tracepoints: Linux 7.0 and later, where
 /// `__bpf_trace_run` (kernel/trace/bpf_trace.c) forbids migration only.
 pub fn preempts_tracepoints() -> bool {
+    is_from(7)
+}
+
+/// Whether an element of an array may have more than 4 MiB: Linux 6.0 and later (`array_map_alloc_check`,
+/// kernel/bpf/arraymap.c).
+pub(super) fn has_large_elements() -> bool {
+    is_from(6)
+}
+
+fn is_from(version: u32) -> bool {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    major(&release).is_some_and(|major| major >= 7)
+    major(&release).is_some_and(|major| major >= version)
 }
 
 fn major(release: &str) -> Option<u32> {

@@ -270,6 +270,12 @@ impl Kernel {
         for (map, entries) in sizes.0 {
             loader.map_max_entries(map, entries);
         }
+        let banks = sizes.of_map("BANKS");
+        if let Some(bytes) = in_one_element(banks) {
+            loader.map_max_entries("BANKS", 1);
+            constants.set_value_size("BANKS", bytes);
+            constants.set("LAST_BANK", u64::from(banks - 1));
+        }
         let mut object = constants.fold(OBJECT)?;
         if !task_storage {
             loader.map_max_entries("TASKS_BY_ID", old::TASKS).map_max_entries("TASKS", 1);
@@ -545,6 +551,14 @@ impl Sizes {
     fn of_map(&self, map: &str) -> u32 {
         self.0.iter().find(|(name, _)| *name == map).map_or(1, |(_, entries)| *entries)
     }
+}
+
+/// Bytes of all banks, if they can be one element: so much of it, and no more, the verifier lets a program reach
+/// (`BPF_MAX_VAR_OFF`, include/linux/bpf_verifier.h).
+fn in_one_element(banks: u32) -> Option<u32> {
+    const REACH: u32 = 1 << 29;
+    let bytes = banks.checked_mul(size_of::<Bank>() as u32)?;
+    (host::has_large_elements() && bytes < REACH).then_some(bytes)
 }
 
 /// Whether a task's memory cgroup can be found, and begins with its `css`, as the programs take it.

@@ -25,6 +25,10 @@ pub(super) fn put_in_place(ebpf: &Ebpf) -> Result<(), LoadError> {
             return Err(LoadError::NoArray(section.to_owned()));
         };
         let (from, to) = (array.fd().as_fd().as_raw_fd(), global.fd().as_fd().as_raw_fd());
+        // Of one that has many elements, the kernel gives no address.
+        if array.info()?.max_entries() > 1 {
+            continue;
+        }
         // SAFETY: both are open, and belong to aya, which closes either number once; nobody has mapped the global.
         if unsafe { libc::dup3(from, to, libc::O_CLOEXEC) } < 0 {
             return Err(LoadError::Place(section.to_owned(), io::Error::last_os_error()));

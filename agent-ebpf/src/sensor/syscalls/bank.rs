@@ -12,12 +12,12 @@ use agent_ebpf::contract::{
 use super::timing::Timing;
 use crate::{
     kernel::{
-        cell,
+        cell::{self, forgotten},
         event::{bump, stats},
         load::{masked, unlinked},
-        maps::{BANKS, ERRORS},
+        maps::ERRORS,
         registers::Registers,
-        shared::CLASS_OF,
+        shared::{CLASS_OF, bank},
     },
     sensor::calls,
 };
@@ -35,7 +35,7 @@ pub(super) unsafe fn book<R: Registers>(cell: *mut Cell, regs: R, index: u32, re
         if place.slot() == EXCLUDED {
             return filtered();
         }
-        let Some(bank) = BANKS.get_ptr_mut(place.bank()) else { return };
+        let Some(bank) = bank(place.bank()) else { return };
         *count(bank, index) += 1;
         match timing {
             Timing::Began { weight: 0, .. } | Timing::Unwanted => {}
@@ -43,9 +43,10 @@ pub(super) unsafe fn book<R: Registers>(cell: *mut Cell, regs: R, index: u32, re
             Timing::Missed => (*bank).untimed += 1,
         }
         if is_error(result) || calls::may_be_slow(timing.took_ns()) {
-            // Between two calls, this field is nobody's.
+            let slot_index = u64::from(place.slot()) << 32 | u64::from(index);
+            let (slot_index, result) = (forgotten(cell, slot_index), forgotten(cell, result as u64));
             (*cell).weight = timing.took_ns();
-            remarkable(cell, regs, bank, u64::from(place.slot()) << 32 | u64::from(index), result);
+            remarkable(cell, regs, bank, slot_index, result as i64);
         }
     }
 }
@@ -79,7 +80,7 @@ pub(super) fn book_without_result(index: u32) {
     if place.slot() == EXCLUDED {
         return filtered();
     }
-    let Some(bank) = BANKS.get_ptr_mut(place.bank()) else { return };
+    let Some(bank) = bank(place.bank()) else { return };
     // SAFETY: a counter of our own map.
     unsafe { bump(count(bank, index)) };
 }
@@ -109,7 +110,9 @@ unsafe fn record_duration(bank: *mut Bank, index: u32, took_ns: u64, weight: u64
         let cell = (&raw mut (*bank).classes).cast::<ClassCell>().add(class);
         *(&raw mut (*cell).buckets).cast::<u64>().add(bucket) += weight;
         (*cell).sum_ns += took_ns * weight;
-        (*cell).estimated += weight - 1;
+        if weight != 1 {
+            (*cell).estimated += weight - 1;
+        }
     }
 }
 

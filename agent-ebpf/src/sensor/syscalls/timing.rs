@@ -62,26 +62,35 @@ impl Timing {
     }
 }
 
-/// Whether no call is timed: then what would be is left out of the programs.
+/// Whether every call on the node is timed.
 #[inline(always)]
-pub(super) fn is_off() -> bool {
-    MODES_DIFFER.load() == 0 && MODE.load() == COUNTS
+fn is_full() -> bool {
+    MODES_DIFFER.load() == 0 && MODE.load() == FULL
+}
+
+/// The time, where every call is timed; else 0. It is read before anything else is done: the processor ends whatever
+/// it has begun before it reads its clock, and what comes later it does beside the call itself.
+#[inline(always)]
+pub(super) fn now_if_full() -> u64 {
+    if is_full() { now_ns() } else { 0 }
 }
 
 /// A call begins.
-///
-/// # Safety
-///
-/// `cell` is this CPU's.
 #[inline(always)]
-pub(super) unsafe fn begin<R: Registers>(cell: *mut Cell, regs: impl Fn() -> R, number: u64) {
-    // SAFETY: the caller's promise.
+pub(super) fn begin<R: Registers>(regs: impl Fn() -> R, number: u64) {
+    let now = now_if_full();
+    let cell = cell::of(cell::processor());
+    // SAFETY: this CPU's cell.
     unsafe {
+        (*cell).number = number;
+        if is_full() {
+            (*cell).entered = now;
+            return;
+        }
         let mode = mode(cell, regs);
         if mode == COUNTS {
             return;
         }
-        (*cell).number = number;
         (*cell).entered = ticks();
         // How long a refused connect took is part of its event.
         if mode == FULL || tcp::is_connect(number) {
@@ -102,41 +111,54 @@ pub(super) unsafe fn begin<R: Registers>(cell: *mut Cell, regs: impl Fn() -> R, 
     }
 }
 
-/// The current task's call has returned.
+/// Whether calls of the running task are not timed.
 ///
 /// # Safety
 ///
-/// As for [`begin`].
+/// `cell` is this CPU's.
 #[inline(always)]
-pub(super) unsafe fn end<R: Registers>(cell: *mut Cell, regs: impl Fn() -> R) -> Timing {
+pub(super) unsafe fn is_unwanted<R: Registers>(cell: *mut Cell, regs: impl Fn() -> R) -> bool {
+    // SAFETY: the caller's promise.
+    unsafe { mode(cell, regs) == COUNTS }
+}
+
+/// The current task's call has returned; where all are timed, it is `now`. `None` if another task ran meanwhile or
+/// nobody saw the call begin: that is for [`end_after_switch`].
+///
+/// # Safety
+///
+/// `cell` is this CPU's.
+#[inline(always)]
+pub(super) unsafe fn end(cell: *mut Cell, now: u64) -> Option<Timing> {
     // SAFETY: the caller's promise.
     unsafe {
-        if mode(cell, regs) == COUNTS {
-            return Timing::Unwanted;
-        }
         let entered = (*cell).entered;
         if entered == 0 {
-            return end_after_switch(cell);
+            return None;
         }
         (*cell).entered = 0;
-        let (number, weight) = ((*cell).number, (*cell).weight);
+        let number = (*cell).number;
+        if is_full() {
+            return Some(Timing::Began { number, took_ns: now.wrapping_sub(entered), weight: 1 });
+        }
+        let weight = (*cell).weight;
         let passed = ticks().wrapping_sub(entered);
         if passed < SLOW_TICKS && weight == 0 {
-            return Timing::Began { number, took_ns: 0, weight: 0 };
+            return Some(Timing::Began { number, took_ns: 0, weight: 0 });
         }
         let since_read = now_ns().wrapping_sub((*cell).clock_ns);
         let took_ns = if weight == 0 { by_ticks(passed, TICK_NS.load(), since_read) } else { since_read };
-        Timing::Began { number, took_ns, weight: if passed < SLOW_TICKS { weight } else { 1 } }
+        Some(Timing::Began { number, took_ns, weight: if passed < SLOW_TICKS { weight } else { 1 } })
     }
 }
 
-/// The same for a call that another task ran during.
+/// The current task's call has returned that the cell knows nothing of.
 ///
 /// # Safety
 ///
-/// As for [`begin`].
+/// `cell` is this CPU's.
 #[inline(always)]
-unsafe fn end_after_switch(cell: *mut Cell) -> Timing {
+pub(super) unsafe fn end_after_switch(cell: *mut Cell) -> Timing {
     // SAFETY: the caller's promise; the current task, whose state is ours.
     unsafe {
         let Some(state) = task::state(task::current()) else { return Timing::Missed };
@@ -156,7 +178,7 @@ unsafe fn end_after_switch(cell: *mut Cell) -> Timing {
 ///
 /// # Safety
 ///
-/// As for [`begin`]; `state_of_prev` is that task's, made if there was none.
+/// `cell` is this CPU's; `state_of_prev` is that task's, made if there was none.
 #[inline(always)]
 pub(super) unsafe fn leave_processor(
     cell: *mut Cell,
@@ -174,6 +196,10 @@ pub(super) unsafe fn leave_processor(
             return;
         };
         (*state).number = (*cell).number;
+        if is_full() {
+            (*state).since_ns = entered;
+            return;
+        }
         let clock_ns = (*cell).clock_ns;
         (*state).since_ns = if (*cell).weight != 0 {
             clock_ns
@@ -189,7 +215,7 @@ pub(super) unsafe fn leave_processor(
 
 /// # Safety
 ///
-/// As for [`begin`].
+/// `cell` is this CPU's.
 #[inline(always)]
 unsafe fn mode<R: Registers>(cell: *mut Cell, regs: impl Fn() -> R) -> u64 {
     if MODES_DIFFER.load() == 0 {

@@ -19,23 +19,16 @@ use crate::kernel::{
     task,
 };
 
-/// Called for every system call that returns: what connect(2) refused by itself. `took_ns` is 0 if the entry was not
-/// seen.
-#[inline(always)]
-pub(in crate::sensor) fn call_returned<R: Registers>(regs: R, number: u64, result: i64, took_ns: u64) {
-    if is_connect(number) {
-        connect_returned(regs, task::current(), result, took_ns);
-    }
-}
-
 /// Whether the call is connect(2), and somebody wants to know.
 #[inline(always)]
 pub(in crate::sensor) fn is_connect(number: u64) -> bool {
     TCP.load() != 0 && number == NR_CONNECT.load()
 }
 
+/// connect(2) has returned: what it refused by itself. `took_ns` is 0 if the entry was not seen.
 #[inline(never)]
-fn connect_returned<R: Registers>(regs: R, task: KernelPtr, result: i64, took_ns: u64) {
+pub(in crate::sensor) fn connect_returned<R: Registers>(regs: R, result: i64, took_ns: u64) {
+    let task = task::current();
     // SAFETY: the current task; the state is ours.
     let (connecting, unexplained) = unsafe {
         match task::state(task) {
