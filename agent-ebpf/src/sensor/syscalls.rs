@@ -129,7 +129,7 @@ fn returned<R: Registers>(regs: R, result: i64) {
     // SAFETY: this CPU's cell.
     unsafe {
         if timing::is_unwanted(cell, || regs) {
-            count(cell, regs, result, Timing::Unwanted);
+            count(cell, regs, result, Timing::UNWANTED);
         } else if let Some(timing) = timing::end(cell, now) {
             count(cell, regs, result, timing);
         } else {
@@ -155,9 +155,9 @@ unsafe fn count_after_switch<R: Registers>(cell: *mut Cell, regs: R, result: i64
 /// `cell` is this CPU's.
 #[inline(always)]
 unsafe fn count<R: Registers>(cell: *mut Cell, regs: R, result: i64, timing: Timing) {
-    let number = match timing {
-        Timing::Began { number, .. } => number,
-        _ => match abi::number(regs) {
+    let number = match timing.began {
+        true => timing.number,
+        false => match abi::number(regs) {
             // rt_sigreturn(2) has put back the registers of what a signal interrupted.
             u64::MAX => NR_RT_SIGRETURN.load(),
             number => number,
@@ -166,10 +166,10 @@ unsafe fn count<R: Registers>(cell: *mut Cell, regs: R, result: i64, timing: Tim
     let is_compat = abi::is_compat(regs);
     if !is_compat && tcp::is_connect(number) {
         // SAFETY: the caller's promise; the number is at hand.
-        let took_ns = unsafe { cell::forgotten(cell, timing.took_ns()) };
+        let took_ns = unsafe { cell::forgotten(cell, timing.took_ns) };
         tcp::connect_returned(regs, result, took_ns);
     }
-    if SYSCALLS.load() == 0 || result == 0 && !timing.began() && abi::is_fork(number, is_compat) {
+    if SYSCALLS.load() == 0 || result == 0 && !timing.began && abi::is_fork(number, is_compat) {
         return;
     }
     // SAFETY: the caller's promise.

@@ -37,15 +37,15 @@ pub(super) unsafe fn book<R: Registers>(cell: *mut Cell, regs: R, index: u32, re
         }
         let Some(bank) = bank(place.bank()) else { return };
         *count(bank, index) += 1;
-        match timing {
-            Timing::Began { weight: 0, .. } | Timing::Unwanted => {}
-            Timing::Began { took_ns, weight, .. } => record_duration(bank, index, took_ns, weight),
-            Timing::Missed => (*bank).untimed += 1,
+        if timing.is_missed {
+            (*bank).untimed += 1;
+        } else if timing.weight != 0 {
+            record_duration(bank, index, timing.took_ns, timing.weight);
         }
-        if is_error(result) || calls::may_be_slow(timing.took_ns()) {
+        if is_error(result) || calls::may_be_slow(timing.took_ns) {
             let slot_index = u64::from(place.slot()) << 32 | u64::from(index);
             let (slot_index, result) = (forgotten(cell, slot_index), forgotten(cell, result as u64));
-            (*cell).weight = timing.took_ns();
+            (*cell).weight = timing.took_ns;
             remarkable(cell, regs, bank, slot_index, result as i64);
         }
     }

@@ -37,28 +37,31 @@ static TICK_NS: Global<u64> = Global::new(u64::MAX);
 const COUNTS: u64 = Mode::Counts as u64;
 const FULL: u64 = Mode::Full as u64;
 
-/// What is known of the time that a call took.
+/// What is known of the time that a call took. All of it has a value in any case: older verifiers refuse a program that
+/// takes what has none onto its stack.
 #[derive(Clone, Copy)]
-pub(super) enum Timing {
-    /// Its beginning was seen: it took `took_ns`, and stands for `weight` calls of the histogram; for none where the
-    /// clock wasn't read.
-    Began { number: u64, took_ns: u64, weight: u64 },
-    /// It should have a duration, but nobody knows when it began.
-    Missed,
-    /// Calls of this container are not timed.
-    Unwanted,
+pub(super) struct Timing {
+    /// Whether its beginning was seen.
+    pub(super) began: bool,
+    /// Whether it should have a duration, but nobody knows when it began.
+    pub(super) is_missed: bool,
+    /// The call's, if its beginning was seen.
+    pub(super) number: u64,
+    /// 0 where that isn't known.
+    pub(super) took_ns: u64,
+    /// For how many calls of the histogram it stands; 0 where the clock wasn't read.
+    pub(super) weight: u64,
 }
 
 impl Timing {
-    #[inline(always)]
-    pub(super) fn began(&self) -> bool {
-        matches!(self, Self::Began { .. })
-    }
+    /// Calls of this container are not timed.
+    pub(super) const UNWANTED: Self =
+        Self { began: false, is_missed: false, number: 0, took_ns: 0, weight: 0 };
+    const MISSED: Self = Self { is_missed: true, ..Self::UNWANTED };
 
-    /// 0 where that isn't known.
     #[inline(always)]
-    pub(super) fn took_ns(&self) -> u64 {
-        if let Self::Began { took_ns, .. } = *self { took_ns } else { 0 }
+    fn began(number: u64, took_ns: u64, weight: u64) -> Self {
+        Self { began: true, is_missed: false, number, took_ns, weight }
     }
 }
 
@@ -139,16 +142,16 @@ pub(super) unsafe fn end(cell: *mut Cell, now: u64) -> Option<Timing> {
         (*cell).entered = 0;
         let number = (*cell).number;
         if is_full() {
-            return Some(Timing::Began { number, took_ns: now.wrapping_sub(entered), weight: 1 });
+            return Some(Timing::began(number, now.wrapping_sub(entered), 1));
         }
         let weight = (*cell).weight;
         let passed = ticks().wrapping_sub(entered);
         if passed < SLOW_TICKS && weight == 0 {
-            return Some(Timing::Began { number, took_ns: 0, weight: 0 });
+            return Some(Timing::began(number, 0, 0));
         }
         let since_read = now_ns().wrapping_sub((*cell).clock_ns);
         let took_ns = if weight == 0 { by_ticks(passed, TICK_NS.load(), since_read) } else { since_read };
-        Some(Timing::Began { number, took_ns, weight: if passed < SLOW_TICKS { weight } else { 1 } })
+        Some(Timing::began(number, took_ns, if passed < SLOW_TICKS { weight } else { 1 }))
     }
 }
 
@@ -161,15 +164,15 @@ pub(super) unsafe fn end(cell: *mut Cell, now: u64) -> Option<Timing> {
 pub(super) unsafe fn end_after_switch(cell: *mut Cell) -> Timing {
     // SAFETY: the caller's promise; the current task, whose state is ours.
     unsafe {
-        let Some(state) = task::state(task::current()) else { return Timing::Missed };
+        let Some(state) = task::state(task::current()) else { return Timing::MISSED };
         let since_ns = (*state).since_ns;
         if since_ns == 0 {
-            return Timing::Missed;
+            return Timing::MISSED;
         }
         (*state).since_ns = 0;
         let now = now_ns();
         (*cell).clock_ns = now;
-        Timing::Began { number: (*state).number, took_ns: now.wrapping_sub(since_ns), weight: 1 }
+        Timing::began((*state).number, now.wrapping_sub(since_ns), 1)
     }
 }
 
