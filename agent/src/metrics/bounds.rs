@@ -27,7 +27,13 @@ impl Bounds {
 
     /// The place of the bucket for this duration, which is the number of bounds if it is beyond them.
     pub fn bucket(self, seconds: f64) -> usize {
-        self.iter().position(|bound| seconds <= bound).unwrap_or(self.count())
+        if seconds <= 0.0 {
+            return 0;
+        }
+        // The first power of two that isn't below it: its own exponent, or the next one.
+        let bits = seconds.to_bits();
+        let power = (bits >> 52) as i32 - 1023 + i32::from(bits << 12 != 0);
+        (power - self.first).clamp(0, self.count() as i32) as usize
     }
 }
 
@@ -63,7 +69,8 @@ mod tests {
             assert_eq!(bounds.bucket(bound), at);
             assert_eq!(bounds.bucket(bound.next_up()), at + 1);
         }
-        assert_eq!((bounds.bucket(0.0), bounds.bucket(f64::INFINITY)), (0, 22));
+        assert_eq!((bounds.bucket(0.0), bounds.bucket(-1.0), bounds.bucket(5e-324)), (0, 0, 0));
+        assert_eq!((bounds.bucket(f64::INFINITY), bounds.bucket(f64::NAN)), (22, 22));
     }
 
     #[test]
