@@ -113,8 +113,6 @@ pub struct Booked {
     pub scope: &'static str,
     /// Of an exit: why.
     pub exit_reason: &'static str,
-    /// Of a connection: who is at its other end.
-    pub peer: Option<Arc<Peer>>,
 }
 
 /// What was counted for cgroups before they were excluded.
@@ -235,7 +233,7 @@ impl Ledger {
             self.observe(cgroup_id, false, now);
             return None;
         }
-        let mut booked = Booked { scope: "unknown", exit_reason: "", peer: None };
+        let mut booked = Booked { scope: "unknown", exit_reason: "" };
         if matches!(record, Record::Cgroup(..) | Record::Call(..)) {
             return Some(booked);
         }
@@ -244,9 +242,8 @@ impl Ledger {
         let account = self.accounts.entry(key).or_default();
         match record {
             Record::Tcp(kind, event) => {
-                let peer = self.peers.of(tcp::remote(event));
-                account.tcp.record(*kind, event, &peer, &self.peers);
-                booked.peer = Some(peer);
+                let peers = &*self.peers;
+                peers.with(tcp::remote(event), |peer| account.tcp.record(*kind, event, peer, peers));
             }
             Record::Oom(event) => {
                 booked.scope = scope(event, owner);
@@ -271,6 +268,12 @@ impl Ledger {
             Record::Cgroup(..) | Record::Call(..) => {}
         }
         Some(booked)
+    }
+
+    /// Who is at the other end of the connection that a record tells of.
+    pub fn peer(&self, record: &Record) -> Option<Arc<Peer>> {
+        let Record::Tcp(_, event) = record else { return None };
+        Some(self.peers.of(tcp::remote(event)))
     }
 
     /// A span that was sent is an example of what its container has counted.

@@ -240,7 +240,7 @@ impl<'a> Book<'a> {
             kind: record.kind(),
             labels: owner.labels(),
             process: record.process(),
-            detail: record.detail(booked.scope, booked.exit_reason, booked.peer),
+            detail: record.detail(booked.scope, booked.exit_reason, self.ledger.peer(record)),
         };
         self.seen.push(Seen {
             observation,

@@ -93,21 +93,27 @@ impl Peers {
 
     /// Who has the address. An IPv4-mapped one is the IPv4 address.
     pub fn of(&self, address: IpAddr) -> Arc<Peer> {
+        self.with(address, Arc::clone)
+    }
+
+    /// The same for whoever only looks at it: to count one more owner, and one less, takes a third of the time that an event
+    /// has. `look` must not change what is known of addresses.
+    pub fn with<T>(&self, address: IpAddr, look: impl FnOnce(&Arc<Peer>) -> T) -> T {
         let address = address.to_canonical();
         // To connect to no address in particular is to connect to this host.
         if address.is_loopback() || address.is_unspecified() {
-            return Arc::clone(&self.loopback);
+            return look(&self.loopback);
         }
-        {
-            let table = self.read();
-            if let Some(peer) = table.find(address) {
-                return Arc::clone(peer);
-            }
-            if table.is_in_cluster(address) {
-                return Arc::clone(&self.cluster_unknown);
-            }
+        let table = self.read();
+        if let Some(peer) = table.find(address) {
+            return look(peer);
         }
-        Arc::clone(self.configured.find(address).unwrap_or(&self.external))
+        let is_in_cluster = table.is_in_cluster(address);
+        drop(table);
+        look(match is_in_cluster {
+            true => &self.cluster_unknown,
+            false => self.configured.find(address).unwrap_or(&self.external),
+        })
     }
 
     /// Somebody has these addresses, and no others any more.
