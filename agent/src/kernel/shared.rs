@@ -25,7 +25,7 @@ pub(super) fn put_in_place(ebpf: &Ebpf) -> Result<(), LoadError> {
             return Err(LoadError::NoArray(section.to_owned()));
         };
         let (from, to) = (array.fd().as_fd().as_raw_fd(), global.fd().as_fd().as_raw_fd());
-        // Of one that has many elements, the kernel gives no address.
+        // Of one that has many elements the kernel gives no address, so it is looked up.
         if array.info()?.max_entries() > 1 {
             continue;
         }

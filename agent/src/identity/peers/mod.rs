@@ -96,8 +96,8 @@ impl Peers {
         self.with(address, Arc::clone)
     }
 
-    /// The same for whoever only looks at it: to count one more owner, and one less, takes a third of the time that an event
-    /// has. `look` must not change what is known of addresses.
+    /// The same for whoever only looks at it, as at each event: that counts no owner more, and none less. `look` must not
+    /// change what is known of addresses.
     pub fn with<T>(&self, address: IpAddr, look: impl FnOnce(&Arc<Peer>) -> T) -> T {
         let address = address.to_canonical();
         // To connect to no address in particular is to connect to this host.
