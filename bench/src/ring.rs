@@ -65,9 +65,10 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
             let events = bare.take()?;
             by_bare.add(events, begun.elapsed());
 
-            let (events, cpu) = (settled(&agent)?, agent.cpu_of(READER)?);
-            agent.held(|| worker.leg(FILLING))?;
-            by_agent.add(settled(&agent)? - events, agent.cpu_of(READER)? - cpu);
+            let events = settled(&agent)?;
+            let before = agent.held(|| worker.leg(FILLING).and_then(|_| Rested::now(&agent)))?;
+            let cpu = before.until_next(&agent)?;
+            by_agent.add(settled(&agent)? - events, cpu);
         }
         floor.push(by_bare.each_ns());
         read.push(by_agent.each_ns());
@@ -106,6 +107,31 @@ impl Taken {
 
     fn each_ns(&self) -> f64 {
         self.time.as_nanos() as f64 / self.events as f64
+    }
+}
+
+/// How often the agent's reader has come to rest, and the CPU time that it had taken by then.
+struct Rested {
+    times: u64,
+    cpu: Duration,
+}
+
+impl Rested {
+    fn now(agent: &Agent) -> Result<Self> {
+        Ok(Self { times: agent.sleeps(READER)?, cpu: agent.cpu_of(READER)? })
+    }
+
+    /// The CPU time that it takes until it rests the next time. When it looks at empty rings later on, that is for no event.
+    fn until_next(&self, agent: &Agent) -> Result<Duration> {
+        let begun = Instant::now();
+        while begun.elapsed() < READ {
+            let now = Self::now(agent)?;
+            if now.times > self.times {
+                return Ok(now.cpu - self.cpu);
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+        bail!("the agent's reader didn't rest in {READ:?}")
     }
 }
 
