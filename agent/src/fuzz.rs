@@ -19,7 +19,7 @@ use crate::{
     identity::{Placement, fuzz_tree, names},
     kernel::{Btf, ProgramStats},
     live::Query as Wish,
-    sensor::Record,
+    sensor::Kept,
 };
 
 /// Takes any bytes.
@@ -113,7 +113,8 @@ fn filter_language(bytes: &[u8]) {
 
 /// A record out of a ring: what is read has the kind it says, and can be shown.
 fn record(bytes: &[u8]) {
-    let Ok(record) = Record::decode(bytes) else { return };
+    let kept = Kept::new(bytes);
+    let Ok(record) = kept.record() else { return };
     assert!(EventKind::from_number(record.header().kind) == Some(record.kind()));
     let _ = (record.process(), record.detail("unknown", "error", None), record.sensor());
 }

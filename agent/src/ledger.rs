@@ -227,7 +227,7 @@ impl Ledger {
     }
 
     /// Books a record and says what that has found out; `None` if nobody wants to observe its owner.
-    pub fn book(&mut self, record: &Record, owner: &Owner, now: Instant) -> Option<Booked> {
+    pub fn book(&mut self, record: Record<'_>, owner: &Owner, now: Instant) -> Option<Booked> {
         let cgroup_id = record.header().cgroup_id;
         if !owner.is_wanted {
             self.observe(cgroup_id, false, now);
@@ -243,7 +243,7 @@ impl Ledger {
         match record {
             Record::Tcp(kind, event) => {
                 let peers = &*self.peers;
-                peers.with(tcp::remote(event), |peer| account.tcp.record(*kind, event, peer, peers));
+                peers.with(tcp::remote(event), |peer| account.tcp.record(kind, event, peer, peers));
             }
             Record::Oom(event) => {
                 booked.scope = scope(event, owner);
@@ -271,7 +271,7 @@ impl Ledger {
     }
 
     /// Who is at the other end of the connection that a record tells of.
-    pub fn peer(&self, record: &Record) -> Option<Arc<Peer>> {
+    pub fn peer(&self, record: Record<'_>) -> Option<Arc<Peer>> {
         let Record::Tcp(_, event) = record else { return None };
         Some(self.peers.of(tcp::remote(event)))
     }

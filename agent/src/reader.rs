@@ -23,7 +23,7 @@ use crate::{
     observation::Observation,
     otlp::Seen,
     outlets::Outlets,
-    sensor::Record,
+    sensor::{Kept, Record},
 };
 
 /// Time between two looks at who has died.
@@ -123,19 +123,19 @@ impl Reader {
     }
 
     /// Whether there may be more.
-    fn drain(&mut self, held: &mut VecDeque<Record>) -> io::Result<bool> {
+    fn drain(&mut self, held: &mut VecDeque<Kept>) -> io::Result<bool> {
         let Self { rings, ledger, registry, hub, outlets, clock, deliveries, .. } = self;
         let mut book = Book::open(ledger, hub, outlets, clock.offset_ns());
         let mut by_sensor = [0; SensorId::ALL.len()];
         let drained = rings.drain(BATCH, |bytes| match Record::decode(bytes) {
             Ok(record) => {
                 by_sensor[record.sensor() as usize] += 1;
-                if let Record::Cgroup(kind, event) = &record {
-                    ledger::learn(registry, *kind, event, book.now);
+                if let Record::Cgroup(kind, event) = record {
+                    ledger::learn(registry, kind, event, book.now);
                     book.owners = Owners::default();
                 }
-                if !book.enter(&record, held.len() >= HELD) {
-                    held.push_back(record);
+                if !book.enter(record, held.len() >= HELD) {
+                    held.push_back(Kept::new(bytes));
                 }
             }
             Err(error) => {
@@ -151,13 +151,13 @@ impl Reader {
     }
 
     /// Books the records whose cgroup has become known meanwhile, or never will; at the end, all.
-    fn release(&mut self, held: &mut VecDeque<Record>, all: bool) {
+    fn release(&mut self, held: &mut VecDeque<Kept>, all: bool) {
         if held.is_empty() {
             return;
         }
         let Self { ledger, hub, outlets, clock, .. } = self;
         let mut book = Book::open(ledger, hub, outlets, clock.offset_ns());
-        held.retain(|record| !book.enter(record, all));
+        held.retain(|kept| kept.record().is_ok_and(|record| !book.enter(record, all)));
         book.close();
     }
 
@@ -222,7 +222,7 @@ impl<'a> Book<'a> {
     }
 
     /// Whether it was entered: not if its owner may become known yet, unless there is no time or room to wait.
-    fn enter(&mut self, record: &Record, at_once: bool) -> bool {
+    fn enter(&mut self, record: Record<'_>, at_once: bool) -> bool {
         let header = record.header();
         let owner = self.owners.of(header.cgroup_id, || self.ledger.owner(header.cgroup_id, self.now));
         if owner.is_open() && !at_once {

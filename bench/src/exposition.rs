@@ -156,7 +156,7 @@ fn fill(registry: &Registry, ledger: &mut Ledger) {
         event.remote[..4].copy_from_slice(&[127, 0, 0, 1]);
         for kind in [EventKind::TcpConnect, EventKind::TcpAccept, EventKind::TcpClose] {
             event.header.kind = kind as u32;
-            ledger.book(&Record::Tcp(kind, event), &owner, now);
+            ledger.book(Record::Tcp(kind, &event), &owner, now);
         }
     }
 }

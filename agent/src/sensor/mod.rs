@@ -14,7 +14,7 @@ use agent_ebpf::contract::{
     event::{EventKind, Header},
     stats::SensorId,
 };
-use zerocopy::FromBytes;
+use zerocopy::{FromBytes, Immutable, IntoBytes as _, KnownLayout, error::CastError};
 
 use crate::{
     identity::peers::Peer,
@@ -173,29 +173,31 @@ impl State {
     }
 }
 
-/// A record out of a ring buffer, read but not yet attributed.
-#[derive(Clone, Debug)]
-pub enum Record {
-    Tcp(EventKind, tcp::TcpEvent),
-    Oom(oom::OomEvent),
-    Exec(process::ExecEvent),
-    Exit(process::ExitEvent),
-    /// Kinds with a path in them: boxed, so that the others stay small.
-    Cgroup(EventKind, Box<cgroup::CgroupEvent>),
-    Call(EventKind, Box<calls::CallEvent>),
+/// A record out of a ring buffer, where it lies there: read but not yet attributed.
+#[derive(Clone, Copy, Debug)]
+pub enum Record<'a> {
+    Tcp(EventKind, &'a tcp::TcpEvent),
+    Oom(&'a oom::OomEvent),
+    Exec(&'a process::ExecEvent),
+    Exit(&'a process::ExitEvent),
+    Cgroup(EventKind, &'a cgroup::CgroupEvent),
+    Call(EventKind, &'a calls::CallEvent),
 }
 
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum DecodeError {
     #[error("a record of {0} bytes is too short")]
     Truncated(usize),
+    #[error("a record begins within a word")]
+    Misaligned,
     #[error("a record of the unknown kind {0}")]
     UnknownKind(u32),
 }
 
-impl Record {
-    /// Reads a record. Total: any bytes give a record or an error.
-    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+impl<'a> Record<'a> {
+    /// Reads a record, which begins at a multiple of 8 bytes, as all do in a ring. Total: any bytes give a record or an
+    /// error.
+    pub fn decode(bytes: &'a [u8]) -> Result<Self, DecodeError> {
         let kind = read::<Header>(bytes)?.kind;
         let kind = EventKind::from_number(kind).ok_or(DecodeError::UnknownKind(kind))?;
         Ok(match kind {
@@ -205,14 +207,14 @@ impl Record {
             EventKind::OomKill => Self::Oom(read(bytes)?),
             EventKind::ProcessExec => Self::Exec(read(bytes)?),
             EventKind::ProcessExit => Self::Exit(read(bytes)?),
-            EventKind::CgroupMkdir | EventKind::CgroupRmdir => Self::Cgroup(kind, Box::new(read(bytes)?)),
+            EventKind::CgroupMkdir | EventKind::CgroupRmdir => Self::Cgroup(kind, read(bytes)?),
             EventKind::SyscallSlow | EventKind::SyscallFailed | EventKind::SyscallCall => {
-                Self::Call(kind, Box::new(read(bytes)?))
+                Self::Call(kind, read(bytes)?)
             }
         })
     }
 
-    pub fn header(&self) -> &Header {
+    pub fn header(self) -> &'a Header {
         match self {
             Self::Tcp(_, event) => &event.header,
             Self::Oom(event) => &event.header,
@@ -223,7 +225,7 @@ impl Record {
         }
     }
 
-    pub fn sensor(&self) -> SensorId {
+    pub fn sensor(self) -> SensorId {
         match self {
             Self::Tcp(..) => SensorId::Tcp,
             Self::Oom(_) => SensorId::Oom,
@@ -233,9 +235,9 @@ impl Record {
         }
     }
 
-    pub fn kind(&self) -> EventKind {
+    pub fn kind(self) -> EventKind {
         match self {
-            Self::Tcp(kind, _) | Self::Cgroup(kind, _) | Self::Call(kind, _) => *kind,
+            Self::Tcp(kind, _) | Self::Cgroup(kind, _) | Self::Call(kind, _) => kind,
             Self::Oom(_) => EventKind::OomKill,
             Self::Exec(_) => EventKind::ProcessExec,
             Self::Exit(_) => EventKind::ProcessExit,
@@ -243,15 +245,15 @@ impl Record {
     }
 
     /// The task the record names, if it names one.
-    pub fn process(&self) -> Option<Process> {
+    pub fn process(self) -> Option<Process> {
         let Header { pid, tid, comm, .. } = *self.header();
         (pid != 0).then(|| Process { pid, tid, comm: text(&comm).into() })
     }
 
     /// What users see of it. What is told besides comes from those who know more than the record.
-    pub fn detail(&self, scope: &'static str, exit_reason: &'static str, peer: Option<Arc<Peer>>) -> Detail {
+    pub fn detail(self, scope: &'static str, exit_reason: &'static str, peer: Option<Arc<Peer>>) -> Detail {
         match self {
-            Self::Tcp(kind, event) => Detail::Tcp(tcp::detail(*kind, event, peer)),
+            Self::Tcp(kind, event) => Detail::Tcp(tcp::detail(kind, event, peer)),
             Self::Oom(event) => Detail::Oom(oom::detail(event, scope)),
             Self::Exec(event) => Detail::Exec(process::exec_detail(event)),
             Self::Exit(event) => Detail::Exit(process::exit_detail(event, exit_reason)),
@@ -261,8 +263,34 @@ impl Record {
     }
 }
 
-fn read<T: FromBytes>(bytes: &[u8]) -> Result<T, DecodeError> {
-    T::read_from_prefix(bytes).map(|(value, _)| value).map_err(|_| DecodeError::Truncated(bytes.len()))
+fn read<T: FromBytes + Immutable + KnownLayout>(bytes: &[u8]) -> Result<&T, DecodeError> {
+    match T::ref_from_prefix(bytes) {
+        Ok((value, _)) => Ok(value),
+        Err(CastError::Alignment(_)) => Err(DecodeError::Misaligned),
+        Err(CastError::Size(_)) => Err(DecodeError::Truncated(bytes.len())),
+    }
+}
+
+/// The bytes of a record, kept for when its place in the ring is given back.
+#[derive(Clone, Debug)]
+pub struct Kept {
+    words: Box<[u64]>,
+    length: usize,
+}
+
+impl Kept {
+    pub fn new(bytes: &[u8]) -> Self {
+        let mut words = vec![0; bytes.len().div_ceil(size_of::<u64>())];
+        words.as_mut_bytes()[..bytes.len()].copy_from_slice(bytes);
+        Self { words: words.into(), length: bytes.len() }
+    }
+
+    /// # Errors
+    ///
+    /// Those of [`Record::decode`].
+    pub fn record(&self) -> Result<Record<'_>, DecodeError> {
+        Record::decode(&self.words.as_bytes()[..self.length])
+    }
 }
 
 /// Text up to the first NUL; bytes that are not UTF-8 are replaced.
@@ -291,7 +319,7 @@ mod tests {
                 let kind = EventKind::ALL[round / 2 % EventKind::ALL.len()] as u32;
                 bytes[32..36].copy_from_slice(&kind.to_ne_bytes());
             }
-            if let Ok(record) = Record::decode(&bytes[..round % bytes.len()]) {
+            if let Ok(record) = Kept::new(&bytes[..round % bytes.len()]).record() {
                 let _ = (record.process(), record.detail("unknown", "error", None), record.sensor());
             }
         }
@@ -305,6 +333,9 @@ mod tests {
         assert!(Record::decode(bytes).is_ok());
         assert!(matches!(Record::decode(&bytes[..bytes.len() - 1]), Err(DecodeError::Truncated(135))));
         assert!(matches!(Record::decode(&bytes[..10]), Err(DecodeError::Truncated(10))));
+        let moved = [&[0], bytes].concat();
+        let at_word = moved.as_ptr().align_offset(align_of::<u64>());
+        assert!(matches!(Record::decode(&moved[usize::from(at_word == 0)..]), Err(DecodeError::Misaligned)));
     }
 
     #[test]
