@@ -192,6 +192,9 @@ impl Ring {
     }
 }
 
+/// What an event takes out of a bucket: see [`refill`].
+const TOKEN: u64 = 1000;
+
 /// Takes one of the fewer tokens that there are for slow and failed calls; counts the event as seen and throttled if
 /// none is left.
 #[inline(always)]
@@ -201,20 +204,20 @@ pub(crate) fn has_token_for_call(sensor: SensorId, slot: u32) -> bool {
     unsafe {
         let (rate, burst) = ((*control).calls_rate, (*control).calls_burst);
         let now = now_ns();
-        let before = (*bucket).calls_millitokens;
-        let tokens = refill(before, now.wrapping_sub((*bucket).calls_refilled_ns), rate, burst);
-        if tokens != before {
+        let before = (*bucket).calls_spent;
+        let spent = refill(before, now.wrapping_sub((*bucket).calls_refilled_ns), rate);
+        if spent != before {
             (*bucket).calls_refilled_ns = now;
         }
-        if tokens < 1000 {
-            (*bucket).calls_millitokens = tokens;
+        if spent + TOKEN > burst * TOKEN {
+            (*bucket).calls_spent = spent;
             bump(&raw mut (*bucket).throttled);
             let stats = stats(sensor);
             bump(&raw mut (*stats).seen);
             bump(&raw mut (*stats).throttled);
             return false;
         }
-        (*bucket).calls_millitokens = tokens - 1000;
+        (*bucket).calls_spent = spent + TOKEN;
     }
     true
 }
@@ -231,18 +234,18 @@ fn has_token(slot: u32, now: u64) -> bool {
     let Some(bucket) = BUCKETS.get_ptr_mut(slot) else { return true };
     // SAFETY: a cell of our own array map; a torn update only bends the limit.
     unsafe {
-        let before = (*bucket).millitokens;
-        let tokens = refill(before, now.wrapping_sub((*bucket).refilled_ns), rate, burst);
-        if tokens != before {
+        let before = (*bucket).spent;
+        let spent = refill(before, now.wrapping_sub((*bucket).refilled_ns), rate);
+        if spent != before {
             // Time too short for a gain stays on the clock, or a busy container would never gain any.
             (*bucket).refilled_ns = now;
         }
-        if tokens < 1000 {
-            (*bucket).millitokens = tokens;
+        if spent + TOKEN > burst * TOKEN {
+            (*bucket).spent = spent;
             bump(&raw mut (*bucket).throttled);
             return false;
         }
-        (*bucket).millitokens = tokens - 1000;
+        (*bucket).spent = spent + TOKEN;
     }
     true
 }
