@@ -224,6 +224,28 @@ fn calls_of_the_32_bit_abi_are_not_mistaken() {
     workload.finish();
 }
 
+/// Whether a kernel has the x32 ABI or not, a call of it has been made. And the kernel knows calls by the lower half of a
+/// register: a program that puts something into the upper one can't hide what it calls.
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn calls_by_odd_numbers_are_not_mistaken() {
+    require_kernel!();
+    for mode in ["counts", "full"] {
+        let agent = Agent::start(Options::default().flag("sensors-syscalls-mode", mode));
+        let cgroup = Cgroup::new("odd-numbers");
+        let (workload, truth) =
+            Workload::run(&["syscalls", "--x32-getpid", "300", "--wide-getppid", "200"], &cgroup);
+        let of = |syscall| [("workload", cgroup.path()), ("syscall", syscall)];
+        agent.wait_count(CALLS, &of("x32"), 300);
+        if truth["wide"] == 200 {
+            agent.wait_count(CALLS, &of("getppid"), 200);
+        } else {
+            println!("this kernel looks at the upper half (before 5.13), and has no such calls");
+        }
+        workload.finish();
+    }
+}
+
 /// A thread that is ended by a signal inside its call, and a process killed with all its blocked threads.
 #[test]
 fn calls_cut_short_by_death_are_counted_once() {

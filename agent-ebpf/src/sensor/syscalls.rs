@@ -147,7 +147,7 @@ fn returned<R: Registers>(regs: R, result: i64) {
 #[inline(never)]
 unsafe fn count_after_switch<R: Registers>(cell: *mut Cell, regs: R, result: i64) {
     // SAFETY: the caller's promise.
-    unsafe { count(cell, regs, result, timing::end_after_switch(cell)) };
+    unsafe { count(cell, regs, result, timing::end_after_switch(cell, abi::number(regs))) };
 }
 
 /// # Safety

@@ -11,7 +11,7 @@ use agent_ebpf::contract::{
     calls::WATCHED,
     control::Control,
     io_uring::RequestBank,
-    offsets::{COMPAT_MASK, FILE, REGS_NUMBER_WIDTH},
+    offsets::{COMPAT_MASK, FILE},
     slot::CACHE_CELLS,
     stats::{SENSORS_MAX, SensorId, SensorStats},
     syscalls::{Bank, CLASSES, Cell, ERROR_BUCKETS, ErrorBucket, Mode, NUMBERS},
@@ -229,7 +229,6 @@ impl Kernel {
                 "ENTRY_TELLS",
                 ["REGS_IP", "REGS_CX", "REGS_R11", "REGS_FLAGS"].iter().all(|global| offsets.has(global)),
             ),
-            ("NUMBER_IS_INT", REGS_NUMBER_WIDTH == 4),
             (
                 "EXIT_TELLS_LAST",
                 types

@@ -16,10 +16,6 @@ static COMPAT_MODE: Global<u64> = Global::new(0);
 /// Whether the registers of a call tell on their own that it came by SYSCALL, as those of x86-64 do.
 #[unsafe(no_mangle)]
 static ENTRY_TELLS: Global<u8> = Global::new(0);
-/// Whether `pt_regs` has the number as an `int`, as that of arm64 does (arch/arm64/include/asm/ptrace.h), and not in a
-/// register's width.
-#[unsafe(no_mangle)]
-static NUMBER_IS_INT: Global<u8> = Global::new(0);
 /// Numbers of the calls that the programs treat in a way of their own; `u64::MAX` where there is none.
 #[unsafe(no_mangle)]
 static NR_EXIT: Global<u64> = Global::new(u64::MAX);
@@ -46,14 +42,12 @@ mod compat {
     pub(super) const CLONE3: u64 = 435;
 }
 
-/// The number of the call that these registers were made for; `u64::MAX` if they are of no call.
+/// The number of the call that these registers were made for; `u64::MAX` if they are of no call. It is an `int`, though
+/// x86-64 keeps the whole register (arch/x86/include/asm/syscall.h, `syscall_get_nr`): what a program leaves in the upper
+/// half is not looked at.
 #[inline(always)]
 pub(in crate::sensor) fn number(regs: impl Registers) -> u64 {
-    if NUMBER_IS_INT.load() != 0 {
-        regs.read::<i32>(&offset::REGS_NUMBER) as u64
-    } else {
-        regs.read(&offset::REGS_NUMBER)
-    }
+    regs.read::<i32>(&offset::REGS_NUMBER) as u64
 }
 
 /// Whether the current task, which entered the kernel with these registers, is in a call of the 32-bit ABI.

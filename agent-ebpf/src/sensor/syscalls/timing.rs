@@ -114,7 +114,8 @@ pub(super) fn begin<R: Registers>(regs: impl Fn() -> R, number: u64) {
     }
 }
 
-/// Whether calls of the running task are not timed.
+/// Whether calls of the running task are not timed. If the one that has returned was to be when it began, its beginning is
+/// forgotten: it is not that of the next one.
 ///
 /// # Safety
 ///
@@ -122,7 +123,13 @@ pub(super) fn begin<R: Registers>(regs: impl Fn() -> R, number: u64) {
 #[inline(always)]
 pub(super) unsafe fn is_unwanted<R: Registers>(cell: *mut Cell, regs: impl Fn() -> R) -> bool {
     // SAFETY: the caller's promise.
-    unsafe { mode(cell, regs) == COUNTS }
+    unsafe {
+        let is_unwanted = mode(cell, regs) == COUNTS;
+        if is_unwanted && MODES_DIFFER.load() != 0 {
+            (*cell).entered = 0;
+        }
+        is_unwanted
+    }
 }
 
 /// The current task's call has returned; where all are timed, it is `now`. `None` if another task ran meanwhile or
@@ -155,21 +162,23 @@ pub(super) unsafe fn end(cell: *mut Cell, now: u64) -> Option<Timing> {
     }
 }
 
-/// The current task's call has returned that the cell knows nothing of.
+/// The current task's call has returned that the cell knows nothing of. `number` is what the registers say; `u64::MAX`
+/// where they are of no call any more.
 ///
 /// # Safety
 ///
 /// `cell` is this CPU's.
 #[inline(always)]
-pub(super) unsafe fn end_after_switch(cell: *mut Cell) -> Timing {
+pub(super) unsafe fn end_after_switch(cell: *mut Cell, number: u64) -> Timing {
     // SAFETY: the caller's promise; the current task, whose state is ours.
     unsafe {
         let Some(state) = task::state(task::current()) else { return Timing::MISSED };
         let since_ns = (*state).since_ns;
-        if since_ns == 0 {
+        (*state).since_ns = 0;
+        // The call that slept may have returned while its container was not timed: then this is another one.
+        if since_ns == 0 || number != u64::MAX && number != (*state).number {
             return Timing::MISSED;
         }
-        (*state).since_ns = 0;
         let now = now_ns();
         (*cell).clock_ns = now;
         Timing::began((*state).number, now.wrapping_sub(since_ns), 1)

@@ -12,13 +12,16 @@ use serde_json::json;
 use crate::{Arguments, ready, report, share};
 
 /// `--getppid N --openat-enoent N --nanosleep-15ms N --threads T`: as many in total, shared by the threads; and
-/// `--i386-getpid N` of the 32-bit ABI, by the first.
+/// by the first, `--i386-getpid N` of the 32-bit ABI, `--x32-getpid N` of the x32 ABI, and `--wide-getppid N` whose numbers
+/// have something in the upper half of the register.
 pub(crate) fn syscalls(arguments: &Arguments) -> Result<()> {
     let getppid = arguments.or("getppid", 0)?;
     let openat = arguments.or("openat-enoent", 0)?;
     let nanosleep = arguments.or("nanosleep-15ms", 0)?;
     let threads: u64 = arguments.or("threads", 1)?;
     let i386: u64 = arguments.or("i386-getpid", 0)?;
+    let x32: u64 = arguments.or("x32-getpid", 0)?;
+    let wide: u64 = arguments.or("wide-getppid", 0)?;
 
     let begin = Arc::new(Barrier::new(usize::try_from(threads)? + 1));
     let workers: Vec<_> = (0..threads)
@@ -43,6 +46,8 @@ pub(crate) fn syscalls(arguments: &Arguments) -> Result<()> {
         "nanosleep": nanosleep,
         "slept": slept.as_secs_f64(),
         "i386": i386 > 0 && call_i386_getpid(i386),
+        "x32": call(X32_BIT | libc::SYS_getpid, x32),
+        "wide": call(1 << 32 | libc::SYS_getppid, wide),
     }));
     Ok(())
 }
@@ -68,6 +73,15 @@ fn work(getppid: u64, openat: u64, nanosleep: u64) -> Result<Duration> {
         slept += begin.elapsed();
     }
     Ok(slept)
+}
+
+/// By which x32 tells its calls from native ones (`__X32_SYSCALL_BIT`, arch/x86/include/uapi/asm/unistd.h).
+const X32_BIT: i64 = 0x4000_0000;
+
+/// So many calls that take nothing, by their number; how many of them the kernel knew.
+fn call(number: i64, times: u64) -> u64 {
+    // SAFETY: getpid and getppid take nothing and touch nothing, by whatever number they go.
+    (0..times).map(|_| u64::from(unsafe { libc::syscall(number) } >= 0)).sum()
 }
 
 /// getppid: hardly anybody else calls it, it can't fail, and libc does not cache it.

@@ -46,6 +46,7 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
         "spawn" => process::spawn(&arguments)?,
         "visit" => process::visit(&arguments)?,
         "calls" => single::run(&arguments)?,
+        "wander" => odd::wander()?,
         "noop" => return process::noop(&arguments),
         "roam" => odd::roam(&arguments)?,
         "storm" => odd::storm(&arguments)?,

@@ -161,6 +161,24 @@ pub(crate) fn interrupted(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
+/// Two calls that wait for a line each: readv(2), then preadv2(2).
+pub(crate) fn wander() -> Result<()> {
+    ready()?;
+    let mut line = [0u8; 8];
+    let place = libc::iovec { iov_base: line.as_mut_ptr().cast(), iov_len: line.len() };
+    let nowhere = -1_i64;
+    // SAFETY: the buffer is our own, as long as it says, and outlives the calls. Without a place, preadv2 reads on.
+    let read = unsafe {
+        [
+            libc::syscall(libc::SYS_readv, libc::STDIN_FILENO, &raw const place, 1),
+            libc::syscall(libc::SYS_preadv2, libc::STDIN_FILENO, &raw const place, 1, nowhere, nowhere, 0),
+        ]
+    };
+    ensure!(read.iter().all(|read| *read > 0), "{read:?}: {}", std::io::Error::last_os_error());
+    report(&json!({}));
+    Ok(())
+}
+
 /// `--times N --getppid M`: the process replaces itself N times, each time from a thread that has made M calls, while
 /// its first thread is inside of a call. `--now I` tells which of these this is.
 pub(crate) fn replace(arguments: &Arguments) -> Result<()> {
