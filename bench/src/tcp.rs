@@ -25,6 +25,10 @@ use crate::{
 };
 
 const FLOOR: &str = "T1: empty program on inet_sock_set_state";
+/// The kernel refuses a program that interrupts itself, and what a softirq does meanwhile would go unseen: it takes two.
+const TWO: &str = "two empty programs";
+/// What no agent can go below that misses nothing and tells of each beginning and end.
+const LEAST: &str = "the same, and one sends four records with the time";
 const AGENT: &str = "agent, tcp alone";
 /// With both sensors on, as they usually are, a refused connect(2) is found by a hook that is there anyway.
 const BESIDE: &str = "agent, tcp beside syscalls";
@@ -42,6 +46,8 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
     let mut worker = Worker::start(Work::Connections)?;
     let btf = Btf::from_system()?;
     let mut floor = Floor::empty("inet_sock_set_state", &btf)?;
+    let mut two = [Floor::empty("inet_sock_set_state", &btf)?, Floor::empty("inet_sock_set_state", &btf)?];
+    let mut least = [Floor::telling(&btf)?, Floor::empty("inet_sock_set_state", &btf)?];
     drop(btf);
     let (reading, mut alone) = half(&[SensorId::Tcp], options)?;
     let (_, mut calls) = half(&[SensorId::Syscalls], options)?;
@@ -49,6 +55,14 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
 
     let mut legs = [
         Leg { name: FLOOR.into(), switch: Box::new(|on| floor.switch(on)) },
+        Leg {
+            name: TWO.into(),
+            switch: Box::new(|on| two.iter_mut().try_for_each(|floor| floor.switch(on))),
+        },
+        Leg {
+            name: LEAST.into(),
+            switch: Box::new(|on| least.iter_mut().try_for_each(|floor| floor.switch(on))),
+        },
         Leg { name: AGENT.into(), switch: Box::new(|on| alone.switch(on)) },
         Leg { name: CALLS.into(), switch: Box::new(|on| calls.switch(on)) },
         Leg { name: BOTH.into(), switch: Box::new(|on| both.switch(on)) },
@@ -64,6 +78,8 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
     let mut rows = vec![
         Row::plain("bare connection", &found.alone.bare),
         Row::plain(FLOOR, of(FLOOR)),
+        Row::against(TWO, of(TWO), "T1", &floor, None),
+        Row::against(LEAST, of(LEAST), "T1", &floor, None),
         Row::against(AGENT, of(AGENT), "T1", &floor, target),
         Row::against(BESIDE, &beside, "T1", &floor, target),
     ];
