@@ -47,6 +47,7 @@ use crate::{
     },
     ledger::Ledger,
     live::Hub,
+    looks::Looks,
     metrics::{Agent, Exporter, Figures, KernelStats, Programs},
     otlp,
     outlets::Outlets,
@@ -171,6 +172,7 @@ async fn serve(config: &Config, privilege: Privilege, recording: Option<&Path>) 
     let hub = Arc::new(hub);
     let kernel_stats = Arc::new(KernelStats::new(stats));
     let deliveries = Arc::new(Deliveries::default());
+    let looks = Arc::new(Looks::new(rings.bell()));
     let stop = Arc::new(AtomicBool::new(false));
     // Before the scan: whose names can be had by now needn't wait for them.
     let (mut sources, kubernetes) = sources(config, &names)?;
@@ -211,6 +213,7 @@ async fn serve(config: &Config, privilege: Privilege, recording: Option<&Path>) 
         clock: WallClock::default(),
         stats: Arc::clone(&kernel_stats),
         deliveries: Arc::clone(&deliveries),
+        looks: Arc::clone(&looks),
         stop: Arc::clone(&stop),
         poll_min,
         poll_max,
@@ -232,6 +235,7 @@ async fn serve(config: &Config, privilege: Privilege, recording: Option<&Path>) 
         let (hub, registry, running) = (Arc::clone(&hub), Arc::clone(&registry), Arc::clone(&running));
         tokio::spawn(Arc::clone(&watch).run(hub, registry, running))
     };
+    let following = tokio::spawn(Arc::clone(&looks).follow(hub.watchers()));
     let health = Health::waiting_for("the programs to be attached");
     let scrapes = Arc::new(Scrapes::default());
     let listeners = Listeners { tls, ..Listeners::default() };
@@ -254,6 +258,7 @@ async fn serve(config: &Config, privilege: Privilege, recording: Option<&Path>) 
         hub: Arc::clone(&hub),
         kernel: kernel_stats,
         deliveries,
+        looks: Some(Arc::clone(&looks)),
         peers,
         cluster,
         watch,
@@ -299,8 +304,10 @@ async fn serve(config: &Config, privilege: Privilege, recording: Option<&Path>) 
         health.fail(error.to_string());
     }
     watching.abort();
+    following.abort();
     running.lock().unwrap_or_else(PoisonError::into_inner).detach();
     stop.store(true, Ordering::Release);
+    looks.ask();
     if early.is_none() {
         let _ = reader_ended.await;
     }

@@ -25,6 +25,7 @@ pub mod identity;
 pub mod kernel;
 pub mod ledger;
 pub mod live;
+pub mod looks;
 pub mod metrics;
 mod mixer;
 pub mod observation;

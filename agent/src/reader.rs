@@ -19,6 +19,7 @@ use crate::{
     kernel::{Rings, give_memory_back},
     ledger::{self, Ledger, Owner},
     live::{Hub, is_death},
+    looks::Looks,
     metrics::KernelStats,
     observation::Observation,
     otlp::Seen,
@@ -72,6 +73,7 @@ pub struct Reader {
     pub clock: WallClock,
     pub stats: Arc<KernelStats>,
     pub deliveries: Arc<Deliveries>,
+    pub looks: Arc<Looks>,
     pub stop: Arc<AtomicBool>,
     pub poll_min: Duration,
     pub poll_max: Duration,
@@ -89,9 +91,9 @@ impl Reader {
         loop {
             let last = self.stop.load(Ordering::Acquire);
             if !last && !more {
-                let timeout = if self.hub.has_watchers() { self.poll_min } else { self.poll_max };
-                self.rings.wait(timeout)?;
+                self.rings.wait(self.rest(&held))?;
             }
+            self.looks.begin();
             self.deliveries.wakeups.fetch_add(1, Ordering::Relaxed);
             more = self.drain(&mut held)?;
             let now = Instant::now();
@@ -115,10 +117,22 @@ impl Reader {
                 tidied = now;
                 lock(&self.ledger).tidy(now);
             }
+            self.looks.end();
             if last && !more {
                 self.outlets.end();
                 return Ok(());
             }
+        }
+    }
+
+    /// How long the next look may wait if nobody asks for one.
+    fn rest(&self, held: &VecDeque<Kept>) -> Duration {
+        if self.hub.has_watchers() {
+            self.poll_min
+        } else if !held.is_empty() || self.registry.pending() {
+            self.poll_max.min(LATE_SCAN_INTERVAL)
+        } else {
+            self.poll_max
         }
     }
 

@@ -36,6 +36,7 @@ struct Cgroups {
 
 impl Insight for Agent {
     fn containers(&self) -> Value {
+        self.look();
         let accounts = accounts(&mut lock(&self.ledger));
         // Rates are differences: this is the time of the figures.
         let time = jiff::Timestamp::now();

@@ -132,6 +132,7 @@ fn exporter(flags: &[String], limit: usize) -> Result<Exporter> {
         hub: Arc::new(Hub::new(config.debug.buffer, config.debug.clients)),
         kernel: Arc::new(KernelStats::new(stats)),
         deliveries: Arc::new(Deliveries::default()),
+        looks: None,
         peers,
         cluster: None,
         watch: Arc::default(),

@@ -21,7 +21,7 @@ const ROUNDS: usize = 8;
 const LENGTH: Duration = Duration::from_secs(2);
 /// Scrapes go on for so long with each crowd.
 const SCRAPING: Duration = Duration::from_secs(3);
-/// The agent may still be in the last of its long waits for the rings (ring.poll_max) when a reader comes.
+/// What a reader's coming changes is done by then.
 const SETTLED: Duration = Duration::from_millis(200);
 /// As many as may read at once, less one that is measured.
 const CROWD: usize = 63;

@@ -109,6 +109,22 @@ fn bytes_of_connections_are_exact() {
     });
 }
 
+/// However long the reader of the rings rests while nobody asks.
+#[test]
+fn a_scrape_shows_what_has_happened_until_then() {
+    require_kernel!();
+    let agent = Agent::start(Options::default().flag("ring-poll-max", "1s"));
+    let cgroup = Cgroup::new("until-then");
+    let of = [("workload", cgroup.path())];
+    for round in 1..=5 {
+        let (workload, _) = Workload::run(&["loopback", "--count", "10"], &cgroup);
+        let metrics = agent.scrape();
+        assert_eq!(metrics.count("podwitness_tcp_connects_total", &of), 10 * round);
+        assert_eq!(metrics.count("podwitness_tcp_accepts_total", &of), 10 * round);
+        workload.finish();
+    }
+}
+
 /// Softirqs that interrupt a transition find the first program busy: the second has to see what they do.
 #[test]
 fn connections_of_softirqs_that_interrupt_a_system_call_are_counted() {

@@ -156,7 +156,7 @@ pub struct RingConfig {
     pub rare_size: u32,
     /// Shortest time between two looks at the rings.
     pub poll_min: Duration,
-    /// Longest time between two looks at the rings; never below `poll_min`.
+    /// Longest time between two looks at the rings that nobody asked for; never below `poll_min`.
     pub poll_max: Duration,
 }
 

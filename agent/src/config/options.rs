@@ -266,9 +266,10 @@ pub const OPTIONS: &[OptionSpec] = &[
     },
     OptionSpec {
         key: "ring.poll_max",
-        default: "50ms",
-        doc: "Time between two looks at the ring buffers while nobody reads the live stream. The kernel wakes \
-              the agent before they are full. Not below ring.poll_min.",
+        default: "500ms",
+        doc: "Time between two looks at the ring buffers while nobody reads the live stream. Who asks for metrics or \
+              containers has the agent look at once, and so has the kernel before they are full. Not below \
+              ring.poll_min.",
         kind: &Span { min: POLL_MIN, max: POLL_MAX, field: |config| &mut config.ring.poll_max },
     },
     OptionSpec {

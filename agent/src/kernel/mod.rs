@@ -1,5 +1,6 @@
 //! The border to the kernel: the only room of the agent with `unsafe` in it, and no aya type leaves it.
 
+mod bell;
 mod btf;
 mod constants;
 #[cfg(test)]
@@ -19,6 +20,7 @@ mod slots;
 mod table;
 mod watch;
 
+pub use bell::Bell;
 pub use btf::{Btf, BtfError, SYSTEM_BTF};
 pub use constants::ConstantError;
 pub use host::{

@@ -94,6 +94,8 @@ pub enum LoadError {
     MapAccess(#[from] MapError),
     #[error("cannot map a table into memory: {0}")]
     Mmap(#[source] io::Error),
+    #[error("cannot make what wakes the reader: {0}")]
+    Bell(#[source] io::Error),
     #[error("the kernel's types could not be read; this is a bug")]
     Loader,
     #[error("cannot learn the own process id from the kernel: {0}")]

@@ -10,13 +10,17 @@ use std::{
     ops::Range,
     os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd},
     slice,
-    sync::atomic::{AtomicU32, AtomicUsize, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
 use aya::{Ebpf, maps::Map};
 
 use super::{
+    bell::Bell,
     host::page_size,
     mapping::{Access, Mapping},
     object::LoadError,
@@ -26,6 +30,7 @@ use super::{
 pub struct Rings {
     rare: Ring,
     bulk: Ring,
+    bell: Arc<Bell>,
     #[cfg(feature = "kernel-log")]
     log: aya_log::EbpfLogger<&'static dyn log::Log>,
 }
@@ -37,20 +42,31 @@ impl Rings {
             log: aya_log::EbpfLogger::init(ebpf).map_err(|_| LoadError::Map("AYA_LOGS"))?,
             rare: Ring::of(ebpf, "RARE")?,
             bulk: Ring::of(ebpf, "EVENTS")?,
+            bell: Arc::new(Bell::new().map_err(LoadError::Bell)?),
         })
     }
 
-    /// Waits until a program wakes us because a ring fills up, or until the time is over.
+    /// What ends a wait from outside.
+    pub fn bell(&self) -> Arc<Bell> {
+        Arc::clone(&self.bell)
+    }
+
+    /// Waits until a program wakes us because a ring fills up, somebody rings the bell, or the time is over.
+    ///
+    /// # Errors
+    ///
+    /// Those of poll(2).
     pub fn wait(&self, timeout: Duration) -> io::Result<()> {
-        let mut polled = [&self.rare, &self.bulk].map(|ring| libc::pollfd {
-            fd: ring.map.as_raw_fd(),
-            events: libc::POLLIN,
-            revents: 0,
-        });
+        let mut polled = [self.rare.map.as_raw_fd(), self.bulk.map.as_raw_fd(), self.bell.fd()]
+            .map(|fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 });
         let millis = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX).max(1);
         // SAFETY: the array lives through the call and its length is passed with it.
         let ready = unsafe { libc::poll(polled.as_mut_ptr(), polled.len() as libc::nfds_t, millis) };
         if ready >= 0 {
+            let [.., bell] = polled;
+            if bell.revents != 0 {
+                self.bell.hear();
+            }
             return Ok(());
         }
         let error = io::Error::last_os_error();

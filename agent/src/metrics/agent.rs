@@ -24,6 +24,7 @@ use crate::{
     kernel::{clock_ticks, heap_in_use, page_size, windows_refused},
     ledger::{Account, Ledger, Part},
     live::Hub,
+    looks::Looks,
     otlp,
     reader::{Deliveries, lock},
     sensor::{State, io_uring, oom, process, syscalls, tcp},
@@ -39,6 +40,8 @@ pub struct Agent {
     pub hub: Arc<Hub>,
     pub kernel: Arc<KernelStats>,
     pub deliveries: Arc<Deliveries>,
+    /// None where nobody reads rings.
+    pub looks: Option<Arc<Looks>>,
     pub peers: Arc<Peers>,
     /// None where the cluster isn't watched.
     pub cluster: Option<Cluster>,
@@ -99,6 +102,7 @@ impl Figures {
 impl Agent {
     /// The figures of this moment.
     pub(super) fn page(&self, bases: &mut Bases, budget: &mut Budget) -> Page {
+        self.look();
         let accounts = self.accounts(bases, budget);
         let (mut page, budgeted) = budget.fit(accounts);
         self.expose_sensors(&mut page);
@@ -112,6 +116,13 @@ impl Agent {
         expose_process(&mut page);
         expose_page(&mut page, bases, budgeted);
         page
+    }
+
+    /// Has what the rings hold booked, before it is told.
+    pub(crate) fn look(&self) {
+        if let Some(looks) = &self.looks {
+            looks.wait();
+        }
     }
 
     /// A page with the accounts on it. The ledger is locked as long as this takes.

@@ -12,7 +12,7 @@ fn without_anything_the_defaults_hold() {
     assert_eq!(effective.chosen().count(), 0);
     assert_eq!(config.metrics.listen, "0.0.0.0:9481".parse().unwrap());
     assert_eq!(config.ring.size, 4 << 20);
-    assert_eq!(config.ring.poll_max, std::time::Duration::from_millis(50));
+    assert_eq!(config.ring.poll_max, std::time::Duration::from_millis(500));
     assert_eq!(config.log.level, tracing::Level::INFO);
 }
 
