@@ -38,8 +38,8 @@ const BOTH: &str = "agent, syscalls and tcp";
 const LENGTH: Duration = Duration::from_millis(60);
 const PEER_LENGTH: Duration = Duration::from_millis(300);
 const PEERS: [(Peer, Option<Target>); 2] = [
-    (peers::TCPLIFE, Some(Target { name: "P7", most: 0.12 })),
-    (peers::TCPSTATES, Some(Target { name: "P7", most: 0.04 })),
+    (peers::TCPLIFE, Some(Target { name: "P7", most: 0.15 })),
+    (peers::TCPSTATES, Some(Target { name: "P7", most: 0.05 })),
 ];
 
 pub(crate) fn run(options: &Options) -> Result<Report> {

@@ -41,6 +41,9 @@ fn five_thousand_containers_leave_nothing_behind() {
         });
         live_and_die(&agent, &node, wave);
     }
+    wait_until(PATIENCE, "the heap is about as small as before", || {
+        Usage::of(&agent).heap <= before.heap / 10 * 11
+    });
     let after = forgotten(&agent);
     println!("at start: {cold:?}\nbefore:   {before:?}\nafter:    {after:?}");
     assert!(after.slots <= before.slots + OTHERS, "slots: {before:?}, then {after:?}");
