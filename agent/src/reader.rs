@@ -91,7 +91,7 @@ impl Reader {
         loop {
             let last = self.stop.load(Ordering::Acquire);
             if !last && !more {
-                self.rings.wait(self.rest(&held))?;
+                self.rings.wait(self.pause(&held))?;
             }
             self.looks.begin();
             self.deliveries.wakeups.fetch_add(1, Ordering::Relaxed);
@@ -126,7 +126,7 @@ impl Reader {
     }
 
     /// How long the next look may wait if nobody asks for one.
-    fn rest(&self, held: &VecDeque<Kept>) -> Duration {
+    fn pause(&self, held: &VecDeque<Kept>) -> Duration {
         if self.hub.has_watchers() {
             self.poll_min
         } else if !held.is_empty() || self.registry.pending() {

@@ -12,7 +12,7 @@ use std::{
 };
 
 use crate::{
-    Cgroup, Metrics, Tail, http,
+    Api, Cgroup, Metrics, Tail, http,
     kernel::kill,
     refused,
     wait::{PATIENCE, scaled, wait_for, wait_until},
@@ -43,6 +43,14 @@ impl Options {
         self.flags.push(format!("--{name}"));
         self.flags.push(value.to_owned());
         self
+    }
+
+    /// It is the node `here` of the cluster with this API server, and nobody else knows names.
+    pub fn in_cluster(self, api: &Api) -> Self {
+        self.flag("identity-kubeconfig", api.kubeconfig())
+            .flag("identity-kubernetes", "on")
+            .flag("identity-node-name", "here")
+            .flag("identity-cri-socket", "off")
     }
 
     /// Sets a variable of its environment.

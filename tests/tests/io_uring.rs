@@ -207,14 +207,8 @@ fn io_uring_of_an_excluded_container_leaves_no_trace() {
     };
     let pods = format!("{},{}", pod(1, "hidden"), pod(2, "shown"));
     let api = Api::serve(&[("/api/v1/pods", &pods), ("/api/v1/namespaces", "")]);
-    let agent = Agent::start(
-        Options::default()
-            .flag("identity-kubeconfig", api.kubeconfig())
-            .flag("identity-kubernetes", "on")
-            .flag("identity-node-name", "here")
-            .flag("identity-cri-socket", "off")
-            .flag("observe-exclude-namespaces", "hidden"),
-    );
+    let agent =
+        Agent::start(Options::default().in_cluster(&api).flag("observe-exclude-namespaces", "hidden"));
     let id = format!("{}{number:0>52}", "c".repeat(12));
     let [hidden, shown] = [1, 2].map(|pod| Cgroup::at(&format!("/kubepods/burstable/pod{}/{id}", uid(pod))));
     wait_until(PATIENCE, "the programs pass over the hidden container", || {

@@ -39,10 +39,7 @@ impl Scene {
         let api = Api::serve(&[("/api/v1/pods", &pods), ("/api/v1/namespaces", "")]);
         let agent = Agent::start(
             Options::default()
-                .flag("identity-kubeconfig", api.kubeconfig())
-                .flag("identity-kubernetes", "on")
-                .flag("identity-node-name", "here")
-                .flag("identity-cri-socket", "off")
+                .in_cluster(&api)
                 .flag("sensors-syscalls-mode", "default")
                 .flag("sensors-syscalls-modes", "timed=full,counted=counts"),
         );
