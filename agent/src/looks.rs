@@ -38,7 +38,7 @@ impl Looks {
         self.lock().begun += 1;
     }
 
-    /// What it has found is booked.
+    /// What it has found is booked, and the rings are empty. A look may take several batches.
     pub fn end(&self) {
         let mut counted = self.lock();
         counted.ended = counted.begun;

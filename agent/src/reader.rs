@@ -117,7 +117,9 @@ impl Reader {
                 tidied = now;
                 lock(&self.ledger).tidy(now);
             }
-            self.looks.end();
+            if !more {
+                self.looks.end();
+            }
             if last && !more {
                 self.outlets.end();
                 return Ok(());
