@@ -14,6 +14,9 @@ const GETPPIDS: u64 = 7;
 const SLOTS: u64 = 1024;
 /// Bytes of pages that what is in use lies scattered on.
 const SCATTERED: u64 = 8 << 20;
+/// Bytes of the heap that tables may keep: room for 64 entries or nearly four times as many, by how many were left of those
+/// who needed it when the agent looked. A container that left 50 bytes behind would take as much.
+const ROOM: u64 = 256 << 10;
 /// Cgroups that others on this machine may bring to life meanwhile.
 const OTHERS: u64 = 16;
 
@@ -42,13 +45,15 @@ fn five_thousand_containers_leave_nothing_behind() {
         live_and_die(&agent, &node, wave);
     }
     wait_until(PATIENCE, "the heap is about as small as before", || {
-        Usage::of(&agent).heap <= before.heap / 10 * 11
+        let heap = Usage::of(&agent).heap;
+        eprintln!("heap: {heap} bytes, before {}", before.heap);
+        heap <= before.heap + ROOM
     });
     let after = forgotten(&agent);
     println!("at start: {cold:?}\nbefore:   {before:?}\nafter:    {after:?}");
     assert!(after.slots <= before.slots + OTHERS, "slots: {before:?}, then {after:?}");
     assert!(after.alive <= before.alive + OTHERS, "cgroups: {before:?}, then {after:?}");
-    assert!(after.heap <= before.heap / 10 * 11, "heap: {before:?}, then {after:?}");
+    assert!(after.heap <= before.heap + ROOM, "heap: {before:?}, then {after:?}");
     assert_eq!(after.kernel, before.kernel, "kernel memory");
     // A page of it is given back only when nothing on it is in use; but nobody keeps a crowd's pages.
     assert!(after.anonymous <= before.anonymous + SCATTERED, "anonymous memory: {before:?}, then {after:?}");
