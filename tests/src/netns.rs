@@ -71,6 +71,13 @@ impl NetNs {
         ip(&["netns", "exec", &self.name, "sh", "-c", &steer]);
     }
 
+    /// Leaves a single port for those who connect without having chosen one.
+    #[track_caller]
+    pub fn leave_one_port(&self, port: u16) {
+        let leave = format!("echo {port} {port} > /proc/sys/net/ipv4/ip_local_port_range");
+        ip(&["netns", "exec", &self.name, "sh", "-c", &leave]);
+    }
+
     /// The file that setns(2) takes.
     pub fn path(&self) -> PathBuf {
         PathBuf::from("/run/netns").join(&self.name)

@@ -138,6 +138,9 @@ pub const NET_UNREACHABLE: Expected =
     Expected { errno: libc::ENETUNREACH, name: "ENETUNREACH", reason: "net_unreachable", at_least: 0.0 };
 pub const HOST_UNREACHABLE: Expected =
     Expected { errno: libc::EHOSTUNREACH, name: "EHOSTUNREACH", reason: "host_unreachable", at_least: 0.0 };
+/// No local port is left.
+pub const NO_PORT: Expected =
+    Expected { errno: libc::EADDRNOTAVAIL, name: "EADDRNOTAVAIL", reason: "other", at_least: 0.0 };
 
 #[track_caller]
 fn check_event(event: &Value, address: &str, workload: &Workload, truth: &Value, expected: &Expected) {

@@ -15,8 +15,8 @@ use integration_tests::{
     refused::exactly,
     require_kernel,
     tcp::{
-        ACCEPTS, CLOSES, CONNECTS, ESTABLISHED, FAILURES, HOST_UNREACHABLE, NET_UNREACHABLE, RECEIVED,
-        REFUSED, RTT, SENT, Scene, TIMED_OUT,
+        ACCEPTS, CLOSES, CONNECTS, ESTABLISHED, FAILURES, HOST_UNREACHABLE, NET_UNREACHABLE, NO_PORT,
+        RECEIVED, REFUSED, RTT, SENT, Scene, TIMED_OUT,
     },
     wait::{PATIENCE, fewer, wait_until},
 };
@@ -242,6 +242,27 @@ fn connects_without_a_way_are_counted_by_reason() {
     for address in [UNREACHABLE_V4, UNREACHABLE_V6] {
         scene.connect(address, 10, 1, HOST_UNREACHABLE);
     }
+}
+
+/// Their sockets change their state, to and fro, before connect(2) finds that it has no port for them.
+#[test]
+fn connects_without_a_port_of_their_own_are_counted() {
+    require_kernel!();
+    const PORT: u16 = 40_000;
+    let scene = Scene::new();
+    scene.netns.leave_one_port(PORT);
+    let cgroup = Cgroup::new("holder");
+    let (netns, address) = (scene.netns(), format!("[::]:{PORT}"));
+    let mut holder =
+        Workload::prepare(&["listen", "--addr", &address, "--count", "1", "--netns", &netns], &cgroup);
+    holder.go();
+    holder.report();
+    for address in [CLOSED_V4, CLOSED_V6] {
+        for more in [&[][..], &["--nonblocking", "true"]] {
+            scene.connect_with(more, address, 20, 1, NO_PORT);
+        }
+    }
+    holder.kill();
 }
 
 #[test]

@@ -64,7 +64,7 @@ pub const SIDE_UNKNOWN: u32 = 8;
 pub struct Socket {
     /// `CLOCK_BOOTTIME` ns: of connect(2) while connecting, of the handshake's end afterwards.
     pub since_ns: u64,
-    /// Cgroup of the caller; 0 where nobody called.
+    /// Cgroup of the caller; 0 where nobody called, or where the socket tells its own.
     pub cgroup_id: u64,
     pub pid: u32,
     pub tid: u32,
@@ -72,12 +72,14 @@ pub struct Socket {
     pub comm: [u64; super::COMM_LEN / 8],
     /// [`ACTIVE`] or 0.
     pub flags: u32,
-    /// [`SOCKET_ALIVE`] or [`SOCKET_GONE`].
+    /// [`SOCKET_ALIVE`], [`SOCKET_UNEXPLAINED`] or [`SOCKET_GONE`].
     pub phase: u32,
 }
 
 pub const SOCKET_GONE: u32 = 0;
 pub const SOCKET_ALIVE: u32 = 1;
+/// connect(2) has given it up, and is about to say why.
+pub const SOCKET_UNEXPLAINED: u32 = 2;
 
 /// Of how many sockets that are tracked at once one more may be remembered that is gone.
 pub const SOCKETS_PER_GONE: u32 = 4;

@@ -30,10 +30,6 @@ pub(crate) struct TaskState {
     pub(crate) since_ns: u64,
     /// Number of that call.
     pub(crate) number: u64,
-    /// The socket that the task's connect(2) has sent a SYN for; 0 outside of connect(2).
-    pub(crate) connecting: u64,
-    /// That socket was closed again without an error of its own: connect(2) will say why.
-    pub(crate) unexplained: u64,
     /// When a call began that somebody watches, `CLOCK_MONOTONIC` ns; 0 if the task is in none.
     pub(crate) watched_ns: u64,
     /// Which call that is, and since which [`Watch::epoch`]: see `sensor::calls::watch`.
@@ -210,15 +206,8 @@ fn by_id(tid: u32) -> Option<*mut TaskState> {
     if let Some(state) = TASKS_BY_ID.get_ptr_mut(tid) {
         return Some(state);
     }
-    let fresh = TaskState {
-        since_ns: 0,
-        number: 0,
-        connecting: 0,
-        unexplained: 0,
-        watched_ns: 0,
-        watched: 0,
-        taken: Mark { sk: 0, new: 0 },
-    };
+    let fresh =
+        TaskState { since_ns: 0, number: 0, watched_ns: 0, watched: 0, taken: Mark { sk: 0, new: 0 } };
     TASKS_BY_ID.insert(tid, fresh, BPF_ANY as u64).ok()?;
     TASKS_BY_ID.get_ptr_mut(tid)
 }
@@ -253,6 +242,12 @@ pub(crate) unsafe fn cgroup_id(task: KernelPtr) -> u64 {
         let css: KernelPtr = field(css_set, &offset::CSS_SET_MEMORY);
         cgroup_of(field(css, &offset::CSS_CGROUP))
     }
+}
+
+/// Whether every socket tells its cgroup: see [`cgroup_of_socket`].
+#[inline(always)]
+pub(crate) fn sockets_tell() -> bool {
+    BY_MEMORY.load() == 0
 }
 
 /// Id of a socket's cgroup, and on a node with v1 alone of the one its memory is charged to: 0 unless the kernel

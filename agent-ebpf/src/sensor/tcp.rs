@@ -14,7 +14,7 @@ use agent_ebpf::contract::{
     control::has_port,
     event::EventKind,
     stats::SensorId,
-    tcp::{ABORTED, ACTIVE, SIDE_UNKNOWN, SOCKET_ALIVE, Socket, TcpEvent},
+    tcp::{ABORTED, ACTIVE, SIDE_UNKNOWN, SOCKET_ALIVE, SOCKET_UNEXPLAINED, Socket, TcpEvent},
 };
 use aya_ebpf::{Global, macros::btf_tracepoint, programs::BtfTracePointContext};
 pub(super) use refusal::{connect_returned, is_connect};
@@ -46,6 +46,8 @@ const TCP_CLOSE: u32 = 7;
 const TCP_LISTEN: u32 = 10;
 
 const IPPROTO_TCP: u16 = 6;
+/// State of a `struct socket` (include/uapi/linux/net.h).
+const SS_UNCONNECTED: u32 = 1;
 
 /// match-proto: `void(const struct sock *sk, const int oldstate, const int newstate)`
 #[btf_tracepoint(function = "inet_sock_set_state")]
@@ -137,23 +139,24 @@ struct Subject {
 #[inline(always)]
 fn attempt(sk: KernelPtr, place: Place, now: u64) {
     let current = task::current();
-    let ((pid, tid), cgroup_id) = (task::current_ids(current), task::current_cgroup_id(current));
-    let comm = task::current_comm(current);
+    let ((pid, tid), comm) = (task::current_ids(current), task::current_comm(current));
+    let cgroup_id = if task::sockets_tell() { 0 } else { task::current_cgroup_id(current) };
     let socket = Socket { since_ns: now, cgroup_id, pid, tid, comm, flags: ACTIVE, phase: SOCKET_ALIVE };
     place.remember(sk, socket);
-    if in_connect() {
-        // SAFETY: the current task; the state is ours.
-        unsafe {
-            if let Some(state) = task::state_or_new(current) {
-                (*state).connecting = sk as u64;
-                (*state).unexplained = 0;
-            }
-        }
-    }
 }
 
-/// Whether the current task is inside of connect(2): not so for TCP Fast Open or io_uring. An older kernel doesn't
-/// tell: there it is taken for granted unless another call is known to have begun.
+/// Whether connect(2) itself gives up a socket that it has taken to `SYN_SENT`, before anything could come back: its
+/// caller is told why, the socket is not. Not so for TCP Fast Open or io_uring, whose callers nobody hears.
+#[inline(always)]
+fn is_given_up_in_connect(sk: KernelPtr) -> bool {
+    // SAFETY: the hook's typed argument; the field is typed as well.
+    let state = unsafe { field::<u32>(field(sk, &offset::SOCK_SOCKET), &offset::SOCKET_STATE) };
+    // It becomes `SS_CONNECTING` when the attempt has begun, before the socket's lock is given back.
+    state == SS_UNCONNECTED && in_connect()
+}
+
+/// Whether the current task is inside of connect(2). An older kernel doesn't tell: there it is taken for granted unless
+/// another call is known to have begun.
 #[inline(always)]
 fn in_connect() -> bool {
     if REGS_TELL.load() == 0 {
@@ -191,7 +194,8 @@ fn established(subject: Subject, place: Place, old: u32, now: u64) -> Option<Out
     let (kind, flags) =
         if old == TCP_SYN_SENT { (EventKind::TcpConnect, ACTIVE) } else { (EventKind::TcpAccept, 0) };
     // Who asks the agent for its metrics is the agent's own affair: from here on the socket is known as its own.
-    let pid = if flags == 0 { own_listener(subject) } else { 0 };
+    // SAFETY: the hook's typed argument.
+    let pid = if flags == 0 { own_listener(subject, unsafe { record::bound_port(subject.sk) }) } else { 0 };
     let (cgroup_id, tid, comm) = (0, 0, [0; 2]);
     place.remember(
         subject.sk,
@@ -206,11 +210,11 @@ fn established(subject: Subject, place: Place, old: u32, now: u64) -> Option<Out
 
 /// The agent's process id, if the socket was accepted by one of its listeners; else 0.
 #[inline(always)]
-fn own_listener(subject: Subject) -> u32 {
+fn own_listener(subject: Subject, port: u16) -> u32 {
     let control = CONTROL.at();
-    // SAFETY: memory of ours; the hook's typed argument.
+    // SAFETY: memory of ours.
     unsafe {
-        if !has_port((*control).own_ports, record::local_port(record::tcp_sock(subject.sk))) {
+        if !has_port((*control).own_ports, port) {
             return 0;
         }
         if u64::from(subject.netns) == (*control).own_netns { (*control).self_pid as u32 } else { 0 }
@@ -223,16 +227,12 @@ fn own_listener(subject: Subject) -> u32 {
 fn failed(sk: KernelPtr, socket: Option<*mut Socket>, now: u64) -> Option<Outcome> {
     // SAFETY: the hook's typed argument.
     let errno = unsafe { field::<u32>(sk, &offset::SOCK_ERR) };
-    if errno == 0 {
-        // SAFETY: the current task; the state is ours.
-        unsafe {
-            if let Some(state) = task::state(task::current())
-                && (*state).connecting == sk as u64
-            {
-                (*state).unexplained = 1;
-                return None;
-            }
+    if errno == 0 && is_given_up_in_connect(sk) {
+        if let Some(socket) = socket {
+            // SAFETY: the entry lives until `forget`.
+            unsafe { (*socket).phase = SOCKET_UNEXPLAINED };
         }
+        return None;
     }
     // SAFETY: the entry lives until `forget`.
     let duration_ns = socket.map(|socket| unsafe { now.wrapping_sub((*socket).since_ns) });
@@ -243,7 +243,9 @@ fn failed(sk: KernelPtr, socket: Option<*mut Socket>, now: u64) -> Option<Outcom
 #[inline(always)]
 fn closed(subject: Subject, socket: Option<*mut Socket>, now: u64) -> Option<Outcome> {
     let Some(entry) = socket else {
-        if own_listener(subject) != 0 {
+        // SAFETY: the hook's typed argument.
+        let port = unsafe { record::port_at_the_end(record::tcp_sock(subject.sk)) };
+        if own_listener(subject, port) != 0 {
             filtered(SensorId::Tcp);
             return None;
         }
@@ -281,7 +283,12 @@ fn report(subject: Subject, outcome: Outcome, now: u64) {
         (&raw mut (*event).header.comm).cast::<[u64; 2]>().write(comm);
         record::fill_outcome(event, outcome.duration_ns, outcome.errno as u16, outcome.flags);
         (*event).netns = subject.netns;
-        record::fill_socket(event, subject.sk, matches!(outcome.kind, EventKind::TcpClose));
+        record::fill_socket(event, subject.sk);
+        match (outcome.kind, is_failure) {
+            (EventKind::TcpClose, _) => record::fill_end(event, subject.sk),
+            (_, true) => record::fill_failure(event, subject.sk),
+            _ => record::fill_beginning(event, subject.sk),
+        }
     }
     reserved.submit();
 }

@@ -40,17 +40,28 @@ pub(super) unsafe fn tcp_sock(sk: KernelPtr) -> KernelPtr {
     unsafe { bpf_skc_to_tcp_sock(sk.cast_mut().cast()) as KernelPtr }
 }
 
-/// In host order, 0 if the socket is null.
+/// Local port in host order, as long as the socket has one.
+///
+/// # Safety
+///
+/// As for [`tcp_sock`].
+#[inline(always)]
+pub(super) unsafe fn bound_port(sk: KernelPtr) -> u16 {
+    // SAFETY: the caller's promise.
+    unsafe { field(sk, &offset::SOCK_NUM) }
+}
+
+/// The same at the last transition: the port may have been given back before, which `inet_sport` doesn't notice. 0 if
+/// the socket is null.
 ///
 /// # Safety
 ///
 /// `tcp` is what [`tcp_sock`] returned.
 #[inline(always)]
-pub(super) unsafe fn local_port(tcp: KernelPtr) -> u16 {
+pub(super) unsafe fn port_at_the_end(tcp: KernelPtr) -> u16 {
     if tcp.is_null() {
         return 0;
     }
-    // `inet_sport` keeps what `skc_num` loses when the port is given back before the last transition.
     // SAFETY: the caller's promise.
     u16::from_be(unsafe { field(tcp, &offset::INET_SOCK_SPORT) })
 }
@@ -66,16 +77,15 @@ pub(super) unsafe fn netns(sk: KernelPtr) -> u32 {
     unsafe { field(field(sk, &offset::SOCK_NET), &offset::NET_INUM) }
 }
 
-/// Both ends as the socket has them, and what it has counted if it is closed.
+/// Both ends as the socket has them, but for the local port.
 ///
 /// # Safety
 ///
 /// `event` is a reserved record, `sk` a typed argument of the hook.
 #[inline(always)]
-pub(super) unsafe fn fill_socket(event: *mut TcpEvent, sk: KernelPtr, is_closed: bool) {
+pub(super) unsafe fn fill_socket(event: *mut TcpEvent, sk: KernelPtr) {
     // SAFETY: the caller's promise.
     unsafe {
-        let tcp = tcp_sock(sk);
         let family: u16 = field(sk, &offset::SOCK_FAMILY);
         (*event).family = family;
         let (local, remote) = (&raw mut (*event).local, &raw mut (*event).remote);
@@ -86,10 +96,51 @@ pub(super) unsafe fn fill_socket(event: *mut TcpEvent, sk: KernelPtr, is_closed:
             write_v4(local.cast(), field(sk, &offset::SOCK_RCV_SADDR));
             write_v4(remote.cast(), field(sk, &offset::SOCK_DADDR));
         }
-        (*event).local_port = local_port(tcp);
         (*event).remote_port = u16::from_be(field(sk, &offset::SOCK_DPORT));
+    }
+}
+
+/// The rest of a connection that begins.
+///
+/// # Safety
+///
+/// As for [`fill_socket`].
+#[inline(always)]
+pub(super) unsafe fn fill_beginning(event: *mut TcpEvent, sk: KernelPtr) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        (*event).local_port = bound_port(sk);
         (*event).traffic = NO_TRAFFIC;
-        if is_closed && !tcp.is_null() {
+    }
+}
+
+/// The rest of one that never came to be.
+///
+/// # Safety
+///
+/// As for [`fill_socket`].
+#[inline(always)]
+pub(super) unsafe fn fill_failure(event: *mut TcpEvent, sk: KernelPtr) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        (*event).local_port = port_at_the_end(tcp_sock(sk));
+        (*event).traffic = NO_TRAFFIC;
+    }
+}
+
+/// The rest of one that ends: what its socket has counted.
+///
+/// # Safety
+///
+/// As for [`fill_socket`].
+#[inline(always)]
+pub(super) unsafe fn fill_end(event: *mut TcpEvent, sk: KernelPtr) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let tcp = tcp_sock(sk);
+        (*event).local_port = port_at_the_end(tcp);
+        (*event).traffic = NO_TRAFFIC;
+        if !tcp.is_null() {
             // The end takes a place among the bytes.
             let end = field::<u64>(sk, &offset::SOCK_FLAGS) >> SOCK_DONE & 1;
             (*event).traffic = traffic(tcp, end);

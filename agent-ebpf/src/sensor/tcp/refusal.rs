@@ -28,32 +28,18 @@ pub(in crate::sensor) fn is_connect(number: u64) -> bool {
 /// connect(2) has returned: what it refused by itself. `took_ns` is 0 if the entry was not seen.
 #[inline(never)]
 pub(in crate::sensor) fn connect_returned<R: Registers>(regs: R, result: i64, took_ns: u64) {
-    let task = task::current();
-    // SAFETY: the current task; the state is ours.
-    let (connecting, unexplained) = unsafe {
-        match task::state(task) {
-            Some(state) => {
-                let seen = ((*state).connecting, (*state).unexplained);
-                (*state).connecting = 0;
-                (*state).unexplained = 0;
-                seen
-            }
-            None => (0, 0),
-        }
-    };
-    let refused = connecting == 0 && is_refusal(-result);
-    if !refused && unexplained == 0 {
+    if result >= 0 || result == -EINPROGRESS {
         return;
     }
+    let task = task::current();
     let (fd, address) = (regs.read::<u64>(&offset::REGS_ARG0) as u32, regs.read::<u64>(&offset::REGS_ARG1));
     let Some(sk) = socket_of(task, fd) else { return };
-    // A socket that has tried before keeps the address: this return repeats an outcome already told.
-    if refused && (copied::<u32>(sk, &offset::SOCK_DADDR) != 0 || copied::<u16>(sk, &offset::SOCK_DPORT) != 0)
-    {
-        return;
-    }
-    if let Some(socket) = table::place(sk).socket() {
+    if let Some(socket) = table::place(sk).unexplained() {
         table::forget(sk, socket);
+    } else if !is_refusal(-result) || copied::<u32>(sk, &offset::TCP_WRITE_SEQ) != 0 {
+        // A socket that has got as far as to number its bytes has changed its state, which was told: this return
+        // repeats it.
+        return;
     }
     let ids = task::current_ids(task);
     if task::is_self(ids.0) {
@@ -76,6 +62,8 @@ pub(in crate::sensor) fn connect_returned<R: Registers>(regs: R, result: i64, to
     }
     reserved.submit();
 }
+
+const EINPROGRESS: i64 = 115;
 
 /// Errors by which connect(2) refuses a TCP socket before it has sent anything; others are mistakes in the call
 /// (EBADF, EINVAL) or news of an attempt under way (EINPROGRESS, EALREADY).

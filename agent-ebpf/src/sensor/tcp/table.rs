@@ -6,7 +6,7 @@
 
 use agent_ebpf::contract::{
     stats::SensorId,
-    tcp::{SOCKET_ALIVE, SOCKET_GONE, Socket},
+    tcp::{SOCKET_ALIVE, SOCKET_GONE, SOCKET_UNEXPLAINED, Socket},
 };
 use aya_ebpf::{
     Global,
@@ -45,6 +45,13 @@ impl Place {
     pub(super) fn socket(self) -> Option<*mut Socket> {
         // SAFETY: an entry of our own map; entries are made in advance, so that its memory stays one.
         self.0.filter(|socket| unsafe { (**socket).phase } == SOCKET_ALIVE)
+    }
+
+    /// The entry, if it is of a socket that connect(2) has given up without a reason.
+    #[inline(always)]
+    pub(super) fn unexplained(self) -> Option<*mut Socket> {
+        // SAFETY: as above.
+        self.0.filter(|socket| unsafe { (**socket).phase } == SOCKET_UNEXPLAINED)
     }
 
     /// Remembers a socket here.
