@@ -172,7 +172,7 @@ async fn serve(config: &Config, privilege: Privilege, recording: Option<&Path>) 
     let hub = Arc::new(hub);
     let kernel_stats = Arc::new(KernelStats::new(stats));
     let deliveries = Arc::new(Deliveries::default());
-    let looks = Arc::new(Looks::new(rings.bell()));
+    let looks = Arc::new(Looks::new(rings.bell(), config.ring.look_timeout));
     let stop = Arc::new(AtomicBool::new(false));
     // Before the scan: whose names can be had by now needn't wait for them.
     let (mut sources, kubernetes) = sources(config, &names)?;

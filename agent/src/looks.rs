@@ -1,7 +1,10 @@
 //! Looks at the rings for those who ask. The reader rests for as long as it can; what is shown is of now all the same.
 
 use std::{
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -9,13 +12,13 @@ use tokio::sync::watch;
 
 use crate::kernel::Bell;
 
-/// How long somebody waits for a look; then what is known must do.
-const PATIENCE: Duration = Duration::from_secs(1);
-
 /// Shared by the reader and those who ask.
 #[derive(Debug)]
 pub struct Looks {
     bell: Arc<Bell>,
+    /// How long somebody waits for a look; then what is known must do.
+    timeout: Duration,
+    late: AtomicU64,
     counted: Mutex<Counted>,
     ended: Condvar,
 }
@@ -28,9 +31,15 @@ struct Counted {
 }
 
 impl Looks {
-    /// The bell is the one that the reader hears.
-    pub fn new(bell: Arc<Bell>) -> Self {
-        Self { bell, counted: Mutex::default(), ended: Condvar::new() }
+    /// The bell is the one that the reader hears. Nobody waits for longer than `timeout`.
+    pub fn new(bell: Arc<Bell>, timeout: Duration) -> Self {
+        let (late, counted, ended) = (AtomicU64::new(0), Mutex::default(), Condvar::new());
+        Self { bell, timeout, late, counted, ended }
+    }
+
+    /// How often somebody waited in vain.
+    pub fn late(&self) -> u64 {
+        self.late.load(Ordering::Relaxed)
     }
 
     /// The reader begins to look.
@@ -50,21 +59,18 @@ impl Looks {
         self.bell.ring();
     }
 
-    /// Makes the reader look, and waits until it has. Blocks, for a second at most.
+    /// Makes the reader look, and waits until it has: blocks. If that takes too long, it is counted, and what is shown
+    /// may lack the latest events.
     pub fn wait(&self) {
-        if !self.wait_at_most(PATIENCE) {
-            tracing::debug!("the reader of the rings is busy; what is shown may lack the latest events");
-        }
-    }
-
-    fn wait_at_most(&self, patience: Duration) -> bool {
         let counted = self.lock();
         // The look that is under way may have passed by already.
         let next = counted.begun + 1;
         self.ask();
-        let waited = self.ended.wait_timeout_while(counted, patience, |counted| counted.ended < next);
+        let waited = self.ended.wait_timeout_while(counted, self.timeout, |counted| counted.ended < next);
         let (counted, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        counted.ended >= next
+        if counted.ended < next {
+            self.late.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// Makes the reader look when readers of the live stream come or go: it rests differently then.
@@ -85,31 +91,35 @@ mod tests {
 
     use super::*;
 
-    fn looks() -> Arc<Looks> {
-        Arc::new(Looks::new(Arc::new(Bell::new().unwrap())))
+    fn looks(timeout: Duration) -> Arc<Looks> {
+        Arc::new(Looks::new(Arc::new(Bell::new().unwrap()), timeout))
     }
 
     #[test]
     fn who_asks_waits_for_a_look() {
-        let looks = looks();
+        let looks = looks(Duration::MAX);
         let asking = {
             let looks = Arc::clone(&looks);
-            thread::spawn(move || looks.wait_at_most(Duration::MAX))
+            thread::spawn(move || looks.wait())
         };
         while !asking.is_finished() {
             looks.begin();
             looks.end();
         }
-        assert!(asking.join().unwrap());
+        asking.join().unwrap();
+        assert_eq!(looks.late(), 0);
     }
 
     #[test]
     fn a_look_that_was_under_way_is_none() {
-        let looks = looks();
+        let looks = looks(Duration::from_millis(20));
         looks.begin();
-        let (end, ended) = (Arc::clone(&looks), looks);
-        let waiting = thread::spawn(move || ended.wait_at_most(Duration::from_millis(20)));
-        end.end();
-        assert!(!waiting.join().unwrap());
+        let waiting = {
+            let looks = Arc::clone(&looks);
+            thread::spawn(move || looks.wait())
+        };
+        looks.end();
+        waiting.join().unwrap();
+        assert_eq!(looks.late(), 1);
     }
 }

@@ -126,7 +126,7 @@ const OF_TLS: &str = "podwitness_debug_tls_";
 
 /// What counts only where something is lost, refused, folded or late, or what this test has none of. Of most of them
 /// another test has its share.
-const RARE: [&str; 49] = [
+const RARE: [&str; 50] = [
     "podwitness_accounts_dropped_total",
     "podwitness_calls_watched",
     "podwitness_calls_watched_cgroups",
@@ -169,6 +169,7 @@ const RARE: [&str; 49] = [
     "podwitness_program_recursion_misses_total",
     "podwitness_program_run_time_seconds_total",
     "podwitness_program_runs_total",
+    "podwitness_ring_looks_late_total",
     "podwitness_ring_undecodable_total",
     "podwitness_sensor_untracked_total",
     "podwitness_series_folded",

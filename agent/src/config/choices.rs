@@ -8,9 +8,10 @@ use tracing::Level;
 use super::model::{Compression, Protocol, SyscallsHook};
 use crate::identity::{Wanted, names::kubernetes};
 
+pub(super) const MILLISECOND: Duration = Duration::from_millis(1);
 pub(super) const SECOND: Duration = Duration::from_secs(1);
 pub(super) const HOUR: Duration = Duration::from_secs(3600);
-pub(super) const POLL_MIN: Duration = Duration::from_millis(1);
+pub(super) const DAY: Duration = Duration::from_secs(86400);
 pub(super) const POLL_MAX: Duration = Duration::from_secs(1);
 pub(super) const SYSCALLS_HOOKS: &[(&str, SyscallsHook)] = &[
     ("auto", SyscallsHook::Auto),

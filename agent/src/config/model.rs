@@ -158,6 +158,8 @@ pub struct RingConfig {
     pub poll_min: Duration,
     /// Longest time between two looks at the rings that nobody asked for; never below `poll_min`.
     pub poll_max: Duration,
+    /// How long somebody waits for a look that was asked for.
+    pub look_timeout: Duration,
 }
 
 /// Section `limits`.

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::choices::{
-    HIERARCHIES, HOUR, LEVELS, MODES, OTLP_COMPRESSIONS, OTLP_PROTOCOLS, POLL_MAX, POLL_MIN, SECOND,
+    DAY, HIERARCHIES, HOUR, LEVELS, MILLISECOND, MODES, OTLP_COMPRESSIONS, OTLP_PROTOCOLS, POLL_MAX, SECOND,
     SYSCALLS_HOOKS, SYSCALLS_MODES,
 };
 use super::kind::{
@@ -26,11 +26,7 @@ pub const OPTIONS: &[OptionSpec] = &[
         default: "5m",
         doc: "How long the series of a container that is gone are still exported. Several scrapes should \
               fit, or the last values of a short-lived container are never seen.",
-        kind: &Span {
-            min: Duration::ZERO,
-            max: Duration::from_secs(86400),
-            field: |config| &mut config.metrics.grace,
-        },
+        kind: &Span { min: Duration::ZERO, max: DAY, field: |config| &mut config.metrics.grace },
     },
     OptionSpec {
         key: "metrics.series_limit",
@@ -262,7 +258,7 @@ pub const OPTIONS: &[OptionSpec] = &[
         key: "ring.poll_min",
         default: "1ms",
         doc: "Time between two looks at the ring buffers while somebody reads the live stream.",
-        kind: &Span { min: POLL_MIN, max: POLL_MAX, field: |config| &mut config.ring.poll_min },
+        kind: &Span { min: MILLISECOND, max: POLL_MAX, field: |config| &mut config.ring.poll_min },
     },
     OptionSpec {
         key: "ring.poll_max",
@@ -270,7 +266,18 @@ pub const OPTIONS: &[OptionSpec] = &[
         doc: "Time between two looks at the ring buffers while nobody reads the live stream. Who asks for metrics or \
               containers has the agent look at once, and so has the kernel before they are full. Not below \
               ring.poll_min.",
-        kind: &Span { min: POLL_MIN, max: POLL_MAX, field: |config| &mut config.ring.poll_max },
+        kind: &Span { min: MILLISECOND, max: POLL_MAX, field: |config| &mut config.ring.poll_max },
+    },
+    OptionSpec {
+        key: "ring.look_timeout",
+        default: "1s",
+        doc: "How long a page of metrics, or a list of containers, waits until the ring buffers have been looked at. \
+              Past that it shows what is known, and podwitness_ring_looks_late_total counts it.",
+        kind: &Span {
+            min: MILLISECOND,
+            max: Duration::from_secs(10),
+            field: |config| &mut config.ring.look_timeout,
+        },
     },
     OptionSpec {
         key: "limits.slots",
@@ -348,11 +355,7 @@ pub const OPTIONS: &[OptionSpec] = &[
         default: "30s",
         doc: "Time between two walks over the control group tree, which find what was missed and what is \
               gone.",
-        kind: &Span {
-            min: Duration::from_secs(1),
-            max: Duration::from_secs(3600),
-            field: |config| &mut config.identity.scan_interval,
-        },
+        kind: &Span { min: SECOND, max: HOUR, field: |config| &mut config.identity.scan_interval },
     },
     OptionSpec {
         key: "identity.kubernetes",
@@ -398,11 +401,7 @@ pub const OPTIONS: &[OptionSpec] = &[
         default: "10s",
         doc: "Time between two lists of a container runtime that doesn't report changes; one that does is \
               listed six times less often. A container that nobody knows yet is looked for at once.",
-        kind: &Span {
-            min: Duration::from_secs(1),
-            max: Duration::from_secs(3600),
-            field: |config| &mut config.identity.cri_interval,
-        },
+        kind: &Span { min: SECOND, max: HOUR, field: |config| &mut config.identity.cri_interval },
     },
     OptionSpec {
         key: "identity.docker_socket",
@@ -538,7 +537,7 @@ pub const OPTIONS: &[OptionSpec] = &[
         default: "1s",
         doc: "How long a log or span may wait for others to fill its batch.",
         kind: &Span {
-            min: Duration::from_millis(1),
+            min: MILLISECOND,
             max: Duration::from_secs(300),
             field: |config| &mut config.otlp.delay,
         },

@@ -259,6 +259,12 @@ impl Agent {
             &[],
             [([], self.deliveries.wakeups())],
         );
+        page.own_counter(
+            "podwitness_ring_looks_late",
+            "Times that somebody who asked for figures did not wait until the rings had been looked at",
+            &[],
+            [([], self.looks.as_deref().map_or(0, Looks::late))],
+        );
     }
 
     fn expose_identity(&self, page: &mut Page) {

@@ -14,7 +14,7 @@ use super::{Config, ConfigErrors, Effective, EffectiveValue, Flags, OPTIONS, Opt
 type Loaded = Result<(Config, Effective), ConfigErrors>;
 
 /// For every option three values other than the default, in their usual notation (booleans have only two).
-const SAMPLES: [(&str, [&str; 3]); 74] = [
+const SAMPLES: [(&str, [&str; 3]); 75] = [
     ("metrics.listen", ["[::]:9481", "127.0.0.1:0", "10.0.0.1:80"]),
     ("metrics.grace", ["0s", "1h30m", "24h"]),
     ("metrics.series_limit", ["0", "1000", "100000000"]),
@@ -49,6 +49,7 @@ const SAMPLES: [(&str, [&str; 3]); 74] = [
     ("ring.rare_size", ["4KiB", "64KiB", "1GiB"]),
     ("ring.poll_min", ["2ms", "3ms", "50ms"]),
     ("ring.poll_max", ["1ms", "51ms", "1s"]),
+    ("ring.look_timeout", ["1ms", "100ms", "10s"]),
     ("limits.slots", ["2", "3", "65535"]),
     ("limits.map_memory", ["8MiB", "16GiB", "8388609"]),
     ("limits.containers", ["16", "17", "1000000"]),

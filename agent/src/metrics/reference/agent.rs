@@ -122,6 +122,12 @@ pub(super) const SECTIONS: &[Section] = &[
                 "Times that the reader looked at the rings.",
                 "looks",
             ),
+            counter(
+                "podwitness_ring_looks_late_total",
+                &[],
+                "Pages of metrics and lists of containers that did not wait until the rings had been looked at: they may lack the latest events. The reader is busy, or gets no CPU (`ring.look_timeout`).",
+                "looks",
+            ),
         ],
     },
     Section {
