@@ -50,16 +50,17 @@ pub(crate) struct Found {
 }
 
 impl Found {
-    /// A row for each peer that was measured: which part of its cost `ours` is, with what that may be.
+    /// A row for each peer that was measured: which part of its cost the leg `ours` is, with what that may be.
     pub(crate) fn beside<'a>(
         &'a self,
+        whose: &'a str,
         ours: &'a str,
         peers: &'a [(Peer, Option<Target>)],
     ) -> impl Iterator<Item = Row> {
         let both = move |rounds: &'a Rounds, peer: &Peer| (rounds.of(peer.name), rounds.of(ours));
         let row = move |rounds, (peer, target): &(Peer, Option<Target>)| {
             let (its, ours) = both(rounds, peer);
-            (!its.is_empty()).then(|| Row::peer(peer.name, its, ours, *target))
+            (!its.is_empty()).then(|| Row::peer(peer.name, its, whose, ours, *target))
         };
         self.beside.iter().flat_map(move |rounds| peers.iter().filter_map(move |peer| row(rounds, peer)))
     }

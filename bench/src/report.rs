@@ -79,15 +79,16 @@ impl Row {
         Self { ratio, ..Self::plain(what, sample) }
     }
 
-    /// A peer, and which part of its cost the agent's is.
+    /// A peer, and which part of its cost is that of `whose`: the agent, or a floor.
     pub(crate) fn peer(
         what: impl Into<String>,
         sample: &[f64],
-        agent: &[f64],
+        whose: &str,
+        ours: &[f64],
         target: Option<Target>,
     ) -> Self {
-        let quartiles = Quartiles::of(agent.iter().zip(sample).map(|(agent, peer)| agent / peer));
-        let ratio = Some(Ratio { of: "agent / peer".into(), quartiles, target });
+        let quartiles = Quartiles::of(ours.iter().zip(sample).map(|(ours, peer)| ours / peer));
+        let ratio = Some(Ratio { of: format!("{whose} / peer"), quartiles, target });
         Self { ratio, ..Self::plain(what, sample) }
     }
 
@@ -188,7 +189,7 @@ mod tests {
         let row = Row::against("", &[2.0, 20.0, 200.0], "floor", &[1.0, 10.0, 100.0], Some(TARGET));
         assert!(row.is_met());
         assert_eq!(row.cells()[2..], ["2.00 [2.00 2.00] × floor", "P0 ≤ 2", "met"]);
-        let peer = Row::peer("", &[10.0, 100.0], &[1.0, 10.0], None);
+        let peer = Row::peer("", &[10.0, 100.0], "agent", &[1.0, 10.0], None);
         assert_eq!(peer.cells()[2], "0.10 [0.10 0.10] agent / peer");
     }
 }

@@ -95,7 +95,7 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
     }
     // The mode that is in force unless somebody asks for another one.
     let usual = halves.iter().map(|(mode, _)| mode.name).find(|name| *name == "default").unwrap_or("full");
-    rows.extend(found.beside(usual, &PEERS));
+    rows.extend(found.beside("agent", usual, &PEERS));
     let mut notes = notes(&halves);
     notes.extend(found.notes);
     Ok(Report { title: "What is added to a system call".into(), unit: "ns", rows, notes })

@@ -86,7 +86,13 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
         Row::against(BESIDE, &beside, "T1", &floor, target),
         Row::against("the same", &beside, "least", &least, None),
     ];
-    rows.extend(found.beside(AGENT, &PEERS));
+    rows.extend(found.beside("agent", AGENT, &PEERS));
+    let floors = PEERS.map(|(peer, _)| (peer, None));
+    rows.extend(
+        [("two empty", TWO), ("least", LEAST)]
+            .iter()
+            .flat_map(|(whose, leg)| found.beside(whose, leg, &floors)),
+    );
     let mut notes = found.notes;
     notes.push(format!(
         "The agent's reader took out {} events meanwhile.",
