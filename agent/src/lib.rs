@@ -4,6 +4,8 @@
 //! [`ledger`] books them, [`metrics`] and [`live`] show them, [`otlp`] sends them. A lower layer never imports a higher one.
 
 #![deny(unsafe_code)]
+// Nobody's input ends the agent: what can't happen says so where it stands.
+#![warn(clippy::expect_used, clippy::unwrap_used)]
 
 pub mod app;
 mod backoff;

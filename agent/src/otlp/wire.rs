@@ -161,6 +161,7 @@ fn with_long(mut writer: Writer, mut number: u64) -> Writer {
 
 /// The beginning of a place.
 #[inline(always)]
+#[expect(clippy::expect_used, reason = "`room` takes no less than what is written")]
 pub(super) fn fixed<const N: usize>(place: &mut [u8]) -> &mut [u8; N] {
     place.first_chunk_mut().expect("there is slack behind every place")
 }

@@ -33,6 +33,7 @@ impl Assembler {
     }
 
     /// The process, which is remembered from now on.
+    #[expect(clippy::expect_used, reason = "looked up right after it was put there")]
     pub(super) fn process(&mut self, cgroup_id: u64, pid: u32, now_ns: u64) -> &mut ProcessState {
         // In another cgroup its number is used again, or it has moved: with exec it goes on elsewhere.
         if self.processes.get_mut(&pid).is_none_or(|state| state.cgroup_id != cgroup_id) {
@@ -49,7 +50,7 @@ impl Assembler {
             };
             self.processes.insert(pid, state);
         }
-        self.processes.get_mut(&pid).expect("put there just now")
+        self.processes.get_mut(&pid).expect("a process")
     }
 
     pub(super) fn take_exec(&mut self, seen: &Seen, exec: &Exec) {

@@ -116,6 +116,7 @@ impl Client {
         DockerError::Ended
     }
 
+    #[expect(clippy::expect_used, reason = "paths are made of plain characters")]
     async fn open(&self, call: &'static str, path: &str) -> Result<Answer, DockerError> {
         let broken = |source| DockerError::Broken { call, source };
         let stream = connect(&self.socket, self.patience).await?;
@@ -132,7 +133,7 @@ impl Client {
             .header(header::HOST, "localhost")
             .header(header::USER_AGENT, concat!("podwitness/", env!("CARGO_PKG_VERSION")))
             .body(Empty::<Bytes>::new())
-            .expect("paths are made of plain characters");
+            .expect("a valid request");
         let (head, body) = sender.send_request(request).await.map_err(broken)?.into_parts();
         let mut answer = Answer { status: head.status, body, _connection: task };
         if answer.status != StatusCode::OK {
