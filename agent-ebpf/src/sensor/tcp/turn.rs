@@ -40,18 +40,17 @@ pub(super) fn take(sk: KernelPtr, new: u32) {
     }
 }
 
-/// Whether the first program took the transition; its mark is wiped.
+/// Whether the first program took the transition; the mark is wiped.
 #[inline(always)]
 pub(super) fn is_taken(sk: KernelPtr, new: u32) -> bool {
     let Some(mark) = mark(sk) else { return true };
     // SAFETY: as above.
     unsafe {
-        if (*mark).sk != sk as u64 || (*mark).new != u64::from(new) {
-            return false;
-        }
+        let is_taken = (*mark).sk == sk as u64 && (*mark).new == u64::from(new);
+        // Also if it is an old one, which the second program was refused to wipe.
         (*mark).sk = 0;
+        is_taken
     }
-    true
 }
 
 /// Counts a transition that the first program was refused.
