@@ -33,10 +33,14 @@ pub const SAMPLED: u64 = 16;
 pub const SLOW_TICKS: u64 = 2;
 
 /// Calls until the next one that reads the clock, from 1 to `2 * SAMPLED - 1` and `SAMPLED` on average. The step
-/// comes from the clock itself, so that no rhythm of the calls can hide between the samples.
+/// comes from the clock itself, so that no rhythm of the calls can hide between the samples. It is mixed twice: multiplied
+/// once, times that lie evenly give steps that lie evenly, each step makes the next time, and calls of equal length would
+/// be caught in a few steps whose average is another one.
 #[inline(always)]
 pub fn gap(ns: u64) -> u64 {
-    let random = ns.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32 & (2 * SAMPLED - 1);
+    const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
+    let mixed = ns.wrapping_mul(ODD);
+    let random = (mixed ^ mixed >> 32).wrapping_mul(ODD) >> 32 & (2 * SAMPLED - 1);
     if random == 0 { SAMPLED } else { random }
 }
 
@@ -273,12 +277,17 @@ mod tests {
 
     #[test]
     fn one_of_sixteen_calls_is_sampled_on_average_and_in_no_rhythm() {
-        // Clocks that tick every nanosecond, every ten and every hundred.
-        for step in [1, 10, 100] {
-            let gaps: [u64; 4096] = core::array::from_fn(|i| gap(1_000_000_007 + i as u64 * step * 37));
-            assert!(gaps.iter().all(|gap| (1..2 * SAMPLED).contains(gap)));
-            let mean = gaps.iter().sum::<u64>() as f64 / gaps.len() as f64;
-            assert!((mean / SAMPLED as f64 - 1.0).abs() < 0.02, "steps of {step} ns: {mean}");
+        // Calls of one length each, of which the sampled one takes a little longer: each step makes the next time.
+        for length in 60..600 {
+            let (mut ns, mut sum, samples) = (1_000_000_007, 0, 20_000);
+            for _ in 0..samples {
+                let gap = gap(ns);
+                assert!((1..2 * SAMPLED).contains(&gap));
+                sum += gap;
+                ns += gap * length + 61;
+            }
+            let mean = sum as f64 / f64::from(samples);
+            assert!((mean / SAMPLED as f64 - 1.0).abs() < 0.02, "calls of {length} ns: {mean}");
         }
     }
 }
