@@ -52,9 +52,9 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
     // Before anything is loaded: the worker is to be born without our maps.
     let mut worker = Worker::start(Work::Calls)?;
     let btf = Btf::from_system()?;
-    let mut exit = Floor::empty("sys_exit", &btf)?;
-    let mut both = [Floor::empty("sys_exit", &btf)?, Floor::empty("sys_enter", &btf)?];
-    let mut clocks = [Floor::reading_clock("sys_exit", &btf)?, Floor::reading_clock("sys_enter", &btf)?];
+    let mut exit = Floor::empty(c"sys_exit", &btf)?;
+    let mut both = [Floor::empty(c"sys_exit", &btf)?, Floor::empty(c"sys_enter", &btf)?];
+    let mut clocks = [Floor::reading_clock(c"sys_exit", &btf)?, Floor::reading_clock(c"sys_enter", &btf)?];
     drop(btf);
     let mut halves = halves(&options.flags)?;
 
