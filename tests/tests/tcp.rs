@@ -244,6 +244,46 @@ fn connects_without_a_way_are_counted_by_reason() {
     }
 }
 
+/// A socket that was refused may be connected anew, by the same descriptor: what is told of the first attempt must
+/// not be taken for the second one's.
+#[test]
+fn sockets_that_were_refused_are_refused_anew() {
+    require_kernel!();
+    const COUNT: u64 = 10;
+    let scene = Scene::new();
+    let (netns, count) = (scene.netns(), COUNT.to_string());
+    for (closed, no_route) in [(CLOSED_V4, NO_ROUTE_V4), (CLOSED_V6, NO_ROUTE_V6)] {
+        for nonblocking in ["false", "true"] {
+            let cgroup = Cgroup::new("again");
+            let of = [("workload", cgroup.path())];
+            let (workload, truth) = Workload::run(
+                &[
+                    "connect",
+                    "--addr",
+                    no_route,
+                    "--after",
+                    closed,
+                    "--count",
+                    &count,
+                    "--nonblocking",
+                    nonblocking,
+                    "--netns",
+                    &netns,
+                ],
+                &cgroup,
+            );
+            assert_eq!(truth["results"][libc::ENETUNREACH.to_string()], COUNT, "{truth}");
+            scene.agent.wait_count(CONNECTS, &of, 2 * COUNT);
+            let metrics = scene.agent.scrape();
+            for expected in [REFUSED, NET_UNREACHABLE] {
+                let by_reason = [of[0], ("reason", expected.reason)];
+                assert_eq!(metrics.count(FAILURES, &by_reason), COUNT, "{no_route}: {}", expected.reason);
+            }
+            workload.finish();
+        }
+    }
+}
+
 /// Their sockets change their state, to and fro, before connect(2) finds that it has no port for them.
 #[test]
 fn connects_without_a_port_of_their_own_are_counted() {

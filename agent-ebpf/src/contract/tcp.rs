@@ -72,7 +72,7 @@ pub struct Socket {
     pub comm: [u64; super::COMM_LEN / 8],
     /// [`ACTIVE`] or 0.
     pub flags: u32,
-    /// [`SOCKET_ALIVE`], [`SOCKET_UNEXPLAINED`] or [`SOCKET_GONE`].
+    /// One of those below.
     pub phase: u32,
 }
 
@@ -80,6 +80,8 @@ pub const SOCKET_GONE: u32 = 0;
 pub const SOCKET_ALIVE: u32 = 1;
 /// connect(2) has given it up, and is about to say why.
 pub const SOCKET_UNEXPLAINED: u32 = 2;
+/// Its attempt has failed, as was told: if the caller hears of it from connect(2), that is nothing new.
+pub const SOCKET_TOLD: u32 = 3;
 
 /// Of how many sockets that are tracked at once one more may be remembered that is gone.
 pub const SOCKETS_PER_GONE: u32 = 4;

@@ -14,7 +14,10 @@ use agent_ebpf::contract::{
     control::has_port,
     event::EventKind,
     stats::SensorId,
-    tcp::{ABORTED, ACTIVE, SIDE_UNKNOWN, SOCKET_ALIVE, SOCKET_UNEXPLAINED, Socket, TcpEvent},
+    tcp::{
+        ABORTED, ACTIVE, SIDE_UNKNOWN, SOCKET_ALIVE, SOCKET_GONE, SOCKET_TOLD, SOCKET_UNEXPLAINED, Socket,
+        TcpEvent,
+    },
 };
 use aya_ebpf::{Global, macros::btf_tracepoint, programs::BtfTracePointContext};
 pub(super) use refusal::{connect_returned, is_connect};
@@ -120,7 +123,8 @@ fn transition(sk: KernelPtr, old: u32, new: u32) {
     if new == TCP_CLOSE
         && let Some(socket) = socket
     {
-        table::forget(sk, socket);
+        let is_attempt = matches!(old, TCP_SYN_SENT | TCP_SYN_RECV);
+        table::forget(sk, socket, if is_attempt { SOCKET_TOLD } else { SOCKET_GONE });
     }
 }
 

@@ -3,7 +3,7 @@
 use agent_ebpf::contract::{
     event::EventKind,
     stats::SensorId,
-    tcp::{ACTIVE, TcpEvent},
+    tcp::{ACTIVE, SOCKET_GONE, SOCKET_TOLD, SOCKET_UNEXPLAINED, TcpEvent},
 };
 
 use super::{
@@ -34,11 +34,7 @@ pub(in crate::sensor) fn connect_returned<R: Registers>(regs: R, result: i64, to
     let task = task::current();
     let (fd, address) = (regs.read::<u64>(&offset::REGS_ARG0) as u32, regs.read::<u64>(&offset::REGS_ARG1));
     let Some(sk) = socket_of(task, fd) else { return };
-    if let Some(socket) = table::place(sk).unexplained() {
-        table::forget(sk, socket);
-    } else if !is_refusal(-result) || copied::<u32>(sk, &offset::TCP_WRITE_SEQ) != 0 {
-        // A socket that has got as far as to number its bytes has changed its state, which was told: this return
-        // repeats it.
+    if !is_news(sk, -result) {
         return;
     }
     let ids = task::current_ids(task);
@@ -64,6 +60,26 @@ pub(in crate::sensor) fn connect_returned<R: Registers>(regs: R, result: i64, to
 }
 
 const EINPROGRESS: i64 = 115;
+
+/// Whether an attempt has failed of which no transition has told.
+#[inline(always)]
+fn is_news(sk: KernelPtr, errno: i64) -> bool {
+    let place = table::place(sk);
+    if let Some(socket) = place.of(SOCKET_UNEXPLAINED) {
+        table::forget(sk, socket, SOCKET_GONE);
+        return true;
+    }
+    // A socket that has got as far as to number its bytes has changed its state before. Whether that was of this
+    // attempt or of an earlier one, its entry says; if it has none, it is better not to tell twice.
+    if copied::<u32>(sk, &offset::TCP_WRITE_SEQ) != 0 && place.of(SOCKET_GONE).is_none() {
+        if let Some(socket) = place.of(SOCKET_TOLD) {
+            // SAFETY: an entry of our own map, of a socket that its caller holds.
+            unsafe { (*socket).phase = SOCKET_GONE };
+        }
+        return false;
+    }
+    is_refusal(errno)
+}
 
 /// Errors by which connect(2) refuses a TCP socket before it has sent anything; others are mistakes in the call
 /// (EBADF, EINVAL) or news of an attempt under way (EINPROGRESS, EALREADY).

@@ -6,7 +6,7 @@
 
 use agent_ebpf::contract::{
     stats::SensorId,
-    tcp::{SOCKET_ALIVE, SOCKET_GONE, SOCKET_UNEXPLAINED, Socket},
+    tcp::{SOCKET_ALIVE, Socket},
 };
 use aya_ebpf::{
     Global,
@@ -43,15 +43,14 @@ impl Place {
     /// its lock.
     #[inline(always)]
     pub(super) fn socket(self) -> Option<*mut Socket> {
-        // SAFETY: an entry of our own map; entries are made in advance, so that its memory stays one.
-        self.0.filter(|socket| unsafe { (**socket).phase } == SOCKET_ALIVE)
+        self.of(SOCKET_ALIVE)
     }
 
-    /// The entry, if it is of a socket that connect(2) has given up without a reason.
+    /// The entry, if its socket is in this phase.
     #[inline(always)]
-    pub(super) fn unexplained(self) -> Option<*mut Socket> {
-        // SAFETY: as above.
-        self.0.filter(|socket| unsafe { (**socket).phase } == SOCKET_UNEXPLAINED)
+    pub(super) fn of(self, phase: u32) -> Option<*mut Socket> {
+        // SAFETY: an entry of our own map; entries are made in advance, so that its memory stays one.
+        self.0.filter(|socket| unsafe { (**socket).phase } == phase)
     }
 
     /// Remembers a socket here.
@@ -69,14 +68,14 @@ impl Place {
     }
 }
 
-/// The socket of this entry is gone.
+/// The socket of this entry is gone, or as good as new after an attempt: `phase` says which.
 #[inline(always)]
-pub(super) fn forget(sk: KernelPtr, socket: *mut Socket) {
+pub(super) fn forget(sk: KernelPtr, socket: *mut Socket, phase: u32) {
     let Some(held) = SOCKETS_HELD.get_ptr_mut(0) else { return };
     // SAFETY: an entry and a counter in our own maps.
     unsafe {
         if held.read_volatile() <= SOCKETS_KEPT.load() {
-            (*socket).phase = SOCKET_GONE;
+            (*socket).phase = phase;
         } else if SOCKETS.remove(sk as u64).is_ok() {
             add(held, u64::MAX);
         }

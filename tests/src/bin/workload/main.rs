@@ -80,16 +80,18 @@ impl Arguments {
 
     /// A value, or `default` if it was not given.
     fn or<T: FromStr>(&self, name: &str, default: T) -> Result<T> {
-        let Some(value) = self.values.get(name) else {
-            return Ok(default);
-        };
-        value.parse().map_err(|_| anyhow!("--{name}: {value}"))
+        Ok(self.optional(name)?.unwrap_or(default))
     }
 
     /// A value that has to be given.
     fn required<T: FromStr>(&self, name: &str) -> Result<T> {
-        let value = self.values.get(name).with_context(|| format!("--{name} is missing"))?;
-        value.parse().map_err(|_| anyhow!("--{name}: {value}"))
+        self.optional(name)?.with_context(|| format!("--{name} is missing"))
+    }
+
+    /// A value, if it was given.
+    fn optional<T: FromStr>(&self, name: &str) -> Result<Option<T>> {
+        let value = self.values.get(name);
+        value.map(|value| value.parse().map_err(|_| anyhow!("--{name}: {value}"))).transpose()
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Result, anyhow};
+use anyhow::{Result, anyhow, ensure};
 use serde_json::json;
 
 use super::enter_netns;
@@ -24,19 +24,23 @@ struct Seen {
     latencies: Vec<Duration>,
 }
 
-/// `--addr A --count N [--threads T] [--netns PATH] [--nonblocking true]`: connects, each measured from just before
-/// connect(2) until its outcome is known here, so that the kernel's own measure can't be longer.
+/// `--addr A --count N [--threads T] [--netns PATH] [--nonblocking true] [--after B]`: connects, each measured from
+/// just before connect(2) until its outcome is known here, so that the kernel's own measure can't be longer. `B` is
+/// where each socket is refused before.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     enter_netns(arguments)?;
     let address: SocketAddr = arguments.required("addr")?;
     let count: u64 = arguments.required("count")?;
     let threads: u64 = arguments.or("threads", 1)?;
     let nonblocking = arguments.or("nonblocking", false)?;
+    let after = arguments.optional("after")?;
     ready()?;
     let workers: Result<Vec<_>, _> = (0..threads)
         .map(|index| {
             let part = share(count, threads, index);
-            thread::Builder::new().name("pw-connect".into()).spawn(move || work(address, part, nonblocking))
+            thread::Builder::new()
+                .name("pw-connect".into())
+                .spawn(move || work(address, part, nonblocking, after))
         })
         .collect();
     let mut tids = Vec::new();
@@ -61,12 +65,15 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
-fn work(address: SocketAddr, count: u64, nonblocking: bool) -> Result<Seen> {
+fn work(address: SocketAddr, count: u64, nonblocking: bool, after: Option<SocketAddr>) -> Result<Seen> {
     // SAFETY: gettid takes nothing and can't fail.
     let tid = unsafe { libc::gettid() };
     let mut seen = Seen { tid, ..Seen::default() };
     for _ in 0..count {
         let socket = Socket::new(address, if nonblocking { libc::SOCK_NONBLOCK } else { 0 })?;
+        if let Some(closed) = after {
+            socket.be_refused(closed)?;
+        }
         let begin = Instant::now();
         let result = match socket.connect(address) {
             Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => socket.outcome(),
@@ -100,6 +107,19 @@ impl Socket {
             SocketAddr::V4(address) => self.connect_raw(&raw_v4(address)),
             SocketAddr::V6(address) => self.connect_raw(&raw_v6(address)),
         }
+    }
+
+    /// Has an attempt refused, after which the socket may be connected anew.
+    fn be_refused(&self, closed: SocketAddr) -> Result<()> {
+        let errno = |result: io::Result<()>| result.err().and_then(|error| error.raw_os_error());
+        let mut result = errno(self.connect(closed));
+        if result == Some(libc::EINPROGRESS) {
+            result = errno(self.outcome());
+            // This call only takes note of it.
+            ensure!(errno(self.connect(closed)) == Some(libc::ECONNABORTED), "the socket isn't free again");
+        }
+        ensure!(result == Some(libc::ECONNREFUSED), "{closed} refuses nobody: {result:?}");
+        Ok(())
     }
 
     /// Waits for the outcome of an attempt in non-blocking mode.
