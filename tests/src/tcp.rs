@@ -72,7 +72,8 @@ impl Scene {
         let failed = if expected.reason.is_empty() { 0 } else { count };
         assert_eq!(metrics.count(FAILURES, &of), failed, "{address}");
         let by_reason = [of[0], ("reason", expected.reason)];
-        assert_eq!(metrics.count(FAILURES, &by_reason), failed, "{address}: {}", expected.reason);
+        let reason = expected.reason;
+        assert_eq!(metrics.count(FAILURES, &by_reason), failed, "{address}: {reason}: {truth} {events:?}");
         assert_eq!(metrics.count(ACCEPTS, &of), 0, "a client accepts nothing");
 
         self.check_latencies(&metrics, &cgroup, address, &truth, count, expected);
