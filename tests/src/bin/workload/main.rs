@@ -39,6 +39,7 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
         "io_uring" => rings::run(&arguments)?,
         "connect" => tcp::connect::run(&arguments)?,
         "abort" => tcp::abort(&arguments)?,
+        "rob" => tcp::connect::rob(&arguments)?,
         "hold" => tcp::hold(&arguments)?,
         "listen" => tcp::listen(&arguments)?,
         "loopback" => tcp::loopback(&arguments)?,

@@ -5,11 +5,12 @@ use std::{
     io, mem,
     net::{SocketAddr, SocketAddrV4, SocketAddrV6},
     os::fd::{AsRawFd, FromRawFd, OwnedFd},
+    sync::{Arc, mpsc},
     thread,
     time::{Duration, Instant},
 };
 
-use anyhow::{Result, anyhow, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use serde_json::json;
 
 use super::enter_netns;
@@ -86,6 +87,29 @@ fn work(address: SocketAddr, count: u64, nonblocking: bool, after: Option<Socket
     Ok(seen)
 }
 
+/// `--addr A --count N [--netns PATH]`: attempts in non-blocking mode to where nobody listens, while another thread takes
+/// the error of each socket as soon as it has one.
+pub(crate) fn rob(arguments: &Arguments) -> Result<()> {
+    enter_netns(arguments)?;
+    let address: SocketAddr = arguments.required("addr")?;
+    let count: u64 = arguments.required("count")?;
+    ready()?;
+    // Nobody connects before the other thread waits for it.
+    let (sockets, victims) = mpsc::sync_channel::<Arc<Socket>>(0);
+    let robber = thread::spawn(move || victims.iter().filter(Socket::is_robbed).count());
+    for _ in 0..count {
+        let socket = Arc::new(Socket::new(address, libc::SOCK_NONBLOCK)?);
+        sockets.send(Arc::clone(&socket))?;
+        let error = socket.connect(address).err().context("connected at once")?;
+        ensure!(error.raw_os_error() == Some(libc::EINPROGRESS), "{error}");
+        socket.wait()?;
+    }
+    drop(sockets);
+    let robbed = robber.join().map_err(|_| anyhow!("a thread panicked"))?;
+    report(&json!({ "robbed": robbed }));
+    Ok(())
+}
+
 /// A TCP socket before it is connected, which std has no type for.
 pub(super) struct Socket(OwnedFd);
 
@@ -124,11 +148,37 @@ impl Socket {
 
     /// Waits for the outcome of an attempt in non-blocking mode.
     fn outcome(&self) -> io::Result<()> {
+        self.wait()?;
+        self.error()
+    }
+
+    /// Until there is an outcome. The kernel has an error ready a moment before it changes the socket's state: who takes it
+    /// then keeps it from everybody else.
+    fn wait(&self) -> io::Result<()> {
         let mut wait = libc::pollfd { fd: self.0.as_raw_fd(), events: libc::POLLOUT, revents: 0 };
-        // SAFETY: one pollfd, valid for the call.
-        if unsafe { libc::poll(&raw mut wait, 1, -1) } != 1 {
-            return Err(io::Error::last_os_error());
+        loop {
+            // SAFETY: one pollfd, valid for the call.
+            if unsafe { libc::poll(&raw mut wait, 1, -1) } != 1 {
+                return Err(io::Error::last_os_error());
+            }
+            if wait.revents & libc::POLLERR == 0 || wait.revents & libc::POLLHUP != 0 {
+                return Ok(());
+            }
         }
+    }
+
+    /// Takes the socket's error, as soon as it has one; false if it is given up before.
+    fn is_robbed(victim: &Arc<Self>) -> bool {
+        while Arc::strong_count(victim) > 1 {
+            if victim.error().is_err() {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Takes the socket's error, if it has one.
+    fn error(&self) -> io::Result<()> {
         let mut error = 0_i32;
         let mut length = size_of_val(&error) as libc::socklen_t;
         // SAFETY: the value and its length are ours and valid for the call.
