@@ -330,6 +330,29 @@ fn connects_given_up_by_their_caller_are_aborted() {
     }
 }
 
+/// Whoever asks a socket for its error takes it away, and may be quicker than the program that looks for it. Why the
+/// attempt failed isn't known then, but nobody has given it up.
+#[test]
+fn connects_whose_errors_were_taken_are_not_aborted() {
+    require_kernel!();
+    const COUNT: u64 = 2000;
+    let scene = Scene::new();
+    for address in [CLOSED_V4, CLOSED_V6] {
+        let cgroup = Cgroup::new("robbed");
+        let (netns, count) = (scene.netns(), COUNT.to_string());
+        let (workload, truth) =
+            Workload::run(&["rob", "--addr", address, "--count", &count, "--netns", &netns], &cgroup);
+        let of = [("workload", cgroup.path())];
+        scene.agent.wait_count(CONNECTS, &of, COUNT);
+        let metrics = scene.agent.scrape();
+        let [refused, unknown] =
+            ["refused", "other"].map(|reason| metrics.count(FAILURES, &[of[0], ("reason", reason)]));
+        assert_eq!(refused + unknown, COUNT, "{address}: {refused} refused, {unknown} unknown, {truth}");
+        assert!(Some(unknown) <= truth["robbed"].as_u64(), "{address}: {unknown} unknown, {truth}");
+        workload.finish();
+    }
+}
+
 /// A process that is killed in connect(2), with three threads there.
 #[test]
 fn connects_cut_short_by_death_are_aborted() {

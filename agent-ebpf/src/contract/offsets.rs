@@ -65,6 +65,7 @@ pub const FIELDS: &[Field] = &[
     field("TCP_BYTES_SENT", "tcp_sock.bytes_sent", 8),
     field("TCP_BYTES_RETRANS", "tcp_sock.bytes_retrans", 8),
     field("TCP_BYTES_RECEIVED", "tcp_sock.bytes_received", 8),
+    field("TCP_PACKETS_OUT", "tcp_sock.packets_out", 4),
     field("TCP_TOTAL_RETRANS", "tcp_sock.total_retrans", 4),
     field("TCP_SRTT", "tcp_sock.srtt_us", 4),
     field("TCP_WRITE_SEQ", "tcp_sock.write_seq", 4),

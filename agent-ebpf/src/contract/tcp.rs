@@ -24,7 +24,7 @@ pub struct TcpEvent {
     pub family: u16,
     /// Why a connect failed, as errno (`sk->sk_err`, or what connect(2) returned); 0 if it was established.
     pub errno: u16,
-    /// Bits: [`DURATION_KNOWN`], [`ABORTED`], [`ACTIVE`], [`SIDE_UNKNOWN`].
+    /// Bits: [`DURATION_KNOWN`], [`ABORTED`], [`ACTIVE`], [`SIDE_UNKNOWN`], [`UNEXPLAINED`].
     pub flags: u32,
     /// Inode number of the socket's network namespace.
     pub netns: u32,
@@ -57,6 +57,8 @@ pub const ABORTED: u32 = 2;
 pub const ACTIVE: u32 = 4;
 /// The connection is older than the agent, or its beginning found no room.
 pub const SIDE_UNKNOWN: u32 = 8;
+/// The attempt failed, and somebody had taken the reason from its socket (`SO_ERROR`) before the program looked.
+pub const UNEXPLAINED: u32 = 16;
 
 /// What the kernel half remembers of a socket between its first transition and its last.
 #[repr(C)]

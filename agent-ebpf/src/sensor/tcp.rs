@@ -16,7 +16,7 @@ use agent_ebpf::contract::{
     stats::SensorId,
     tcp::{
         ABORTED, ACTIVE, SIDE_UNKNOWN, SOCKET_ALIVE, SOCKET_GONE, SOCKET_TOLD, SOCKET_UNEXPLAINED, Socket,
-        TcpEvent,
+        TcpEvent, UNEXPLAINED,
     },
 };
 use aya_ebpf::{Global, macros::btf_tracepoint, programs::BtfTracePointContext};
@@ -120,11 +120,17 @@ fn transition(sk: KernelPtr, old: u32, new: u32) {
     if let Some(outcome) = outcome {
         report(subject, outcome, now);
     }
-    if new == TCP_CLOSE
-        && let Some(socket) = socket
-    {
-        let is_attempt = matches!(old, TCP_SYN_SENT | TCP_SYN_RECV);
-        table::forget(sk, socket, if is_attempt { SOCKET_TOLD } else { SOCKET_GONE });
+    if new != TCP_CLOSE {
+        return;
+    }
+    let (gone, phase) = match old {
+        // Also if the beginning was missed and the entry is an older socket's: connect(2) may still return.
+        TCP_SYN_SENT => (place.any(), SOCKET_TOLD),
+        TCP_SYN_RECV => (socket, SOCKET_TOLD),
+        _ => (socket, SOCKET_GONE),
+    };
+    if let Some(socket) = gone {
+        table::forget(sk, socket, phase);
     }
 }
 
@@ -240,8 +246,23 @@ fn failed(sk: KernelPtr, socket: Option<*mut Socket>, now: u64) -> Option<Outcom
     }
     // SAFETY: the entry lives until `forget`.
     let duration_ns = socket.map(|socket| unsafe { now.wrapping_sub((*socket).since_ns) });
-    let flags = if errno == 0 { ACTIVE | ABORTED } else { ACTIVE };
+    let flags = match errno {
+        0 if is_closed_by_its_owner(sk) => ACTIVE | ABORTED,
+        0 => ACTIVE | UNEXPLAINED,
+        _ => ACTIVE,
+    };
     Some(Outcome { kind: EventKind::TcpConnect, socket, duration_ns, errno, flags })
+}
+
+/// Whether it is a system call that closes a socket in `SYN_SENT`, and not the kernel because of an error: that, too, may
+/// happen while a call owns the socket (what came meanwhile is looked at when it gives it back), but then the kernel has
+/// dropped the SYN that was not yet answered (`tcp_write_queue_purge`).
+#[inline(always)]
+fn is_closed_by_its_owner(sk: KernelPtr) -> bool {
+    // SAFETY: the hook's typed argument.
+    let (is_owned, tcp) = unsafe { (field::<u32>(sk, &offset::SOCK_OWNED) != 0, record::tcp_sock(sk)) };
+    // SAFETY: typed as well, and not null.
+    is_owned && !tcp.is_null() && unsafe { field::<u32>(tcp, &offset::TCP_PACKETS_OUT) } != 0
 }
 
 #[inline(always)]
@@ -275,7 +296,7 @@ fn report(subject: Subject, outcome: Outcome, now: u64) {
         (0, Some(socket)) => unsafe { (*socket).cgroup_id },
         (cgroup_id, _) => cgroup_id,
     };
-    let is_failure = outcome.errno != 0 || outcome.flags & ABORTED != 0;
+    let is_failure = outcome.errno != 0 || outcome.flags & (ABORTED | UNEXPLAINED) != 0;
     let ring = if is_failure { Ring::Rare } else { Ring::Bulk };
     let (sensor, admission) = (SensorId::Tcp, Admission::Throttled);
     let Some(mut reserved) = reserve::<TcpEvent>(sensor, cgroup_id, ring, admission, now) else { return };

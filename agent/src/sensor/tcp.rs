@@ -11,7 +11,7 @@ pub use agent_ebpf::contract::tcp::TcpEvent;
 use agent_ebpf::contract::{
     event::EventKind,
     stats::SensorId,
-    tcp::{ABORTED, ACTIVE, DURATION_KNOWN, SIDE_UNKNOWN, Traffic},
+    tcp::{ABORTED, ACTIVE, DURATION_KNOWN, SIDE_UNKNOWN, Traffic, UNEXPLAINED},
 };
 
 use self::by_peer::ByPeer;
@@ -341,6 +341,9 @@ fn failure(event: &TcpEvent) -> Option<&'static str> {
     if event.flags & ABORTED != 0 {
         return Some("aborted");
     }
+    if event.flags & UNEXPLAINED != 0 {
+        return Some("other");
+    }
     Some(match event.errno as i32 {
         0 => return None,
         libc::ECONNREFUSED => "refused",
@@ -378,6 +381,7 @@ mod tests {
     fn every_outcome_has_its_reason() {
         assert_eq!(failure(&event(0, ACTIVE)), None);
         assert_eq!(failure(&event(0, ACTIVE | ABORTED)), Some("aborted"));
+        assert_eq!(failure(&event(0, ACTIVE | UNEXPLAINED)), Some("other"));
         assert_eq!(failure(&event(libc::ECONNREFUSED, ACTIVE)), Some("refused"));
         assert_eq!(failure(&event(libc::ETIMEDOUT, ACTIVE)), Some("timed_out"));
         assert_eq!(failure(&event(libc::EADDRNOTAVAIL, ACTIVE)), Some("other"));

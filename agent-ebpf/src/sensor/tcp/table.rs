@@ -46,6 +46,12 @@ impl Place {
         self.of(SOCKET_ALIVE)
     }
 
+    /// The entry, whatever its socket's phase.
+    #[inline(always)]
+    pub(super) fn any(self) -> Option<*mut Socket> {
+        self.0
+    }
+
     /// The entry, if its socket is in this phase.
     #[inline(always)]
     pub(super) fn of(self, phase: u32) -> Option<*mut Socket> {
