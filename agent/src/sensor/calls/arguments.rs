@@ -22,13 +22,15 @@ enum What {
     Mode,
     /// A signed number.
     Number,
+    /// One of 32 bits: what stands above them in the register is not the call's.
+    Int,
     Signal,
     Whence,
     /// An address or bits.
     Hex,
 }
 
-use What::{Directory, File, Hex, Mode, Number, OpenFlags, Path, Signal, Whence};
+use What::{Directory, File, Hex, Int, Mode, Number, OpenFlags, Path, Signal, Whence};
 
 type Signature = &'static [(&'static str, What)];
 
@@ -41,26 +43,27 @@ fn signature(name: &str) -> Signature {
         "openat2" => &[("dirfd", Directory), ("pathname", Path), ("how", Hex), ("size", Number)],
         "stat" | "lstat" | "statfs" => &[("pathname", Path), ("buf", Hex)],
         "access" => &[("pathname", Path), ("mode", Mode)],
-        "faccessat" | "faccessat2" => {
-            &[("dirfd", Directory), ("pathname", Path), ("mode", Mode), ("flags", Hex)]
-        }
+        "faccessat" => &[("dirfd", Directory), ("pathname", Path), ("mode", Mode)],
+        "faccessat2" => &[("dirfd", Directory), ("pathname", Path), ("mode", Mode), ("flags", Hex)],
         "newfstatat" => &[("dirfd", Directory), ("pathname", Path), ("buf", Hex), ("flags", Hex)],
         "statx" => &[("dirfd", Directory), ("pathname", Path), ("flags", Hex), ("mask", Hex), ("buf", Hex)],
         "readlink" => &[("pathname", Path), ("buf", Hex), ("bufsiz", Number)],
         "readlinkat" => &[("dirfd", Directory), ("pathname", Path), ("buf", Hex), ("bufsiz", Number)],
-        "unlink" | "rmdir" | "chdir" | "chroot" | "umount2" | "acct" | "swapon" | "swapoff" => {
-            &[("pathname", Path)]
-        }
+        "unlink" | "rmdir" | "chdir" | "chroot" | "acct" | "swapoff" => &[("pathname", Path)],
+        "umount2" | "swapon" => &[("pathname", Path), ("flags", Hex)],
         "unlinkat" => &[("dirfd", Directory), ("pathname", Path), ("flags", Hex)],
         "mkdirat" | "fchmodat" => &[("dirfd", Directory), ("pathname", Path), ("mode", Mode)],
         "fchownat" => {
-            &[("dirfd", Directory), ("pathname", Path), ("owner", Number), ("group", Number), ("flags", Hex)]
+            &[("dirfd", Directory), ("pathname", Path), ("owner", Int), ("group", Int), ("flags", Hex)]
         }
-        "chown" | "lchown" => &[("pathname", Path), ("owner", Number), ("group", Number)],
+        "chown" | "lchown" => &[("pathname", Path), ("owner", Int), ("group", Int)],
         "utimensat" => &[("dirfd", Directory), ("pathname", Path), ("times", Hex), ("flags", Hex)],
         "truncate" => &[("pathname", Path), ("length", Number)],
         "rename" | "link" | "symlink" => &[("oldpath", Path), ("newpath", Hex)],
-        "renameat" | "renameat2" | "linkat" => &[
+        "renameat" => {
+            &[("olddirfd", Directory), ("oldpath", Path), ("newdirfd", Directory), ("newpath", Hex)]
+        }
+        "renameat2" | "linkat" => &[
             ("olddirfd", Directory),
             ("oldpath", Path),
             ("newdirfd", Directory),
@@ -73,46 +76,49 @@ fn signature(name: &str) -> Signature {
         "execveat" => {
             &[("dirfd", Directory), ("pathname", Path), ("argv", Hex), ("envp", Hex), ("flags", Hex)]
         }
-        "getxattr" | "lgetxattr" | "setxattr" | "lsetxattr" => {
-            &[("pathname", Path), ("name", Hex), ("value", Hex), ("size", Number)]
+        "getxattr" | "lgetxattr" => &[("pathname", Path), ("name", Hex), ("value", Hex), ("size", Number)],
+        "setxattr" | "lsetxattr" => {
+            &[("pathname", Path), ("name", Hex), ("value", Hex), ("size", Number), ("flags", Hex)]
         }
         "inotify_add_watch" => &[("fd", File), ("pathname", Path), ("mask", Hex)],
         "mount" => &[("source", Hex), ("target", Path), ("type", Hex), ("flags", Hex), ("data", Hex)],
         "read" | "write" | "getdents" | "getdents64" => &[("fd", File), ("buf", Hex), ("count", Number)],
         "pread64" | "pwrite64" => &[("fd", File), ("buf", Hex), ("count", Number), ("offset", Number)],
-        "readv" | "writev" => &[("fd", File), ("iov", Hex), ("iovcnt", Number)],
-        "preadv" | "pwritev" | "preadv2" | "pwritev2" => {
-            &[("fd", File), ("iov", Hex), ("iovcnt", Number), ("offset", Number)]
+        "readv" | "writev" => &[("fd", File), ("iov", Hex), ("iovcnt", Int)],
+        "preadv" | "pwritev" => &[("fd", File), ("iov", Hex), ("iovcnt", Int), ("offset", Number)],
+        // The fifth is the upper half of the offset where a register has 32 bits.
+        "preadv2" | "pwritev2" => {
+            &[("fd", File), ("iov", Hex), ("iovcnt", Int), ("offset", Number), ("pos_h", Hex), ("flags", Hex)]
         }
         "close" | "fsync" | "fdatasync" | "syncfs" | "fchdir" | "dup" => &[("fd", File)],
         "fstat" | "fstatfs" => &[("fd", File), ("buf", Hex)],
         "ftruncate" => &[("fd", File), ("length", Number)],
         "fallocate" => &[("fd", File), ("mode", Hex), ("offset", Number), ("len", Number)],
-        "sync_file_range" | "readahead" | "fadvise64" => {
-            &[("fd", File), ("offset", Number), ("count", Number), ("flags", Hex)]
-        }
+        "sync_file_range" => &[("fd", File), ("offset", Number), ("nbytes", Number), ("flags", Hex)],
+        "readahead" => &[("fd", File), ("offset", Number), ("count", Number)],
+        "fadvise64" => &[("fd", File), ("offset", Number), ("len", Number), ("advice", Int)],
         "lseek" => &[("fd", File), ("offset", Number), ("whence", Whence)],
         "fchmod" => &[("fd", File), ("mode", Mode)],
-        "fchown" => &[("fd", File), ("owner", Number), ("group", Number)],
-        "dup2" => &[("oldfd", File), ("newfd", Number)],
-        "dup3" => &[("oldfd", File), ("newfd", Number), ("flags", OpenFlags)],
-        "fcntl" => &[("fd", File), ("cmd", Number), ("arg", Hex)],
+        "fchown" => &[("fd", File), ("owner", Int), ("group", Int)],
+        "dup2" => &[("oldfd", File), ("newfd", Int)],
+        "dup3" => &[("oldfd", File), ("newfd", Int), ("flags", OpenFlags)],
+        "fcntl" => &[("fd", File), ("cmd", Int), ("arg", Hex)],
         "flock" => &[("fd", File), ("operation", Hex)],
         "ioctl" => &[("fd", File), ("request", Hex), ("arg", Hex)],
-        "sendfile" => &[("out_fd", File), ("in_fd", Number), ("offset", Hex), ("count", Number)],
+        "sendfile" => &[("out_fd", File), ("in_fd", Int), ("offset", Hex), ("count", Number)],
         "splice" | "copy_file_range" => &[
             ("fd_in", File),
             ("off_in", Hex),
-            ("fd_out", Number),
+            ("fd_out", Int),
             ("off_out", Hex),
             ("len", Number),
             ("flags", Hex),
         ],
-        "connect" | "bind" => &[("sockfd", File), ("addr", Hex), ("addrlen", Number)],
-        "listen" => &[("sockfd", File), ("backlog", Number)],
+        "connect" | "bind" => &[("sockfd", File), ("addr", Hex), ("addrlen", Int)],
+        "listen" => &[("sockfd", File), ("backlog", Int)],
         "accept" | "getsockname" | "getpeername" => &[("sockfd", File), ("addr", Hex), ("addrlen", Hex)],
         "accept4" => &[("sockfd", File), ("addr", Hex), ("addrlen", Hex), ("flags", Hex)],
-        "shutdown" => &[("sockfd", File), ("how", Number)],
+        "shutdown" => &[("sockfd", File), ("how", Int)],
         "sendto" | "recvfrom" => &[
             ("sockfd", File),
             ("buf", Hex),
@@ -122,28 +128,39 @@ fn signature(name: &str) -> Signature {
             ("addrlen", Hex),
         ],
         "sendmsg" | "recvmsg" => &[("sockfd", File), ("msg", Hex), ("flags", Hex)],
-        "sendmmsg" | "recvmmsg" => &[("sockfd", File), ("msgvec", Hex), ("vlen", Number), ("flags", Hex)],
+        "sendmmsg" => &[("sockfd", File), ("msgvec", Hex), ("vlen", Int), ("flags", Hex)],
+        "recvmmsg" => &[("sockfd", File), ("msgvec", Hex), ("vlen", Int), ("flags", Hex), ("timeout", Hex)],
         "setsockopt" | "getsockopt" => {
-            &[("sockfd", File), ("level", Number), ("optname", Number), ("optval", Hex), ("optlen", Hex)]
+            &[("sockfd", File), ("level", Int), ("optname", Int), ("optval", Hex), ("optlen", Hex)]
         }
-        "socket" | "socketpair" => &[("domain", Number), ("type", Hex), ("protocol", Number), ("sv", Hex)],
+        "socket" => &[("domain", Int), ("type", Hex), ("protocol", Int)],
+        "socketpair" => &[("domain", Int), ("type", Hex), ("protocol", Int), ("sv", Hex)],
         "mmap" => {
             &[("addr", Hex), ("length", Number), ("prot", Hex), ("flags", Hex), ("fd", File), ("offset", Hex)]
         }
-        "munmap" | "msync" | "mlock" | "madvise" | "mprotect" => {
-            &[("addr", Hex), ("length", Number), ("flags", Hex)]
-        }
-        "mremap" => &[("old_address", Hex), ("old_size", Number), ("new_size", Number), ("flags", Hex)],
+        "munmap" => &[("addr", Hex), ("length", Number)],
+        "mlock" => &[("addr", Hex), ("len", Number)],
+        "msync" => &[("addr", Hex), ("length", Number), ("flags", Hex)],
+        "madvise" => &[("addr", Hex), ("length", Number), ("advice", Int)],
+        "mprotect" => &[("addr", Hex), ("len", Number), ("prot", Hex)],
+        "mremap" => &[
+            ("old_address", Hex),
+            ("old_size", Number),
+            ("new_size", Number),
+            ("flags", Hex),
+            ("new_address", Hex),
+        ],
         "brk" => &[("addr", Hex)],
-        "kill" => &[("pid", Number), ("sig", Signal)],
-        "tkill" => &[("tid", Number), ("sig", Signal)],
-        "tgkill" => &[("tgid", Number), ("tid", Number), ("sig", Signal)],
-        "exit" | "exit_group" => &[("status", Number)],
-        "wait4" => &[("pid", Number), ("wstatus", Hex), ("options", Hex), ("rusage", Hex)],
-        "epoll_wait" | "epoll_pwait" => {
-            &[("epfd", File), ("events", Hex), ("maxevents", Number), ("timeout", Number)]
+        "kill" => &[("pid", Int), ("sig", Signal)],
+        "tkill" => &[("tid", Int), ("sig", Signal)],
+        "tgkill" => &[("tgid", Int), ("tid", Int), ("sig", Signal)],
+        "exit" | "exit_group" => &[("status", Int)],
+        "wait4" => &[("pid", Int), ("wstatus", Hex), ("options", Hex), ("rusage", Hex)],
+        "epoll_wait" => &[("epfd", File), ("events", Hex), ("maxevents", Int), ("timeout", Int)],
+        "epoll_pwait" => {
+            &[("epfd", File), ("events", Hex), ("maxevents", Int), ("timeout", Int), ("sigmask", Hex)]
         }
-        "epoll_ctl" => &[("epfd", File), ("op", Number), ("fd", Number), ("event", Hex)],
+        "epoll_ctl" => &[("epfd", File), ("op", Int), ("fd", Int), ("event", Hex)],
         "io_uring_enter" => &[("fd", File), ("to_submit", Number), ("min_complete", Number), ("flags", Hex)],
         "getpid" | "getppid" | "gettid" | "getuid" | "geteuid" | "getgid" | "getegid" | "sched_yield"
         | "sync" | "pause" | "fork" | "vfork" | "rt_sigreturn" | "munlockall" | "setsid" => &[],
@@ -182,7 +199,10 @@ pub(super) fn shown(
         .iter()
         .zip(values)
         .find(|((_, what), _)| *what == OpenFlags)
-        .is_none_or(|(_, flags)| flags as i32 & (libc::O_CREAT | libc::O_TMPFILE) != 0);
+        // O_TMPFILE has the bit of O_DIRECTORY in it.
+        .is_none_or(|(_, flags)| {
+            [libc::O_CREAT, libc::O_TMPFILE].iter().any(|bits| flags as i32 & bits == *bits)
+        });
     let show = |((name, what), value): (&(&'static str, What), u64)| {
         // The kernel takes an int out of the register's low half.
         let int = value as i32;
@@ -195,7 +215,7 @@ pub(super) fn shown(
             // What open(2) makes of it where nothing is created: nothing.
             Mode if !creates => return None,
             Mode => Argument::Text(format!("{:#o}", value & 0o7777)),
-            Number if *name == "pid" || *name == "cmd" || *name == "timeout" => Argument::Number(int.into()),
+            Int => Argument::Number(int.into()),
             Number => Argument::Number(value.cast_signed()),
             Signal => {
                 signal(int).map_or(Argument::Number(int.into()), |name| Argument::Text(name.to_owned()))
@@ -319,8 +339,39 @@ mod tests {
             of("kill", [u64::from(u32::MAX), 9, 0, 0, 0, 0], None),
             [("pid", Argument::Number(-1)), ("sig", text("SIGKILL")),]
         );
+        let unchanged = [3, u32::MAX.into(), u32::MAX.into(), 0, 0, 0];
+        let minus_one = Argument::Number(-1);
+        assert_eq!(
+            of("fchown", unchanged, None),
+            [("fd", Argument::Number(3)), ("owner", minus_one.clone()), ("group", minus_one)]
+        );
         assert_eq!(of("getppid", [1; 6], None), []);
         assert_eq!(of("no such call", [1; 6], None).len(), 6);
+    }
+
+    #[test]
+    fn what_a_call_leaves_in_further_registers_is_not_shown() {
+        for (call, count) in [
+            ("socket", 3),
+            ("socketpair", 4),
+            ("munmap", 2),
+            ("mlock", 2),
+            ("mprotect", 3),
+            ("readahead", 3),
+            ("renameat", 4),
+            ("renameat2", 5),
+            ("faccessat", 3),
+            ("getxattr", 4),
+        ] {
+            let path = call.contains("at").then_some("/a");
+            assert_eq!(of(call, [0xdead; 6], path).len(), count, "{call}");
+        }
+        let mode_of = |flags: i32| {
+            let shown = of("open", [0, flags as u64, 0o7357, 0, 0, 0], None);
+            shown.iter().any(|(name, _)| *name == "mode")
+        };
+        assert!(mode_of(libc::O_CREAT) && mode_of(libc::O_TMPFILE | libc::O_RDWR));
+        assert!(!mode_of(libc::O_DIRECTORY) && !mode_of(libc::O_RDWR));
     }
 
     #[test]
