@@ -5,10 +5,12 @@
 //! closed, or carried on if others go by the same labels, so that no counter goes back while its series lives.
 //! OOM kills and exits outlive their container for as long as its workload has another one here.
 
+mod carried;
 mod shown;
 #[cfg(test)]
 mod tests;
 
+use carried::{Gone, bound, join, let_go};
 pub use shown::Part;
 
 use std::{
@@ -24,7 +26,7 @@ use crate::{
     config::ModeByNamespace,
     exemplar::Sent,
     identity::{
-        Container, Labels, Listed, Registry, Renamed, Resolution, Selection,
+        Container, Forgotten, Labels, Listed, Registry, Renamed, Resolution, Selection,
         peers::{Peer, Peers},
     },
     kernel::Slots,
@@ -37,6 +39,10 @@ use crate::{
 const SHARED: u64 = u64::MAX;
 /// OOM victims whose exit is still awaited.
 const VICTIMS: usize = 256;
+
+/// How many pairs of call and error there is room for on average in the accounts of the dead. The kernel's table is
+/// emptied for each of them, so that its bound is none for all of them together.
+const ERRORS_PER_ACCOUNT: usize = 64;
 
 /// How long after its cgroup was excluded a slot may still be written to: a run of a program takes microseconds.
 const QUARANTINE: Duration = Duration::from_secs(1);
@@ -145,6 +151,7 @@ pub struct Ledger {
     accounts: ByCgroup<Account>,
     /// Closed accounts whose labels, or at least whose workload, live on.
     carried: HashMap<Arc<Labels>, Account>,
+    gone: Gone,
     /// Cgroups that nobody wants to observe.
     excluded: HashSet<u64>,
     /// Slots of excluded cgroups, with the time since when no program should use them.
@@ -188,6 +195,7 @@ impl Ledger {
             accounts: HashMap::default(),
             decided: HashMap::default(),
             carried: HashMap::new(),
+            gone: Gone::default(),
             excluded: HashSet::new(),
             quarantine: Vec::new(),
             discarded: Discarded::default(),
@@ -301,7 +309,9 @@ impl Ledger {
                     tracing::warn!(%error, "a container can't be excluded in the kernel, only in the output");
                 }
             }
-            self.accounts.remove(&cgroup_id);
+            if let Some(account) = self.accounts.remove(&cgroup_id) {
+                self.gone.take_in(&account);
+            }
             self.decided.remove(&cgroup_id);
         }
     }
@@ -344,27 +354,23 @@ impl Ledger {
             return;
         }
         // Those that never became known have kept their slots until now.
-        let left: Vec<(u32, u64)> =
-            self.slots.owners().filter(|(_, owner)| forgotten.contains(owner)).collect();
+        let ids: HashSet<u64> = forgotten.iter().map(|forgotten| forgotten.id).collect();
+        let left: Vec<(u32, u64)> = self.slots.owners().filter(|(_, owner)| ids.contains(owner)).collect();
         self.retire(&left);
-        let labels: HashMap<u64, Arc<Labels>> = listed
-            .into_iter()
-            .map(|listed| (listed.container.cgroup_id, listed.container.labels()))
-            .collect();
-        for id in forgotten {
+        for Forgotten { id, labels } in forgotten {
             self.decided.remove(&id);
             if let Some(account) = self.accounts.remove(&id) {
-                let labels = labels.get(&id).map_or_else(|| Arc::new(Labels::unknown()), Arc::clone);
                 self.carry(labels, &account);
             }
         }
         let living = self.registry.list().into_iter().map(|listed| listed.container.labels()).collect();
+        let (carried, gone) = (&mut self.carried, &mut self.gone);
         if self.is_by_workload {
-            join(&mut self.carried, &living);
+            join(carried, &living, gone);
         } else {
-            let_go(&mut self.carried, &living);
+            let_go(carried, &living, gone);
         }
-        self.dropped += bound(&mut self.carried, self.carried_limit, &living);
+        self.dropped += bound(carried, self.carried_limit, &living, gone);
     }
 
     /// Containers whose namespace is known by now are measured as it says.
@@ -416,7 +422,7 @@ impl Ledger {
 
     /// All system calls that were counted, whoever made them.
     pub fn syscalls(&self) -> syscalls::Counters {
-        let mut sum = syscalls::Counters::default();
+        let mut sum = self.gone.syscalls.clone();
         let closed = self.accounts.values().chain(self.carried.values());
         for counters in closed.filter_map(|account| account.syscalls.as_deref()) {
             sum.add(counters);
@@ -429,7 +435,7 @@ impl Ledger {
 
     /// All rings and requests that were counted, whoever made them.
     pub fn io_uring(&self) -> io_uring::Counters {
-        let mut sum = io_uring::Counters::default();
+        let mut sum = self.gone.io_uring.clone();
         let closed = self.accounts.values().chain(self.carried.values());
         for counters in closed.filter_map(|account| account.io_uring.as_deref()) {
             sum.add(counters);
@@ -500,9 +506,17 @@ impl Ledger {
             return;
         }
         let mut errors = self.tables.as_ref().map(syscalls::Tables::read_errors).unwrap_or_default();
+        let closed = self.accounts.values().chain(self.carried.values());
+        let told =
+            closed.filter_map(|account| account.syscalls.as_deref()).map(syscalls::Counters::told_errors);
+        let mut room = (self.carried_limit * ERRORS_PER_ACCOUNT).saturating_sub(told.sum());
         for (slot, id) in slots {
             self.slots.unbind(*slot, *id);
-            let counted = self.read_slot(*slot, &mut errors);
+            let mut counted = self.read_slot(*slot, &mut errors);
+            if let Some(syscalls) = &mut counted.syscalls {
+                syscalls.fold_errors_beyond(room);
+                room -= syscalls.told_errors();
+            }
             self.accounts.entry(*id).or_default().add(&counted);
             self.give_back(*slot);
         }
@@ -524,52 +538,6 @@ impl Ledger {
     fn wants(&self, container: &Container) -> bool {
         self.selection.wants(&container.labels().namespace, container.declines())
     }
-}
-
-/// Drops what neither the same labels nor the same workload go on with. Of those whose workload goes on, OOM kills
-/// and exits stay.
-fn let_go(carried: &mut HashMap<Arc<Labels>, Account>, living: &HashSet<Arc<Labels>>) {
-    let workloads: HashSet<[&str; 3]> = living.iter().map(|labels| workload(labels)).collect();
-    let for_good = [Labels::unknown(), Labels::other()];
-    carried.retain(|labels, account| {
-        if living.contains(labels) || for_good.contains(labels) {
-            return true;
-        }
-        *account = Account {
-            oom: std::mem::take(&mut account.oom),
-            process: std::mem::take(&mut account.process).exits(),
-            ..Account::default()
-        };
-        workloads.contains(&workload(labels))
-    });
-}
-
-/// Joins the accounts of those who are gone to one for each workload that goes on, and drops those of others.
-fn join(carried: &mut HashMap<Arc<Labels>, Account>, living: &HashSet<Arc<Labels>>) {
-    let workloads: HashSet<[&str; 3]> = living.iter().map(|labels| workload(labels)).collect();
-    let for_good = [Labels::unknown(), Labels::other()];
-    for (labels, account) in std::mem::take(carried) {
-        if living.contains(&labels) || for_good.contains(&labels) {
-            carried.entry(labels).or_default().add(&account);
-        } else if workloads.contains(&workload(&labels)) {
-            carried.entry(Arc::new(labels.of_workload())).or_default().add(&account);
-        }
-    }
-}
-
-/// Drops carried accounts beyond `limit`, those first whose labels are gone; returns how many.
-fn bound(carried: &mut HashMap<Arc<Labels>, Account>, limit: usize, living: &HashSet<Arc<Labels>>) -> u64 {
-    let excess = carried.len().saturating_sub(limit);
-    let mut candidates: Vec<Arc<Labels>> = carried.keys().cloned().collect();
-    candidates.sort_by_key(|labels| living.contains(labels));
-    for labels in candidates.iter().take(excess) {
-        carried.remove(labels);
-    }
-    excess as u64
-}
-
-fn workload(labels: &Labels) -> [&str; 3] {
-    [&labels.namespace, &labels.workload_kind, &labels.workload]
 }
 
 /// Whose memory was short.

@@ -18,7 +18,7 @@ mod tree;
 pub use cgroup_path::{Engine, LimitScope, Placement, PodContainer};
 pub use labels::Labels;
 pub use memory::{Memory, MemoryController};
-pub use registry::{Bounds, Container, Listed, Registry, Renamed, Resolution, ScanReport, Stats};
+pub use registry::{Bounds, Container, Forgotten, Listed, Registry, Renamed, Resolution, ScanReport, Stats};
 pub use selection::Selection;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use tree::fuzz as fuzz_tree;

@@ -121,6 +121,14 @@ pub struct Stats {
     pub renamed: u64,
 }
 
+/// One that is not remembered any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Forgotten {
+    pub id: u64,
+    /// Under which it was shown until then.
+    pub labels: Arc<Labels>,
+}
+
 /// One line of [`Registry::list`].
 #[derive(Clone, Debug)]
 pub struct Listed {
@@ -171,7 +179,9 @@ impl Registry {
         let generation = self.write().begin_scan();
         // Room for the living to be seen even when the registry itself is full.
         let walk = self.tree.walk(self.bounds.containers.saturating_mul(2))?;
-        let unseen = self.read().unseen(&walk.found, generation);
+        // Of what lies outside of the part that is mounted, a walk says nothing.
+        let is_whole = self.tree.is_whole();
+        let unseen = self.read().unseen(&walk.found, generation, is_whole);
         let gone: Vec<u64> = unseen
             .into_iter()
             .filter(|(id, path)| walk.is_complete() || self.tree.id_at(path) != Some(*id))
@@ -180,7 +190,7 @@ impl Registry {
         // What the state needs is made outside of its lock: parsing paths takes longer than taking them in.
         let fresh = self.read().unknown_among(&walk.found);
         let fresh = fresh.into_iter().map(|(id, path)| Container::new(*id, path)).collect();
-        let is_complete = walk.is_complete();
+        let is_complete = walk.is_complete() && is_whole;
         let (added, died, refused) =
             self.write().end_scan(generation, &walk.found, fresh, &gone, is_complete, now);
         Ok(ScanReport {
@@ -238,9 +248,9 @@ impl Registry {
 
     /// Forgets who has been dead for the grace, and gives up on what has been pending for the hold.
     ///
-    /// Returns each id that was forgotten since the last call, evicted ones included: whatever is kept elsewhere
-    /// under these ids (slots, series) can go. Call it every few seconds.
-    pub fn expire(&self, now: Instant) -> Vec<u64> {
+    /// Returns who was forgotten since the last call, evicted ones included: whatever is kept elsewhere under these
+    /// ids (slots, series) can go. Call it every few seconds.
+    pub fn expire(&self, now: Instant) -> Vec<Forgotten> {
         self.names.expire(now);
         self.write().expire(now)
     }

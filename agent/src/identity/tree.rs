@@ -46,6 +46,7 @@ pub struct Tree {
     /// What the mounted directory is called in the hierarchy: `/`, unless only a part of it is mounted.
     root: PathBuf,
     root_id: u64,
+    is_whole: bool,
 }
 
 /// Why there is no tree to read.
@@ -127,12 +128,19 @@ impl Tree {
 
     /// Takes `directory` for the root of the hierarchy.
     pub fn at(directory: impl Into<PathBuf>) -> Result<Self, TreeError> {
-        Self::open(directory.into(), PathBuf::from("/"), Hierarchy::V2)
+        let tree = Self::open(directory.into(), PathBuf::from("/"), Hierarchy::V2)?;
+        Ok(Self { is_whole: true, ..tree })
+    }
+
+    /// Takes `directory` for the part of the hierarchy that is called `root` there.
+    #[cfg(test)]
+    pub(super) fn part(directory: impl Into<PathBuf>, root: &str) -> Result<Self, TreeError> {
+        Self::open(directory.into(), PathBuf::from(root), Hierarchy::V2)
     }
 
     fn open(directory: PathBuf, root: PathBuf, hierarchy: Hierarchy) -> Result<Self, TreeError> {
         match fs::metadata(&directory).and_then(|meta| fs::read_dir(&directory).map(|_| meta.ino())) {
-            Ok(root_id) => Ok(Self { hierarchy, directory, root, root_id }),
+            Ok(root_id) => Ok(Self { hierarchy, directory, root, root_id, is_whole: root_id == ROOT_ID }),
             Err(source) => Err(TreeError::Unreadable { directory, source }),
         }
     }
@@ -153,7 +161,7 @@ impl Tree {
 
     /// Whether this is the whole hierarchy; else the cgroups outside of the part that is mounted stay unknown.
     pub fn is_whole(&self) -> bool {
-        self.root_id == ROOT_ID
+        self.is_whole
     }
 
     /// Lists all cgroups, parents before children, but at most `limit` of them. Cgroups that vanish meanwhile are

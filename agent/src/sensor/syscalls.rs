@@ -64,6 +64,9 @@ pub(super) const SYS_EXIT: Hook = Hook {
     ..Hook::required("sys_exit", &[Some("pt_regs")])
 };
 
+/// Stands for all errnos that have no name.
+const UNNAMED: u32 = 0;
+
 /// Failed calls by slot, then by number and errno.
 pub type ErrorsBySlot = BTreeMap<u32, BTreeMap<(u16, u16), u64>>;
 
@@ -105,10 +108,13 @@ impl Tables {
         }
     }
 
+    /// Adds up the errors of all slots. Those that have no name share one entry for each call.
     pub fn read_errors(&self) -> ErrorsBySlot {
         let mut errors = ErrorsBySlot::new();
         self.each_error(|key, count| {
             let (slot, number, errno) = error_parts(key.load(Ordering::Relaxed));
+            // A seccomp filter may return any number, and thousands of them are to take no more room than they show.
+            let errno = if errno_name(errno).is_some() { errno } else { UNNAMED };
             let count = count.load(Ordering::Relaxed);
             *errors.entry(slot).or_default().entry((number as u16, errno as u16)).or_default() += count;
         });
@@ -144,5 +150,38 @@ impl Tables {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{env, fs::File, os::fd::AsFd as _, process};
+
+    use agent_ebpf::contract::syscalls::error_key;
+
+    use super::*;
+
+    /// A table of zeros in a file, which can be mapped as the kernel's can.
+    fn table<T>(name: &str, entries: u32) -> Table<T> {
+        let path = env::temp_dir().join(format!("podwitness-{name}-{}", process::id()));
+        let file = File::options().read(true).write(true).create_new(true).open(&path).unwrap();
+        std::fs::remove_file(path).unwrap();
+        file.set_len((entries as usize * Table::<T>::WORDS * 8) as u64).unwrap();
+        Table::map(file.as_fd(), entries).unwrap()
+    }
+
+    #[test]
+    fn errors_without_a_name_share_an_entry() {
+        const KEYS: usize = offset_of!(ErrorBucket, keys) / 8;
+        const COUNTS: usize = offset_of!(ErrorBucket, counts) / 8;
+        let tables =
+            Tables { banks: table("banks", 1), errors: table("errors", ERROR_BUCKETS), cpus: 1, slots: 1 };
+        for (bucket, errno) in (1000..1500).chain([2]).enumerate() {
+            let words = tables.errors.words(bucket as u32);
+            words[KEYS].store(error_key(7, 165, errno), Ordering::Relaxed);
+            words[COUNTS].store(3, Ordering::Relaxed);
+        }
+        let expected = BTreeMap::from([((165, 2), 3), ((165, UNNAMED as u16), 1500)]);
+        assert_eq!(tables.read_errors(), BTreeMap::from([(7, expected)]));
     }
 }

@@ -2,10 +2,11 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    sync::Arc,
     time::Instant,
 };
 
-use super::Bounds;
+use super::{Bounds, Labels};
 use crate::room::Table as _;
 
 #[derive(Debug)]
@@ -24,6 +25,16 @@ pub(super) enum Verdict {
     Pending,
     Unknown,
     Overflow,
+}
+
+impl Verdict {
+    /// Under which those are shown about whom this was decided.
+    pub(super) fn labels(self) -> Arc<Labels> {
+        Arc::new(match self {
+            Self::Pending | Self::Unknown => Labels::unknown(),
+            Self::Overflow => Labels::other(),
+        })
+    }
 }
 
 #[derive(Debug)]
@@ -83,10 +94,10 @@ impl OpenIds {
         (open.is_some(), open.and_then(|open| open.died))
     }
 
-    pub(super) fn died(&mut self, id: u64, now: Instant) {
-        if let Some(open) = self.ids.get_mut(&id) {
-            open.died.get_or_insert(now);
-        }
+    /// Answers whether it was asked for.
+    pub(super) fn died(&mut self, id: u64, now: Instant) -> bool {
+        let open = self.ids.get_mut(&id);
+        open.map(|open| open.died.get_or_insert(now)).is_some()
     }
 
     /// The scan of this generation found these; if its walk was complete, nothing else is there.
@@ -111,7 +122,7 @@ impl OpenIds {
     }
 
     /// Gives up what is due, and forgets what was given up and has been dead for the grace.
-    pub(super) fn expire(&mut self, now: Instant) -> impl Iterator<Item = u64> {
+    pub(super) fn expire(&mut self, now: Instant) -> impl Iterator<Item = (u64, Verdict)> {
         let Bounds { grace, .. } = self.bounds;
         for open in self.ids.values_mut() {
             self.never += u64::from(open.settle(&self.bounds, now));
@@ -120,7 +131,7 @@ impl OpenIds {
         let is_done = move |_: &u64, open: &mut Open| {
             open.verdict != Verdict::Pending && open.died.is_some_and(is_past)
         };
-        self.ids.extract_if(is_done).map(|(id, _)| id)
+        self.ids.extract_if(is_done).map(|(id, open)| (id, open.verdict))
     }
 
     pub(super) fn give_room_back(&mut self) {

@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    Bounds, Container, Listed, Names, Renamed, Resolution, Stats,
+    Bounds, Container, Forgotten, Labels, Listed, Names, Renamed, Resolution, Stats,
     naming::Naming,
     open::{OpenIds, Verdict},
 };
@@ -26,7 +26,7 @@ pub(super) struct State {
     open: OpenIds,
     naming: Naming,
     /// Forgotten since this was last asked for. Never longer than the bound: then nobody is evicted any more.
-    forgotten: Vec<u64>,
+    forgotten: Vec<Forgotten>,
     /// What is counted here; the rest is filled in when somebody looks.
     stats: Stats,
 }
@@ -43,6 +43,8 @@ struct Known {
     container: Arc<Container>,
     /// The newest generation in which it was there.
     seen: u64,
+    /// Whether a scan has ever found it.
+    is_found: bool,
     died: Option<Death>,
 }
 
@@ -110,7 +112,8 @@ impl State {
             Way::Scan => self.stats.scan += 1,
         }
         self.naming.begin(&container, now);
-        self.known.insert(id, Known { container, seen: self.generation, died: None });
+        let is_found = way == Way::Scan;
+        self.known.insert(id, Known { container, seen: self.generation, is_found, died: None });
         if let Some(at) = died {
             self.bury(id, at);
         }
@@ -121,8 +124,12 @@ impl State {
         if let Some(container) = container {
             self.learn(container, Way::Event, now);
         }
+        let is_remembered = self.known.contains_key(&id) || self.open.died(id, now);
         self.bury(id, now);
-        self.open.died(id, now);
+        if !is_remembered && self.forgotten.len() < self.bounds.containers {
+            // There was no room for it. A slot it may have had all the same.
+            self.forgotten.push(Forgotten { id, labels: Arc::new(Labels::other()) });
+        }
     }
 
     pub(super) fn begin_scan(&mut self) -> u64 {
@@ -130,13 +137,18 @@ impl State {
         self.generation
     }
 
-    /// Those alive when the scan of this generation began, and not found by it.
-    pub(super) fn unseen(&self, found: &[(u64, PathBuf)], generation: u64) -> Vec<(u64, PathBuf)> {
+    /// Those alive when the scan of this generation began, and not found by it. If it isn't the whole tree that is
+    /// scanned, only those who were found before.
+    pub(super) fn unseen(
+        &self,
+        found: &[(u64, PathBuf)],
+        generation: u64,
+        is_whole: bool,
+    ) -> Vec<(u64, PathBuf)> {
         let found: HashSet<u64> = found.iter().map(|(id, _)| *id).collect();
-        let unseen = self
-            .known
-            .iter()
-            .filter(|(id, known)| known.died.is_none() && known.seen < generation && !found.contains(id));
+        let is_unseen =
+            |known: &Known| known.died.is_none() && known.seen < generation && (is_whole || known.is_found);
+        let unseen = self.known.iter().filter(|(id, known)| is_unseen(known) && !found.contains(id));
         unseen.map(|(id, known)| (*id, known.container.path.clone())).collect()
     }
 
@@ -207,20 +219,21 @@ impl State {
         self.open.wants_scan()
     }
 
-    pub(super) fn expire(&mut self, now: Instant) -> Vec<u64> {
+    pub(super) fn expire(&mut self, now: Instant) -> Vec<Forgotten> {
         self.known.give_room_back();
         self.open.give_room_back();
         self.naming.give_room_back();
         let grace = self.bounds.grace;
         let is_past = |at: Instant| now.saturating_duration_since(at) >= grace;
-        while let Some((_, id)) = self.dead.first().copied().filter(|(at, _)| is_past(*at)) {
-            self.forget_longest_dead();
-            self.forgotten.push(id);
+        while self.dead.first().is_some_and(|(at, _)| is_past(*at)) {
+            let forgotten = self.forget_longest_dead();
+            self.forgotten.extend(forgotten);
         }
-        self.forgotten.extend(self.open.expire(now));
+        let given_up = self.open.expire(now).map(|(id, verdict)| Forgotten { id, labels: verdict.labels() });
+        self.forgotten.extend(given_up);
         let mut forgotten = std::mem::take(&mut self.forgotten);
         // A scan that was slow may have brought an evicted one back.
-        forgotten.retain(|id| !self.known.contains_key(id));
+        forgotten.retain(|forgotten| !self.known.contains_key(&forgotten.id));
         forgotten
     }
 
@@ -251,6 +264,7 @@ impl State {
             return;
         };
         known.seen = known.seen.max(generation);
+        known.is_found = true;
         if let Some(death) = known.died.filter(|death| death.generation < generation) {
             known.died = None;
             self.dead.remove(&(death.at, id));
@@ -274,17 +288,17 @@ impl State {
         if self.forgotten.len() >= self.bounds.containers {
             return false;
         }
-        let evicted = self.forget_longest_dead();
-        self.forgotten.extend(evicted);
-        self.stats.evicted += u64::from(evicted.is_some());
-        evicted.is_some()
+        let Some(evicted) = self.forget_longest_dead() else { return false };
+        self.forgotten.push(evicted);
+        self.stats.evicted += 1;
+        true
     }
 
-    fn forget_longest_dead(&mut self) -> Option<u64> {
+    fn forget_longest_dead(&mut self) -> Option<Forgotten> {
         let (_, id) = self.dead.pop_first()?;
-        self.known.remove(&id);
+        let known = self.known.remove(&id)?;
         self.naming.forget(id);
-        Some(id)
+        Some(Forgotten { id, labels: known.container.labels() })
     }
 }
 

@@ -21,8 +21,13 @@ impl Bench {
 
     /// Makes a cgroup that nobody reports.
     fn mkdir(&self, path: &str) -> u64 {
+        self.mkdir_at(path, &format!("/{path}"))
+    }
+
+    /// The same where it has another path in the hierarchy.
+    fn mkdir_at(&self, path: &str, in_hierarchy: &str) -> u64 {
         fs::create_dir_all(self.scratch.path().join(path)).unwrap();
-        self.registry.tree().id_at(Path::new(&format!("/{path}"))).unwrap()
+        self.registry.tree().id_at(Path::new(in_hierarchy)).unwrap()
     }
 
     fn rmdir(&self, path: &str) {
@@ -57,8 +62,14 @@ impl Bench {
         }
     }
 
+    /// With the workloads under which they were shown.
+    fn expire_shown(&self) -> Vec<(u64, String)> {
+        let forgotten = self.registry.expire(self.now).into_iter();
+        forgotten.map(|Forgotten { id, labels }| (id, labels.workload.clone())).collect()
+    }
+
     fn expire(&self) -> Vec<u64> {
-        self.registry.expire(self.now)
+        self.expire_shown().into_iter().map(|(id, _)| id).collect()
     }
 
     fn stats(&self) -> Stats {
@@ -195,7 +206,7 @@ fn room_is_made_of_the_longest_dead_never_of_the_living() {
     bench.born(15, "/y");
     assert!(bench.alive(15) && !bench.alive(12));
     assert_eq!(bench.workload(11), "/x");
-    assert_eq!(bench.expire(), [12]);
+    assert_eq!(bench.expire_shown(), [(12, "/x".to_owned())]);
     // Room or not, what was counted as "other" stays there.
     bench.born(14, "/refused");
     assert!(matches!(bench.resolve(14), Resolution::Overflow));
@@ -212,4 +223,40 @@ fn ids_that_are_asked_for_are_bounded_too() {
     }
     assert_eq!((bench.stats().pending, bench.stats().refused), (4, 896));
     assert!(matches!(bench.resolve(999), Resolution::Overflow));
+}
+
+/// The kernel may have given it a slot all the same, which somebody has to take back.
+#[test]
+fn the_death_of_those_whom_nobody_remembers_is_told() {
+    let mut bench = Bench::new("strays", Bounds { containers: 2, ..BOUNDS });
+    for id in [1, 2, 3, 4, 5] {
+        bench.born(id, "/x");
+        bench.resolve(id);
+    }
+    assert_eq!((bench.stats().alive, bench.stats().given_up), (2, 2));
+    bench.registry.died(5, Some(Path::new("/x")), bench.now);
+    assert_eq!(bench.expire_shown(), [(5, "other".to_owned())]);
+    bench.died(4);
+    bench.pass(60);
+    assert_eq!(bench.expire_shown(), [(4, "other".to_owned())]);
+}
+
+/// With a part of the hierarchy mounted, the kernel still tells of all cgroups.
+#[test]
+fn a_walk_through_a_part_buries_nobody_outside_of_it() {
+    let mut bench = Bench::new("part", BOUNDS);
+    for root in ["/part", "/"] {
+        let tree = Tree::part(bench.scratch.path(), root).unwrap();
+        bench.registry = Registry::new(tree, BOUNDS, no_names());
+        bench.born(1_000_001, "/elsewhere/job");
+        bench.resolve(1_000_002);
+        let inside = bench.mkdir_at("job", &format!("{root}/job"));
+        bench.scan();
+        assert!(bench.alive(1_000_001) && bench.alive(inside));
+        bench.rmdir("job");
+        bench.scan();
+        assert!(bench.alive(1_000_001) && !bench.alive(inside));
+        bench.pass(60);
+        assert_eq!(bench.expire(), [inside]);
+    }
 }

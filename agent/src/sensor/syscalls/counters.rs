@@ -64,6 +64,18 @@ impl Counters {
         }
     }
 
+    /// How many pairs of call and error are told apart.
+    pub fn told_errors(&self) -> usize {
+        self.errors.len()
+    }
+
+    /// Tells only so many pairs of call and error apart from now on: further ones are only counted.
+    pub fn fold_errors_beyond(&mut self, limit: usize) {
+        if let Some(first) = self.errors.keys().nth(limit).copied() {
+            self.errors_folded += self.errors.split_off(&first).into_values().sum::<u64>();
+        }
+    }
+
     /// All calls.
     pub fn total(&self) -> u64 {
         self.calls.iter().sum()
@@ -171,5 +183,15 @@ mod tests {
         let mut sum = one.clone();
         sum.add(&one);
         assert_eq!((sum.total(), sum.buckets[1][3], sum.sums_ns[1], sum.errors[&(257, 2)]), (4, 4, 10, 2));
+    }
+
+    #[test]
+    fn errors_that_find_no_room_are_counted() {
+        let mut counters = Counters { errors_folded: 1, ..Counters::default() };
+        counters.errors.extend((1..=5).map(|number| ((number, 2), 10)));
+        counters.fold_errors_beyond(5);
+        assert_eq!((counters.told_errors(), counters.failed()), (5, 51));
+        counters.fold_errors_beyond(2);
+        assert_eq!((counters.told_errors(), counters.errors_folded(), counters.failed()), (2, 31, 51));
     }
 }

@@ -16,7 +16,7 @@ fn a_birth_during_a_walk_is_not_a_death() {
     state.learn(container(3, "/before"), Way::Event, now);
     let generation = state.begin_scan();
     state.learn(container(4, "/meanwhile"), Way::Event, now);
-    let unseen: Vec<u64> = state.unseen(&[], generation).into_iter().map(|(id, _)| id).collect();
+    let unseen: Vec<u64> = state.unseen(&[], generation, true).into_iter().map(|(id, _)| id).collect();
     assert_eq!(unseen, [3]);
     // Even if the caller had held it for gone.
     let (_, died, _) = state.end_scan(generation, &[], Vec::new(), &[3, 4], true, now);
@@ -78,7 +78,9 @@ fn what_a_walk_may_have_missed_is_not_gone() {
         state.end_scan(generation, &[], Vec::new(), &[], is_complete, begin);
         // It may be named yet, dead or not.
         assert!(state.expire(before_hold).is_empty());
-        assert_eq!(state.expire(after_hold), if is_complete { vec![3] } else { vec![] });
+        let forgotten: Vec<u64> =
+            state.expire(after_hold).into_iter().map(|forgotten| forgotten.id).collect();
+        assert_eq!(forgotten, if is_complete { vec![3] } else { vec![] });
     }
 }
 
@@ -115,7 +117,7 @@ fn any_order_of_events_keeps_the_promises() {
                 4 if !scans.is_empty() => {
                     let (generation, found) = scans.remove(0);
                     let gone: Vec<u64> =
-                        state.unseen(&found, generation).into_iter().map(|(id, _)| id).collect();
+                        state.unseen(&found, generation, true).into_iter().map(|(id, _)| id).collect();
                     let fresh =
                         state.unknown_among(&found).iter().map(|(id, _)| container(*id, "/x")).collect();
                     state.end_scan(generation, &found, fresh, &gone, below(2) == 0, now);
@@ -123,7 +125,7 @@ fn any_order_of_events_keeps_the_promises() {
                 }
                 5 => now += Duration::from_secs(below(20)),
                 6 => {
-                    for id in state.expire(now) {
+                    for Forgotten { id, .. } in state.expire(now) {
                         assert!(!state.known.contains_key(&id), "what is forgotten is not known");
                         finals.remove(&id);
                     }
@@ -162,7 +164,7 @@ impl State {
     }
 
     fn is_forgotten(&self, id: u64) -> bool {
-        self.forgotten.contains(&id)
+        self.forgotten.iter().any(|forgotten| forgotten.id == id)
     }
 
     fn remembers(&self, id: u64) -> bool {
