@@ -56,6 +56,7 @@ impl Watch {
                 // Some milliseconds at most, of which the kernel waits for programs under way.
                 let outcome =
                     block_in_place(|| running.lock().unwrap_or_else(PoisonError::into_inner).watch(&wanted));
+                hub.set_unwatched(outcome.as_ref().err().map(String::as_str));
                 current = match outcome {
                     Ok(()) => wanted,
                     Err(reason) => {

@@ -122,7 +122,7 @@ impl Reader {
     }
 }
 
-fn said_now(notice: Notice) -> Line {
+fn said_now(notice: Notice<'_>) -> Line {
     Line { id: None, json: notice.to_line(jiff::Timestamp::now()) }
 }
 

@@ -42,6 +42,8 @@ pub struct Hub {
     is_recording: AtomicBool,
     deserted: Mutex<Option<Instant>>,
     deaths: Mutex<Deaths>,
+    /// Why the kernel can't be made to watch what readers ask for.
+    unwatched: Mutex<Option<Arc<str>>>,
     events_sent: AtomicU64,
     events_lost: AtomicU64,
     clients_refused: AtomicU64,
@@ -52,6 +54,8 @@ pub struct Subscription {
     hub: Arc<Hub>,
     queue: Arc<Queue>,
     gap: Option<Gap>,
+    /// Why it does not get what it asks for, as it was told.
+    unwatched: Option<Arc<str>>,
     /// From before it subscribed.
     backlog: VecDeque<Arc<Event>>,
 }
@@ -85,6 +89,7 @@ impl Hub {
             is_recording: AtomicBool::new(false),
             deserted: Mutex::new(None),
             deaths: Mutex::default(),
+            unwatched: Mutex::default(),
             events_sent: AtomicU64::new(0),
             events_lost: AtomicU64::new(0),
             clients_refused: AtomicU64::new(0),
@@ -217,7 +222,7 @@ impl Hub {
         let queue = Arc::new(Queue::new(filter, demand, self.buffer));
         readers.push(Arc::clone(&queue));
         self.set_clients(readers.len());
-        Ok(Subscription { hub: Arc::clone(self), queue, gap, backlog })
+        Ok(Subscription { hub: Arc::clone(self), queue, gap, unwatched: None, backlog })
     }
 
     /// The number of readers as it changes: 0 → 1 switches on what only a reader needs, 1 → 0 switches it off.
@@ -229,6 +234,14 @@ impl Hub {
     pub fn demands(&self) -> Vec<Arc<Demand>> {
         let readers = self.readers.read().unwrap_or_else(PoisonError::into_inner);
         readers.iter().filter_map(|reader| reader.demand.clone()).collect()
+    }
+
+    /// Tells each reader that demands something of the kernel, and each that will, why it doesn't get that; nothing more
+    /// from when it does.
+    pub fn set_unwatched(&self, reason: Option<&str>) {
+        *lock(&self.unwatched) = reason.map(Arc::from);
+        let readers = self.readers.read().unwrap_or_else(PoisonError::into_inner);
+        readers.iter().filter(|reader| reader.demand.is_some()).for_each(|reader| reader.wake());
     }
 
     /// Readers connected now.
@@ -295,13 +308,22 @@ impl Subscription {
 
     /// The same without waiting.
     pub fn try_next(&mut self) -> Option<Vec<Line>> {
-        let lines = match self.earlier() {
-            Some(lines) => lines,
-            None => self.present()?,
-        };
+        let lines = self.unwatched().or_else(|| self.earlier()).or_else(|| self.present())?;
         let events = lines.iter().filter(|line| line.id.is_some()).count();
         self.hub.events_sent.fetch_add(events as u64, Relaxed);
         Some(lines)
+    }
+
+    /// Why what it demands won't come, once.
+    fn unwatched(&mut self) -> Option<Vec<Line>> {
+        self.queue.demand.as_ref()?;
+        let reason = lock(&self.hub.unwatched).clone();
+        if reason == self.unwatched {
+            return None;
+        }
+        self.unwatched = reason;
+        let reason = self.unwatched.as_deref()?;
+        Some(vec![said_now(Notice::Unwatched { reason })])
     }
 
     /// What happened before it subscribed.
@@ -330,7 +352,7 @@ impl Subscription {
     }
 }
 
-fn said_now(notice: Notice) -> Line {
+fn said_now(notice: Notice<'_>) -> Line {
     Line { id: None, json: notice.to_line(jiff::Timestamp::now()) }
 }
 

@@ -1,5 +1,6 @@
 //! What a stream says about itself, between the events.
 
+use agent_ebpf::contract::stats::SensorId;
 use bytes::Bytes;
 use serde::Serialize;
 
@@ -7,7 +8,7 @@ use super::to_line;
 
 /// A line of a live stream that is no event. No filter holds it back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Notice {
+pub enum Notice<'a> {
     /// Events of a sensor that found no room in the kernel's ring.
     Lost { sensor: &'static str, lost: u64 },
     /// Events of a sensor that exceeded their container's share.
@@ -16,13 +17,15 @@ pub enum Notice {
     Lagged { lost: u64 },
     /// Events that happened before this reader came back, and that are not kept any more.
     Gap { missed: Option<u64> },
+    /// The system calls that this reader asks for won't come: they can't be watched.
+    Unwatched { reason: &'a str },
     /// Nothing has happened for a while; the stream is alive.
     Heartbeat,
     /// The agent stops: nothing more will come.
     End,
 }
 
-impl Notice {
+impl Notice<'_> {
     /// The notice as a line of JSON, newline included.
     pub fn to_line(self, time: jiff::Timestamp) -> Bytes {
         let line = Line {
@@ -43,6 +46,7 @@ impl Notice {
             Self::Throttled { .. } => "notice.throttled",
             Self::Lagged { .. } => "notice.lagged",
             Self::Gap { .. } => "notice.gap",
+            Self::Unwatched { .. } => "notice.unwatched",
             Self::Heartbeat => "notice.heartbeat",
             Self::End => "notice.end",
         }
@@ -51,6 +55,7 @@ impl Notice {
     fn sensor(self) -> Option<&'static str> {
         match self {
             Self::Lost { sensor, .. } | Self::Throttled { sensor, .. } => Some(sensor),
+            Self::Unwatched { .. } => Some(SensorId::Calls.name()),
             Self::Lagged { .. } | Self::Gap { .. } | Self::Heartbeat | Self::End => None,
         }
     }
@@ -59,14 +64,19 @@ impl Notice {
         match self {
             Self::Lost { lost, .. } | Self::Lagged { lost } => Some(lost),
             Self::Gap { missed } => missed,
-            Self::Throttled { .. } | Self::Heartbeat | Self::End => None,
+            Self::Throttled { .. } | Self::Unwatched { .. } | Self::Heartbeat | Self::End => None,
         }
     }
 
     fn throttled(self) -> Option<u64> {
         match self {
             Self::Throttled { throttled, .. } => Some(throttled),
-            Self::Lost { .. } | Self::Lagged { .. } | Self::Gap { .. } | Self::Heartbeat | Self::End => None,
+            Self::Lost { .. }
+            | Self::Lagged { .. }
+            | Self::Gap { .. }
+            | Self::Unwatched { .. }
+            | Self::Heartbeat
+            | Self::End => None,
         }
     }
 
@@ -89,6 +99,10 @@ impl Notice {
                       nobody was reading, or debug.replay is too small"
                     .into(),
             ),
+            Self::Unwatched { reason } => Some(format!(
+                "the system calls that you ask for won't come, they can't be watched: {reason}; \
+                 `podwitness doctor` says more"
+            )),
             Self::Heartbeat => None,
             Self::End => Some("the agent stops".into()),
         }

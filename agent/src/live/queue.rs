@@ -129,6 +129,11 @@ impl Queue {
         self.filled.notified().await;
     }
 
+    /// Has the reader look again.
+    pub(super) fn wake(&self) {
+        self.filled.notify_one();
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

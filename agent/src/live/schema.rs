@@ -19,6 +19,7 @@ pub fn schema() -> Value {
         ("notice.throttled", "events of a sensor that exceeded their container's share"),
         ("notice.lagged", "events that this reader was too slow for"),
         ("notice.gap", "events from before the reader came back that are not kept"),
+        ("notice.unwatched", "the system calls that this reader asks for can't be watched"),
         ("notice.heartbeat", "nothing has happened for a while"),
         ("notice.end", "the agent stops"),
     ]

@@ -260,3 +260,25 @@ fn a_long_backlog_comes_in_parts() {
     assert_eq!(again.try_next().unwrap().len(), BATCH);
     assert_eq!(drain(&mut again).len(), 500 - BATCH);
 }
+
+#[test]
+fn who_asks_for_calls_is_told_that_they_cannot_be_watched() {
+    let hub = Arc::new(Hub::new(8, 3));
+    let mut early = hub.subscribe(Filter::parse("syscall=read").unwrap()).unwrap();
+    let mut other = hub.subscribe(everything()).unwrap();
+    hub.set_unwatched(Some("it is off"));
+    let mut late = hub.subscribe(Filter::parse("syscall=read").unwrap()).unwrap();
+    for reader in [&mut early, &mut late] {
+        let lines = drain(reader);
+        let said: Vec<_> = lines.iter().map(|line| (&line["kind"], &line["sensor"])).collect();
+        assert_eq!(said, [(&"notice.unwatched".into(), &"calls".into())]);
+        assert!(lines[0]["message"].as_str().unwrap().contains("it is off"));
+        hub.set_unwatched(Some("it is off"));
+        assert!(drain(reader).is_empty(), "it is told once");
+    }
+    assert!(drain(&mut other).is_empty());
+    hub.set_unwatched(None);
+    assert!(drain(&mut early).is_empty());
+    hub.set_unwatched(Some("it is off again"));
+    assert_eq!(drain(&mut early).len(), 1);
+}
