@@ -18,22 +18,29 @@ pub enum Object {
 
 /// The objects that a process holds by its descriptors.
 pub fn held_by(pid: u32) -> BTreeSet<Object> {
-    let mut held = BTreeSet::new();
-    for entry in fs::read_dir(format!("/proc/{pid}/fdinfo")).into_iter().flatten().flatten() {
-        for line in fs::read_to_string(entry.path()).unwrap_or_default().lines() {
-            let Some((key, value)) = line.split_once(':') else {
-                continue;
-            };
-            let Ok(id) = value.trim().parse() else { continue };
-            match key {
-                "prog_id" => held.insert(Object::Program(id)),
-                "map_id" => held.insert(Object::Map(id)),
-                "link_id" => held.insert(Object::Link(id)),
-                _ => false,
-            };
-        }
-    }
-    held
+    let object = |(key, id): (String, u32)| match key.as_str() {
+        "prog_id" => Some(Object::Program(id)),
+        "map_id" => Some(Object::Map(id)),
+        "link_id" => Some(Object::Link(id)),
+        _ => None,
+    };
+    told_of(pid).filter_map(object).collect()
+}
+
+/// The types of the maps that a process holds (`enum bpf_map_type`, include/uapi/linux/bpf.h).
+pub fn map_types_of(pid: u32) -> BTreeSet<u32> {
+    told_of(pid).filter(|(key, _)| key == "map_type").map(|(_, kind)| kind).collect()
+}
+
+/// What the kernel tells of a process's descriptors in numbers.
+fn told_of(pid: u32) -> impl Iterator<Item = (String, u32)> {
+    let descriptors = fs::read_dir(format!("/proc/{pid}/fdinfo")).into_iter().flatten().flatten();
+    let texts = descriptors.map(|entry| fs::read_to_string(entry.path()).unwrap_or_default());
+    let number = |line: &str| {
+        let (key, value) = line.split_once(':')?;
+        Some((key.to_owned(), value.trim().parse().ok()?))
+    };
+    texts.flat_map(move |text| text.lines().filter_map(number).collect::<Vec<_>>())
 }
 
 impl Object {

@@ -62,6 +62,13 @@ pub fn available() -> Result<(), String> {
     Ok(())
 }
 
+/// The two first numbers of the running kernel's release.
+pub fn release() -> (u32, u32) {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").expect("the kernel's release");
+    let mut numbers = release.split(['.', '-']).map_while(|number| number.parse().ok());
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+}
+
 /// Sends a signal to one process that this harness started.
 pub fn kill(pid: u32, signal: i32) -> io::Result<()> {
     // SAFETY: kill(2) takes two numbers and touches no memory of ours.

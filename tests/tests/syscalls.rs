@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use integration_tests::{
-    Agent, Cgroup, Metrics, Options, Workload, agent, kernel,
+    Agent, Cgroup, Metrics, Options, Workload, agent, bpf, kernel,
     metrics::Sample,
     refused::{self, exactly},
     require_kernel,
@@ -296,6 +296,17 @@ fn calls_cut_short_by_death_are_counted_once() {
         let name = series.label("errno");
         assert!(name == "EINTR" || name.starts_with("ERESTART"), "errno {name:?} of an interrupted call");
     }
+}
+
+/// Task storage is made while tasks are switched. Before 6.4 the kernel takes memory for it that it charges to the agent, and
+/// where the agent has reached its limit, that hangs the node.
+#[test]
+fn tasks_are_given_storage_only_where_that_is_safe() {
+    require_kernel!();
+    const TASK_STORAGE: u32 = 29;
+    let agent = Agent::start(Options::default());
+    let types = bpf::map_types_of(agent.pid());
+    assert_eq!(types.contains(&TASK_STORAGE), kernel::release() >= (6, 4), "{types:?}");
 }
 
 #[test]

@@ -66,17 +66,25 @@ unsafe impl Sync for TaskStorage {}
 static TASKS: TaskStorage =
     TaskStorage { r#type: null(), key: null(), value: null(), max_entries: null(), map_flags: null() };
 
-/// The same for kernels before 5.11, by thread id; a task leaves nothing behind when its call ends.
+/// The same by thread id, for kernels whose task storage can't be used; a task leaves nothing behind when its call ends.
 #[map]
 static TASKS_BY_ID: LruHashMap<u32, TaskState> = LruHashMap::with_max_entries(128, 0);
 
-/// Whether the kernel has task storage and tells the type of the current task (since 5.11).
+/// Whether the kernel tells the type of the current task (since 5.11).
 #[unsafe(no_mangle)]
 static TYPED_TASKS: Global<u8> = Global::new(1);
+/// Whether tasks have storage, which may be made while tasks are switched: see `kernel::old` of the agent.
+#[unsafe(no_mangle)]
+static TASKS_STORE: Global<u8> = Global::new(1);
 
 #[inline(always)]
 fn typed() -> bool {
     TYPED_TASKS.load() != 0
+}
+
+#[inline(always)]
+fn stored() -> bool {
+    TASKS_STORE.load() != 0
 }
 
 /// The running task: BTF-typed where the kernel can, else a mere number, good for [`current_ids`],
@@ -161,7 +169,7 @@ pub(crate) fn current_cgroup_id(current: KernelPtr) -> u64 {
 /// `current` is what [`current`] returned.
 #[inline(always)]
 pub(crate) unsafe fn state(current: KernelPtr) -> Option<*mut TaskState> {
-    if typed() {
+    if stored() {
         // SAFETY: the caller's promise, which the verifier checks; the map is ours.
         unsafe { storage(current, 0) }
     } else {
@@ -176,7 +184,7 @@ pub(crate) unsafe fn state(current: KernelPtr) -> Option<*mut TaskState> {
 /// As for [`state`].
 #[inline(always)]
 pub(crate) unsafe fn state_or_new(current: KernelPtr) -> Option<*mut TaskState> {
-    if typed() {
+    if stored() {
         // SAFETY: as above.
         unsafe { storage(current, BPF_LOCAL_STORAGE_GET_F_CREATE as u64) }
     } else {
@@ -193,7 +201,7 @@ pub(crate) unsafe fn state_or_new(current: KernelPtr) -> Option<*mut TaskState> 
 pub(crate) unsafe fn state_or_new_of(task: KernelPtr) -> Option<*mut TaskState> {
     // SAFETY: as above.
     unsafe {
-        if typed() {
+        if stored() {
             storage(task, BPF_LOCAL_STORAGE_GET_F_CREATE as u64)
         } else {
             by_id(field(task, &offset::TASK_PID))

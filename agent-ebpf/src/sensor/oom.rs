@@ -28,7 +28,7 @@ static MEMCG_KNOWN: Global<u8> = Global::new(0);
 #[unsafe(no_mangle)]
 static MEMCG_TELLS: Global<u8> = Global::new(0);
 
-/// Attached where the memory cgroups don't tell.
+/// Says for sure what the memory cgroups' locks say mostly.
 ///
 /// match-proto: `bool(struct oom_control *oc)`
 #[fentry(function = "out_of_memory")]

@@ -191,7 +191,8 @@ impl Kernel {
             tracing::debug!(global, %error, "a field is missing in this kernel");
         }
         let cpus = possible_cpus().map_err(LoadError::Cpus)?;
-        let task_storage = types.is_some() && old::has_task_storage();
+        let typed_tasks = types.is_some() && old::has_task_storage();
+        let task_storage = typed_tasks && types.is_some_and(old::may_store_anywhere);
         // Without the sensor, its hook on exit serves others, and nobody times anything.
         let (mode, mode_of_others) = match enabled(SensorId::Syscalls) {
             true => (settings.mode, settings.mode_of_others),
@@ -222,7 +223,8 @@ impl Kernel {
             ("BY_MEMORY", by_memory),
             ("MEMCG_KNOWN", types.is_some_and(|btf| memory_cgroups_known(btf, &offsets))),
             ("MEMCG_TELLS", circumstances.oom_lock_tells),
-            ("TYPED_TASKS", task_storage),
+            ("TYPED_TASKS", typed_tasks),
+            ("TASKS_STORE", task_storage),
             ("REGS_TELL", circumstances.regs_tell),
             ("FILES_KNOWN", FILE.iter().all(|global| offsets.has(global))),
             ("FAILURES_WANTED", enabled(SensorId::Calls) && !settings.calls.failed.is_empty()),
@@ -458,6 +460,7 @@ impl Running {
                     }
                     return State::Unsupported { reason: format!("{}: {reason}", hook.name) };
                 }
+                Err(_) if hook.lacking.is_empty() => {}
                 Err(reason) => lacking.push(format!("{}: {reason}", hook.lacking)),
             }
         }

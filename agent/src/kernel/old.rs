@@ -1,4 +1,5 @@
-//! Kernels before 5.11, which have no task storage: there the programs use a hash map instead.
+//! Kernels before 5.11, which have no task storage, and those before 6.4, where it must not be made while tasks are switched:
+//! there the programs use a hash map instead.
 
 use aya::{maps::MapType, sys::is_map_supported};
 
@@ -17,6 +18,14 @@ const BTF_HEAD: [u8; 3] = [0x9f, 0xeb, 1];
 /// Tries it out. In case of doubt there is one: whatever else is wrong will be said by the load itself.
 pub(super) fn has_task_storage() -> bool {
     is_map_supported(MapType::TaskStorage).unwrap_or(true)
+}
+
+/// Whether task storage may be made with a run queue locked, as it is in `sched_switch`. Until 6.3 the kernel takes the memory
+/// for it as for anything else (`bpf_map_kzalloc`) and charges the agent's memory cgroup; where that is at its limit, it wakes
+/// a worker to tell of it, which needs the lock of a run queue: the node hangs. Later kernels have an allocator of their own
+/// for it (`selem_ma`, kernel/bpf/bpf_local_storage.c), then one that takes no locks (`kmalloc_nolock`).
+pub(super) fn may_store_anywhere(btf: &Btf) -> bool {
+    btf.field("bpf_local_storage_map.selem_ma").is_ok() || btf.function("kmalloc_nolock_noprof").is_ok()
 }
 
 /// Puts an ordinary map in the place of the task storage, which the programs then leave alone: every map has to be

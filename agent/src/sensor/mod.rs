@@ -59,7 +59,7 @@ pub struct Hook {
     pub arguments: &'static [Option<&'static str>],
     /// Without it, the sensor can't work at all.
     pub required: bool,
-    /// What is missing without it.
+    /// What is missing without it; empty if that is not worth a word.
     pub lacking: &'static str,
     /// Whether it serves anything here.
     pub is_needed: fn(Circumstances) -> bool,

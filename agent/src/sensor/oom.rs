@@ -17,18 +17,27 @@ pub const SENSOR: Sensor = Sensor {
     hooks: &[
         Hook::required("mark_victim", &[Some("task_struct")]),
         Hook {
-            name: "out_of_memory",
-            program: "out_of_memory",
-            place: Place::Function,
-            arguments: &[Some("oom_control")],
-            required: false,
             lacking: "whose limit was hit is not known (scope is `unknown`)",
             is_needed: |circumstances| !circumstances.oom_lock_tells,
-            classic: None,
-            raw: None,
-            on_demand: false,
+            ..SEARCH
         },
+        // Better than the lock, which a second search for the same memory cgroup doesn't hold; but that is rare.
+        Hook { lacking: "", is_needed: |circumstances| circumstances.oom_lock_tells, ..SEARCH },
     ],
+};
+
+/// Where the kernel begins to look for a victim.
+const SEARCH: Hook = Hook {
+    name: "out_of_memory",
+    program: "out_of_memory",
+    place: Place::Function,
+    arguments: &[Some("oom_control")],
+    required: false,
+    lacking: "",
+    is_needed: |_| true,
+    classic: None,
+    raw: None,
+    on_demand: false,
 };
 
 /// Kills by scope.
