@@ -46,7 +46,7 @@ pub use agent::{Agent, Options};
 pub use allocations::Allocations;
 pub use api::Api;
 pub use browser::Browser;
-pub use cgroup::Cgroup;
+pub use cgroup::{Cgroup, hierarchies};
 pub use cluster::Cluster;
 pub use containerd::{Confinement, Containerd, Pod, Seccomp};
 pub use metrics::Metrics;

@@ -128,6 +128,28 @@ fn a_storm_of_failures_is_limited_and_counted() {
     workload.finish();
 }
 
+/// The share of a container is one, on however many CPUs its tasks run.
+#[test]
+fn a_storm_on_several_cpus_is_limited_like_one() {
+    require_kernel!();
+    let failures = fewer(500_000);
+    let agent = Agent::start(events_of("none", "ENOSPC"));
+    let cgroup = Cgroup::new("storms");
+    let before = agent.scrape().outcomes("calls");
+    let full = ["calls", "--full", &failures.to_string()];
+    let mut workloads = [(); 2].map(|()| Workload::prepare(&full, &cgroup));
+    workloads.iter_mut().for_each(Workload::go);
+    workloads.iter_mut().for_each(|workload| drop(workload.report()));
+    wait_until(PATIENCE, "all are accounted for", || {
+        let calls = agent.scrape().outcomes("calls");
+        calls.balanced() && calls.seen - before.seen >= 2 * failures
+    });
+    // A hundred at once, and ten for each second that it took.
+    let delivered = agent.scrape().outcomes("calls").delivered - before.delivered;
+    assert!((100..1000).contains(&delivered), "{delivered} of {} were delivered", 2 * failures);
+    workloads.into_iter().for_each(Workload::finish);
+}
+
 #[test]
 fn calls_are_told_one_by_one_while_somebody_watches() {
     require_kernel!();
@@ -229,4 +251,35 @@ fn watched_calls_have_a_share_like_other_events() {
     });
     assert!(told.iter().all(|notice| notice["throttled"].as_u64().is_some()));
     workload.finish();
+}
+
+/// The kernel asks seccomp before it tells of an entry: only their end is seen.
+#[test]
+fn calls_that_seccomp_refuses_are_told() {
+    require_kernel!();
+    let agent = Agent::start(events_of("none", "none"));
+    let cgroup = Cgroup::new("refused");
+    let tail = tail(&agent, &cgroup, "kind=syscall,process.exit&syscall=mount");
+    let mut workload = Workload::prepare(&["refused", "--errno", "1", "--count", "20"], &cgroup);
+    wait_until(PATIENCE, "mount is watched there", || agent.scrape().count(WATCHED_CGROUPS, &[]) == 1);
+    workload.go();
+    workload.report();
+    workload.finish();
+    let events = tail.wait_of("syscall.call", cgroup.path(), 20);
+    for event in &events {
+        assert_eq!((&event["syscall"], &event["errno"]), (&"mount".into(), &"EPERM".into()), "{event}");
+        assert_eq!((&event["duration"], &event["result"]), (&Value::Null, &Value::Null), "{event}");
+    }
+    assert_eq!(events.len(), 20);
+}
+
+#[test]
+fn who_asks_for_calls_is_told_that_the_sensor_is_off() {
+    require_kernel!();
+    let agent = Agent::start(Options::default().flag("sensors-calls", "false"));
+    let tail = agent.tail("?syscall=read");
+    let said = || tail.events(|event| event["kind"] == "notice.unwatched");
+    wait_until(PATIENCE, "it is said", || !said().is_empty());
+    let said = said();
+    assert!(said[0]["message"].as_str().is_some_and(|message| message.contains("calls is off")), "{said:?}");
 }

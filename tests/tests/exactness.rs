@@ -99,6 +99,23 @@ fn calls_that_the_kernel_restarts() {
     }
 }
 
+/// Where the result of rt_sigreturn(2) would be is that of what the signal has interrupted: here, an error.
+#[test]
+fn to_return_from_a_handler_does_not_fail() {
+    require_kernel!();
+    for way in ways() {
+        let agent = Agent::start(way);
+        let cgroup = Cgroup::new("handler");
+        let (workload, _) = Workload::run(&["suspended", "--times", "50"], &cgroup);
+        let of = |syscall| [("workload", cgroup.path()), ("syscall", syscall)];
+        agent.wait_count(CALLS, &of("rt_sigreturn"), 50);
+        let metrics = agent.scrape();
+        assert_eq!(metrics.count(ERRORS, &of("rt_sigsuspend")), 50);
+        assert_eq!(metrics.count(ERRORS, &of("rt_sigreturn")), 0);
+        workload.finish();
+    }
+}
+
 #[test]
 fn an_exec_while_another_thread_is_inside_of_a_call() {
     require_kernel!();
@@ -133,6 +150,26 @@ fn a_program_of_32_bits() {
         // With the exec that it returns from, which a 64-bit program has called, and the exit that it doesn't.
         agent.wait_count(CALLS, &of("i386"), 102);
         assert_eq!(agent.scrape().count(CALLS, &of("writev")), 0, "number 20 is another call there");
+        workload.finish();
+    }
+}
+
+/// execve(2) returns by the other gate than it came by.
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn a_program_of_32_bits_that_becomes_one_of_64() {
+    require_kernel!();
+    // Where registers have to be copied, it goes by the number that it came with.
+    for mode in MODES {
+        let agent = Agent::start(Options::default().flag("sensors-syscalls-mode", mode));
+        let cgroup = Cgroup::new("across");
+        let (workload, truth) = Workload::run(&["i386", "--getpid", "1", "--exec", "true"], &cgroup);
+        if truth["ran"] == false {
+            return println!("not run: this kernel has no 32-bit programs, or not today");
+        }
+        let of = |syscall| [("workload", cgroup.path()), ("syscall", syscall)];
+        agent.wait_count(CALLS, &of("i386"), 2);
+        agent.wait_count(CALLS, &of("execve"), 1);
         workload.finish();
     }
 }

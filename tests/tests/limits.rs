@@ -1,7 +1,9 @@
 //! Bounds: what happens when there is more of something than there is room for.
 
+use std::{fs, path::Path};
+
 use integration_tests::{
-    Agent, Cgroup, Metrics, Options, Workload, kernel, require_kernel,
+    Agent, Cgroup, Metrics, Options, Workload, hierarchies, kernel, require_kernel,
     wait::{PATIENCE, fewer, wait_until},
 };
 
@@ -40,7 +42,6 @@ fn slots_of_dead_cgroups_are_used_again() {
     });
 }
 
-/// More cgroups at once than there are slots: what has no slot of its own is counted together, not lost.
 /// Tables and rings are as large as they may have to be; of that, the agent has mapped what it has read of late.
 #[test]
 fn little_of_large_tables_is_mapped() {
@@ -65,6 +66,7 @@ fn little_of_large_tables_is_mapped() {
     });
 }
 
+/// More cgroups at once than there are slots: what has no slot of its own is counted together, not lost.
 #[test]
 fn calls_without_a_slot_are_counted_together() {
     require_kernel!();
@@ -94,4 +96,105 @@ fn calls_without_a_slot_are_counted_together() {
         let own = own(&metrics, cgroup);
         assert!(own == 0.0 || own == 1000.0, "{}: {own}: a cgroup has a slot or it has none", cgroup.path());
     }
+}
+
+/// A cgroup in which one process makes these calls, and then ends.
+fn short_life(getppid: u64) -> Cgroup {
+    let cgroup = Cgroup::new("short");
+    let mut workload = Workload::born_in(&["syscalls", "--getppid", &getppid.to_string()], &cgroup);
+    workload.go();
+    workload.report();
+    workload.finish();
+    cgroup.remove();
+    cgroup
+}
+
+/// The series of a container end some time after it has. What the agent counts of its own work doesn't.
+#[test]
+fn what_the_agent_has_seen_never_becomes_less() {
+    require_kernel!();
+    const GETPPID: u64 = 200_000;
+    let agent = Agent::start(Options::default().flag("metrics-grace", "1s"));
+    let cgroup = short_life(GETPPID);
+    let of = [("workload", cgroup.path()), ("syscall", "getppid")];
+    agent.wait_count(CALLS, &of, GETPPID);
+    let (mut seen, mut delivered) = (0, 0);
+    wait_until(PATIENCE, "its series end", || {
+        let metrics = agent.scrape();
+        let outcomes = metrics.outcomes("syscalls");
+        assert!(outcomes.seen >= seen, "{} seen, {seen} before", outcomes.seen);
+        assert!(outcomes.delivered >= delivered, "{} delivered, {delivered} before", outcomes.delivered);
+        (seen, delivered) = (outcomes.seen, outcomes.delivered);
+        metrics.series(CALLS, &of).is_empty()
+    });
+    assert!(agent.scrape().outcomes("syscalls").seen >= seen);
+}
+
+/// How many cgroups there are on this machine.
+fn cgroups() -> usize {
+    fn below(directory: &Path) -> usize {
+        let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+        let directories = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+        1 + directories.map(|entry| below(&entry.path())).sum::<usize>()
+    }
+    hierarchies().iter().map(|hierarchy| below(hierarchy)).max().unwrap_or(0)
+}
+
+/// The longest dead are forgotten early where room is needed. What they did is not somebody else's then.
+#[test]
+fn containers_that_are_forgotten_early_do_not_become_unknown() {
+    require_kernel!();
+    const GETPPID: u64 = 50_000;
+    let limit = (cgroups() + 8).max(16);
+    let agent = Agent::start(Options::default().flag("limits-containers", &limit.to_string()));
+    let unknown = |metrics: &Metrics| {
+        metrics.sum(CALLS, &[("workload_kind", "unknown"), ("workload", ""), ("syscall", "getppid")])
+    };
+    let before = unknown(&agent.scrape());
+    let cgroup = short_life(GETPPID);
+    let of = [("workload", cgroup.path()), ("syscall", "getppid")];
+    agent.wait_count(CALLS, &of, GETPPID);
+    for _ in 0..2 * limit {
+        short_life(10);
+    }
+    wait_until(PATIENCE, "its series end", || agent.scrape().series(CALLS, &of).is_empty());
+    let more = unknown(&agent.scrape()) - before;
+    assert!(more < GETPPID as f64, "{more} more calls of nobody known");
+}
+
+/// Of more cgroups than can be remembered, the kernel has a slot all the same, as long as there are any.
+#[test]
+fn slots_of_cgroups_that_nobody_remembers_are_taken_back() {
+    require_kernel!();
+    let limit = (cgroups() + 4).max(16);
+    let options = Options::default().flag("limits-containers", &limit.to_string());
+    let agent = Agent::start(options.flag("limits-slots", "1024").flag("metrics-grace", "1s"));
+    let live = || {
+        let cgroup = Cgroup::new("crowd");
+        let (workload, _) = Workload::run(&["syscalls", "--getppid", "1"], &cgroup);
+        (workload, cgroup)
+    };
+    let alive: Vec<_> = (0..2 * limit).map(|_| live()).collect();
+    let used = || agent.scrape().count("podwitness_slots_used", &[]);
+    wait_until(PATIENCE, "each has a slot", || used() >= alive.len() as u64);
+    let before = used();
+    for _ in 0..16 {
+        short_life(1);
+    }
+    wait_until(PATIENCE, "those who came and went have left no slot behind", || used() <= before);
+}
+
+/// Seccomp may answer with thousands of numbers that are no error's: they take no more room than they show.
+#[test]
+fn errors_without_a_name_are_counted_together() {
+    require_kernel!();
+    const ERRORS: &str = "podwitness_syscall_errors_total";
+    let agent = Agent::start(Options::default());
+    let cgroup = Cgroup::new("errors");
+    let arguments = ["refused", "--errno", "2000", "--errnos", "500", "--count", "1500"];
+    let (workload, _) = Workload::run(&arguments, &cgroup);
+    let of = [("workload", cgroup.path()), ("syscall", "mount"), ("errno", "other")];
+    agent.wait_count(ERRORS, &of, 1500);
+    assert_eq!(agent.scrape().series(ERRORS, &of[..2]).len(), 1);
+    workload.finish();
 }

@@ -353,6 +353,19 @@ fn connects_whose_errors_were_taken_are_not_aborted() {
     }
 }
 
+/// With TCP Fast Open, a server may be done with a client before the handshake is.
+#[test]
+fn connections_closed_before_their_handshake_has_ended_are_accepted() {
+    require_kernel!();
+    let scene = Scene::new();
+    scene.netns.open_fast();
+    let (cgroup, netns) = (Cgroup::new("fast"), scene.netns());
+    let (workload, _) = Workload::run(&["fastopen", "--count", "5", "--netns", &netns], &cgroup);
+    let of = [("workload", cgroup.path())];
+    scene.agent.wait_count(ACCEPTS, &of, 5);
+    workload.finish();
+}
+
 /// A process that is killed in connect(2), with three threads there.
 #[test]
 fn connects_cut_short_by_death_are_aborted() {

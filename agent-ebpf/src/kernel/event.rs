@@ -205,7 +205,7 @@ pub(crate) fn has_token_for_call(sensor: SensorId, slot: u32) -> bool {
         let (rate, burst) = ((*control).calls_rate, (*control).calls_burst);
         let now = now_ns();
         let before = (*bucket).calls_spent;
-        let spent = refill(before, now.wrapping_sub((*bucket).calls_refilled_ns), rate);
+        let spent = refill(before, now.saturating_sub((*bucket).calls_refilled_ns), rate);
         if spent != before {
             (*bucket).calls_refilled_ns = now;
         }
@@ -222,7 +222,8 @@ pub(crate) fn has_token_for_call(sensor: SensorId, slot: u32) -> bool {
     true
 }
 
-/// Takes a token from the container's bucket. Two CPUs may take the same one: the limit is a fence, not a count.
+/// Takes a token from the container's bucket. Two CPUs may take the same one: the limit is a fence, not a count. One that
+/// has read its clock before the other gains nothing.
 #[inline(always)]
 fn has_token(slot: u32, now: u64) -> bool {
     let control = CONTROL.at();
@@ -235,7 +236,7 @@ fn has_token(slot: u32, now: u64) -> bool {
     // SAFETY: a cell of our own array map; a torn update only bends the limit.
     unsafe {
         let before = (*bucket).spent;
-        let spent = refill(before, now.wrapping_sub((*bucket).refilled_ns), rate);
+        let spent = refill(before, now.saturating_sub((*bucket).refilled_ns), rate);
         if spent != before {
             // Time too short for a gain stays on the clock, or a busy container would never gain any.
             (*bucket).refilled_ns = now;

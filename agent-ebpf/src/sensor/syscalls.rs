@@ -155,15 +155,15 @@ unsafe fn count_after_switch<R: Registers>(cell: *mut Cell, regs: R, result: i64
 /// `cell` is this CPU's.
 #[inline(always)]
 unsafe fn count<R: Registers>(cell: *mut Cell, regs: R, result: i64, timing: Timing) {
-    let number = match timing.began {
-        true => timing.number,
-        false => match abi::number(regs) {
-            // rt_sigreturn(2) has put back the registers of what a signal interrupted.
-            u64::MAX => NR_RT_SIGRETURN.load(),
-            number => number,
-        },
-    };
     let is_compat = abi::is_compat(regs);
+    // The registers know better than the entry does if execve(2) has gone over to another ABI. To copy them is dear.
+    let number = if timing.began && R::ARE_COPIED { timing.number } else { abi::number(regs) };
+    let (number, result) = match number {
+        // rt_sigreturn(2) has put back the registers of what a signal interrupted, the one for the result among them.
+        u64::MAX => (NR_RT_SIGRETURN.load(), 0),
+        _ if R::ARE_COPIED && !is_compat && number == NR_RT_SIGRETURN.load() => (number, 0),
+        _ => (number, result),
+    };
     if !is_compat && tcp::is_connect(number) {
         // SAFETY: the caller's promise; the number is at hand.
         let took_ns = unsafe { cell::forgotten(cell, timing.took_ns) };

@@ -45,6 +45,7 @@ static NR_CONNECT: Global<u64> = Global::new(u64::MAX);
 const TCP_ESTABLISHED: u32 = 1;
 const TCP_SYN_SENT: u32 = 2;
 const TCP_SYN_RECV: u32 = 3;
+const TCP_FIN_WAIT1: u32 = 4;
 const TCP_CLOSE: u32 = 7;
 const TCP_LISTEN: u32 = 10;
 
@@ -88,6 +89,8 @@ fn is_tcp(sk: KernelPtr) -> bool {
 
 #[inline(always)]
 fn transition(sk: KernelPtr, old: u32, new: u32) {
+    // With TCP Fast Open, a connection may be accepted and closed before its handshake has ended.
+    let new = if old == TCP_SYN_RECV && new == TCP_FIN_WAIT1 { TCP_ESTABLISHED } else { new };
     // The others are steps on the way out.
     if !matches!(new, TCP_SYN_SENT | TCP_ESTABLISHED | TCP_CLOSE) {
         return;

@@ -214,7 +214,7 @@ impl Agent {
         );
         page.own_counter(
             "podwitness_syscalls_untimed",
-            "System calls without a duration, because they began before the agent or found no room",
+            "System calls without a duration: begun before the agent, without room, or refused by seccomp",
             &[],
             [([], calls.untimed())],
         );

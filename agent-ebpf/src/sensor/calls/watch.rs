@@ -83,22 +83,44 @@ fn entered(regs: Typed, number: u64) {
 
 #[inline(always)]
 fn returned(regs: Typed, result: i64) {
+    let Some(watch) = WATCH.get_ptr(0) else { return };
+    let current = task::current();
     // SAFETY: the current task; the state is ours; a cell of our own array map.
     unsafe {
-        let Some(state) = task::state(task::current()) else { return };
-        let since_ns = (*state).watched_ns;
-        if since_ns == 0 {
-            return;
-        }
+        let state = task::state(current);
+        let since_ns = state.map_or(0, |state| (*state).watched_ns);
+        let Some(state) = state.filter(|_| since_ns != 0) else {
+            return returned_unentered(watch, regs, result, current);
+        };
         (*state).watched_ns = 0;
+        // rt_sigreturn(2) leaves what it has put back, in the register for the result, too.
+        let result = if abi::number(regs) == u64::MAX { 0 } else { result };
         let watched = (*state).watched;
         let index = watched as u32;
-        let Some(watch) = WATCH.get_ptr(0) else { return };
         if watched == mark(watch, index) {
             let took_ns = bpf_ktime_get_ns().wrapping_sub(since_ns);
             report(regs, index, result, took_ns, EventKind::SyscallCall as u32);
         }
     }
+}
+
+/// A call that nobody has seen begin, and that failed. The kernel asks seccomp before it tells of an entry
+/// (`syscall_trace_enter`, kernel/entry/common.c), so this is how a call looks that seccomp has refused. One that was
+/// under way when somebody began to watch looks the same; its failure is as true.
+#[inline(always)]
+fn returned_unentered(watch: *const Watch, regs: Typed, result: i64, current: KernelPtr) {
+    let number = abi::number(regs);
+    if result >= 0 || number == u64::MAX {
+        return;
+    }
+    let index = index(number, abi::is_compat(regs));
+    if !is_wanted(watch, index, current) {
+        return;
+    }
+    if task::is_self(task::current_pid(current)) {
+        return filtered(SensorId::Calls);
+    }
+    report(regs, index, result, 0, EventKind::SyscallCall as u32);
 }
 
 /// # Safety

@@ -37,13 +37,13 @@ pub(super) const SECTIONS: &[Section] = &[
             counter(
                 "podwitness_syscalls_untimed_total",
                 &[],
-                "System calls without a duration: they began before the agent, or their beginning found no room.",
+                "System calls without a duration: they began before the agent, their beginning found no room, or seccomp refused them before they began.",
                 "calls",
             ),
             counter(
                 "podwitness_syscall_errors_folded_total",
                 &[],
-                "Failed system calls whose error found no room in its table. They show as `syscall=\"other\", errno=\"other\"`.",
+                "Failed system calls whose error found no room in its table, or in the accounts of the dead (64 × `limits.containers` pairs of call and error). They show as `syscall=\"other\", errno=\"other\"`.",
                 "calls",
             ),
             Metric {

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, anyhow, ensure};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use serde_json::json;
 
 use super::enter_netns;
@@ -131,6 +131,42 @@ impl Socket {
             SocketAddr::V4(address) => self.connect_raw(&raw_v4(address)),
             SocketAddr::V6(address) => self.connect_raw(&raw_v6(address)),
         }
+    }
+
+    /// Drops whatever comes, before TCP sees it.
+    pub(super) fn be_deaf(&self) -> io::Result<()> {
+        let mut drop_all = libc::sock_filter { code: libc::BPF_RET as u16, jt: 0, jf: 0, k: 0 };
+        let program = libc::sock_fprog { len: 1, filter: &raw mut drop_all };
+        // SAFETY: the program is valid for the call, as long as it says.
+        let result = unsafe {
+            libc::setsockopt(
+                self.0.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_ATTACH_FILTER,
+                (&raw const program).cast(),
+                size_of_val(&program) as libc::socklen_t,
+            )
+        };
+        if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    }
+
+    /// Connects, and sends data with the first packet.
+    pub(super) fn open_with(&self, data: &[u8], address: SocketAddr) -> Result<()> {
+        let SocketAddr::V4(address) = address else { bail!("an IPv4 address, please") };
+        let address = raw_v4(address);
+        // SAFETY: data and address are valid for the call, as long as it says.
+        let sent = unsafe {
+            libc::sendto(
+                self.0.as_raw_fd(),
+                data.as_ptr().cast(),
+                data.len(),
+                libc::MSG_FASTOPEN,
+                (&raw const address).cast(),
+                size_of_val(&address) as libc::socklen_t,
+            )
+        };
+        ensure!(sent == data.len() as isize, "sendto: {}", io::Error::last_os_error());
+        Ok(())
     }
 
     /// Has an attempt refused, after which the socket may be connected anew.

@@ -151,6 +151,27 @@ fn reset_on_close(stream: &TcpStream) -> Result<()> {
     Ok(())
 }
 
+/// `--count N --netns PATH`: N connections with TCP Fast Open whose server has answered and closed before the client has
+/// heard of it. The client never does, so that the handshake doesn't end.
+pub(crate) fn fast_open(arguments: &Arguments) -> Result<()> {
+    enter_netns(arguments)?;
+    let count: u64 = arguments.required("count")?;
+    ready()?;
+    let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
+    let address = listener.local_addr()?;
+    let mut clients = Vec::new();
+    for _ in 0..count {
+        let client = connect::Socket::new(address, libc::SOCK_NONBLOCK)?;
+        client.be_deaf()?;
+        client.open_with(b"?", address)?;
+        let (mut server, _) = listener.accept()?;
+        server.read_exact(&mut [0])?;
+        clients.push(client);
+    }
+    report(&json!({ "accepted": count }));
+    Ok(())
+}
+
 /// `--addr A --count N [--netns PATH]`: attempts in non-blocking mode that are given up by close(2) at once.
 pub(crate) fn abort(arguments: &Arguments) -> Result<()> {
     enter_netns(arguments)?;
