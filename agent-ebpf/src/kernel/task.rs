@@ -66,7 +66,7 @@ unsafe impl Sync for TaskStorage {}
 static TASKS: TaskStorage =
     TaskStorage { r#type: null(), key: null(), value: null(), max_entries: null(), map_flags: null() };
 
-/// The same by thread id, for kernels whose task storage can't be used; a task leaves nothing behind when its call ends.
+/// The same by thread id, for kernels whose task storage can't be used.
 #[map]
 static TASKS_BY_ID: LruHashMap<u32, TaskState> = LruHashMap::with_max_entries(128, 0);
 
@@ -174,6 +174,14 @@ pub(crate) unsafe fn state(current: KernelPtr) -> Option<*mut TaskState> {
         unsafe { storage(current, 0) }
     } else {
         TASKS_BY_ID.get_ptr_mut(current_ids(current).1)
+    }
+}
+
+/// The current task ends: nothing of it is to be found by the next one that gets its id.
+#[inline(always)]
+pub(crate) fn forget(current: KernelPtr) {
+    if !stored() {
+        let _ = TASKS_BY_ID.remove(current_ids(current).1);
     }
 }
 

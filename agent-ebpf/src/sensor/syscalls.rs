@@ -180,6 +180,7 @@ unsafe fn count<R: Registers>(cell: *mut Cell, regs: R, result: i64, timing: Tim
 #[inline(always)]
 pub(super) fn thread_ended() {
     cell::forget_all();
+    task::forget(task::current());
     if SYSCALLS.load() == 0 || REGS_TELL.load() == 0 {
         return;
     }

@@ -74,22 +74,29 @@ pub fn map_memory() -> u64 {
 /// Whether tasks can preempt each other inside of BTF-typed tracepoints: Linux 7.0 and later, where
 /// `__bpf_trace_run` (kernel/trace/bpf_trace.c) forbids migration only.
 pub fn preempts_tracepoints() -> bool {
-    is_from(7)
+    is_from((7, 0))
 }
 
 /// Whether an element of an array may have more than 4 MiB: Linux 6.0 and later (`array_map_alloc_check`,
 /// kernel/bpf/arraymap.c).
 pub(super) fn has_large_elements() -> bool {
-    is_from(6)
+    is_from((6, 0))
 }
 
-fn is_from(version: u32) -> bool {
+/// Whether task storage has an allocator of its own: Linux 6.4 and later.
+pub(super) fn has_storage_allocator() -> bool {
+    is_from((6, 4))
+}
+
+fn is_from(version: (u32, u32)) -> bool {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    major(&release).is_some_and(|major| major >= version)
+    numbers(&release).is_some_and(|numbers| numbers >= version)
 }
 
-fn major(release: &str) -> Option<u32> {
-    release.split('.').next()?.parse().ok()
+/// The first two numbers of a release.
+fn numbers(release: &str) -> Option<(u32, u32)> {
+    let mut numbers = release.split(|character: char| !character.is_ascii_digit()).map(str::parse);
+    Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
 }
 
 /// Inode number of our network namespace; 0, which is nobody's, if it can't be read.
@@ -226,11 +233,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_major_version_is_read_from_any_release() {
-        for (release, expected) in
-            [("7.3.4+deb13-cloud-amd64\n", Some(7)), ("6.18.44", Some(6)), ("10.0", Some(10)), ("x.y", None)]
-        {
-            assert_eq!(major(release), expected, "{release}");
+    fn the_version_is_read_from_any_release() {
+        for (release, expected) in [
+            ("7.3.4+deb13-cloud-amd64\n", Some((7, 3))),
+            ("6.18.44", Some((6, 18))),
+            ("10.0", Some((10, 0))),
+            ("6.4-rc1", Some((6, 4))),
+            ("6", None),
+            ("x.y", None),
+        ] {
+            assert_eq!(numbers(release), expected, "{release}");
         }
     }
 

@@ -3,7 +3,7 @@
 
 use aya::{maps::MapType, sys::is_map_supported};
 
-use super::btf::Btf;
+use super::{btf::Btf, host};
 
 /// Tasks that can be inside of a system call off the CPU at once; the longest asleep are forgotten first, and the
 /// duration of their calls with them.
@@ -23,9 +23,10 @@ pub(super) fn has_task_storage() -> bool {
 /// Whether task storage may be made with a run queue locked, as it is in `sched_switch`. Until 6.3 the kernel takes the memory
 /// for it as for anything else (`bpf_map_kzalloc`) and charges the agent's memory cgroup; where that is at its limit, it wakes
 /// a worker to tell of it, which needs the lock of a run queue: the node hangs. Later kernels have an allocator of their own
-/// for it (`selem_ma`, kernel/bpf/bpf_local_storage.c), then one that takes no locks (`kmalloc_nolock`).
+/// for it (`selem_ma`, kernel/bpf/bpf_local_storage.c), which distributions may have brought to older ones, and since 7.0 one
+/// that takes no locks.
 pub(super) fn may_store_anywhere(btf: &Btf) -> bool {
-    btf.field("bpf_local_storage_map.selem_ma").is_ok() || btf.function("kmalloc_nolock_noprof").is_ok()
+    host::has_storage_allocator() || btf.field("bpf_local_storage_map.selem_ma").is_ok()
 }
 
 /// Puts an ordinary map in the place of the task storage, which the programs then leave alone: every map has to be
