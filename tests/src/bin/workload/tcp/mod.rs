@@ -151,8 +151,8 @@ fn reset_on_close(stream: &TcpStream) -> Result<()> {
     Ok(())
 }
 
-/// `--count N --netns PATH`: N connections with TCP Fast Open whose server has answered and closed before the client has
-/// heard of it. The client never does, so that the handshake doesn't end.
+/// `--count N --netns PATH`: N connections with TCP Fast Open that their server has read from and closed before the
+/// handshake has ended. It never does, since the client hears nothing.
 pub(crate) fn fast_open(arguments: &Arguments) -> Result<()> {
     enter_netns(arguments)?;
     let count: u64 = arguments.required("count")?;
