@@ -436,6 +436,7 @@ fn settings(config: &Config, hierarchy: Hierarchy, own_ports: [u16; 2]) -> Resul
         slots,
         excluded: u32::try_from(config.limits.containers).unwrap_or(u32::MAX),
         sockets: config.limits.sockets,
+        tasks: config.limits.tasks,
         tracepoints: tracepoints(config),
         mode: config.sensors.syscalls_mode,
         mode_of_others: config.sensors.syscalls_modes.iter().map(|(_, mode)| *mode).max(),

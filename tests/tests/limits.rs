@@ -6,8 +6,10 @@ use integration_tests::{
     Agent, Cgroup, Metrics, Options, Workload, hierarchies, kernel, require_kernel,
     wait::{PATIENCE, fewer, wait_until},
 };
+use serde_json::Value;
 
 const CALLS: &str = "podwitness_syscalls_total";
+const DURATION: &str = "podwitness_syscall_duration_seconds";
 /// Bytes of counters that a container more may take, and of what the rings bring meanwhile.
 const HARDLY: u64 = 512 << 10;
 
@@ -182,6 +184,36 @@ fn slots_of_cgroups_that_nobody_remembers_are_taken_back() {
         short_life(1);
     }
     wait_until(PATIENCE, "those who came and went have left no slot behind", || used() <= before);
+}
+
+/// Where tasks have no storage, what belongs to those that sleep is kept in a table. Of those that find no room there the
+/// durations are lost, not the calls.
+#[test]
+fn calls_of_tasks_without_room_are_untimed() {
+    require_kernel!();
+    const SLEEPERS: u64 = 400;
+    for room in [128, 16384] {
+        let agent = Agent::start(Options::default().flag("limits-tasks", &room.to_string()));
+        assert_eq!(agent.scrape().count("podwitness_limit", &[("key", "limits.tasks")]), room);
+        let cgroup = Cgroup::new("tasks");
+        let (workload, truth) =
+            Workload::run(&["blocked", "--sleepers", &SLEEPERS.to_string()], &cgroup);
+        let tids = truth["tids"].as_array().unwrap();
+        wait_until(PATIENCE, "all threads sleep", || {
+            let sleeps = |tid: &Value| {
+                kernel::blocked_in(workload.pid(), tid.as_u64().unwrap() as u32) == Some(libc::SYS_nanosleep)
+            };
+            tids.iter().all(sleeps)
+        });
+        workload.kill();
+        agent.wait_count(CALLS, &[("workload", cgroup.path()), ("syscall", "nanosleep")], SLEEPERS);
+        let metrics = agent.scrape();
+        let timed = metrics.count(&format!("{DURATION}_count"), &[("workload", cgroup.path()), ("class", "sleep")]);
+        let most = if kernel::release() >= (6, 4) { SLEEPERS } else { room.min(SLEEPERS) };
+        assert!(timed <= most, "{timed} calls of {SLEEPERS} are timed, with room for {room}");
+        assert!(timed == SLEEPERS || most < SLEEPERS, "only {timed} calls of {SLEEPERS} are timed");
+        assert!(metrics.count("podwitness_syscalls_untimed_total", &[]) >= SLEEPERS - timed);
+    }
 }
 
 /// Seccomp may answer with thousands of numbers that are no error's: they take no more room than they show.

@@ -173,6 +173,8 @@ pub struct LimitsConfig {
     pub containers: usize,
     /// TCP sockets tracked at once.
     pub sockets: u32,
+    /// Tasks that sleep in a system call at once, where the kernel can't keep with a task what belongs to it.
+    pub tasks: u32,
     /// Sockets of Docker, and of podman, that are listened to at a time.
     pub engine_sockets: usize,
     /// Addresses known by name.

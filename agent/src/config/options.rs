@@ -312,6 +312,13 @@ pub const OPTIONS: &[OptionSpec] = &[
         kind: &Number { min: 16, max: 1 << 24, field: |config| &mut config.limits.sockets },
     },
     OptionSpec {
+        key: "limits.tasks",
+        default: "16384",
+        doc: "Tasks that sleep in a system call at once, on Linux before 6.4; later kernels keep with each task what \
+              belongs to it. Calls of those beyond it, the longest asleep first, are counted as untimed.",
+        kind: &Number { min: 128, max: 1 << 22, field: |config| &mut config.limits.tasks },
+    },
+    OptionSpec {
         key: "limits.engine_sockets",
         default: "32",
         doc: "Sockets of Docker, and of podman, that are asked for names: one of root, and one of each user who is \

@@ -53,6 +53,8 @@ pub struct Settings {
     pub excluded: u32,
     /// TCP sockets tracked at once.
     pub sockets: u32,
+    /// Tasks that sleep in a system call at once, where they have no storage that may be used.
+    pub tasks: u32,
     /// Where system calls are taken from, if the kernel shows its types.
     pub tracepoints: Tracepoints,
     /// How system calls are measured.
@@ -281,7 +283,7 @@ impl Kernel {
         }
         let mut object = constants.fold(OBJECT)?;
         if !task_storage {
-            loader.map_max_entries("TASKS_BY_ID", old::TASKS).map_max_entries("TASKS", 1);
+            loader.map_max_entries("TASKS_BY_ID", settings.tasks).map_max_entries("TASKS", 1);
             old::replace_task_storage(&mut object).ok_or(LoadError::Map("TASKS"))?;
         }
         let mut ebpf = loader.load(&object)?;

@@ -5,10 +5,6 @@ use aya::{maps::MapType, sys::is_map_supported};
 
 use super::{btf::Btf, host};
 
-/// Tasks that can be inside of a system call off the CPU at once; the longest asleep are forgotten first, and the
-/// duration of their calls with them.
-pub(super) const TASKS: u32 = 16_384;
-
 /// `BPF_MAP_TYPE_HASH` (include/uapi/linux/bpf.h).
 const HASH: u32 = 1;
 

@@ -88,6 +88,7 @@ impl Figures {
             ("limits.peers_per_container", config.limits.peers_per_container as f64),
             ("limits.slots", slots.into()),
             ("limits.sockets", config.limits.sockets.into()),
+            ("limits.tasks", config.limits.tasks.into()),
             ("metrics.series_limit", config.metrics.series_limit as f64),
             ("otlp.batch", config.otlp.batch as f64),
             ("otlp.queue", config.otlp.queue as f64),

@@ -14,7 +14,7 @@ use super::{Config, ConfigErrors, Effective, EffectiveValue, Flags, OPTIONS, Opt
 type Loaded = Result<(Config, Effective), ConfigErrors>;
 
 /// For every option three values other than the default, in their usual notation (booleans have only two).
-const SAMPLES: [(&str, [&str; 3]); 75] = [
+const SAMPLES: [(&str, [&str; 3]); 76] = [
     ("metrics.listen", ["[::]:9481", "127.0.0.1:0", "10.0.0.1:80"]),
     ("metrics.grace", ["0s", "1h30m", "24h"]),
     ("metrics.series_limit", ["0", "1000", "100000000"]),
@@ -54,6 +54,7 @@ const SAMPLES: [(&str, [&str; 3]); 75] = [
     ("limits.map_memory", ["8MiB", "16GiB", "8388609"]),
     ("limits.containers", ["16", "17", "1000000"]),
     ("limits.sockets", ["16", "17", "16777216"]),
+    ("limits.tasks", ["128", "129", "4194304"]),
     ("limits.engine_sockets", ["1", "16", "1024"]),
     ("limits.peers", ["16", "17", "10000000"]),
     ("limits.peers_per_container", ["0", "1", "10000"]),

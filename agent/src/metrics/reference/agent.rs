@@ -96,7 +96,7 @@ pub(super) const SECTIONS: &[Section] = &[
                 "windows",
             ),
             Metric {
-                bound: "20 keys",
+                bound: "21 keys",
                 ..gauge(
                     "podwitness_limit",
                     &["key"],
