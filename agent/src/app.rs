@@ -12,11 +12,7 @@ use std::{
     time::{Instant, SystemTime},
 };
 
-use agent_ebpf::contract::{
-    io_uring::RequestBank,
-    stats::SensorId,
-    syscalls::{Bank, ERROR_BUCKETS, ErrorBucket},
-};
+use agent_ebpf::contract::stats::SensorId;
 use anyhow::{Context as _, Result, anyhow};
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -42,8 +38,8 @@ use crate::{
         peers::{PeerBounds, Peers, keep_own},
     },
     kernel::{
-        CallSettings, Kernel, Loaded, Needs, Privilege, Settings, Tracepoints, give_code_back,
-        keep_no_large_blocks, map_memory, possible_cpus, preempts_tracepoints,
+        CallSettings, Kernel, Loaded, Needs, Privilege, Room, Settings, Tracepoints, give_code_back,
+        keep_no_large_blocks, map_memory, preempts_tracepoints,
     },
     ledger::Ledger,
     live::Hub,
@@ -112,7 +108,7 @@ fn tracepoints(config: &Config) -> Tracepoints {
 
 /// Loads the kernel half for this configuration.
 pub fn load(config: &Config, hierarchy: Hierarchy, own_ports: [u16; 2]) -> Result<Loaded> {
-    let settings = settings(config, hierarchy, own_ports)?;
+    let settings = settings(config, hierarchy, own_ports);
     Kernel::load(&settings, |sensor| is_enabled(config, sensor))
         .context("cannot load the kernel programs; `podwitness doctor` says what this machine lacks")
 }
@@ -419,29 +415,22 @@ pub fn is_enabled(config: &Config, sensor: SensorId) -> bool {
     }
 }
 
-fn settings(config: &Config, hierarchy: Hierarchy, own_ports: [u16; 2]) -> Result<Settings> {
-    let cpus = possible_cpus().context("cannot read how many CPUs there can be")?;
-    let slots = slots_within(config.limits.map_memory, config.limits.slots, cpus);
-    if slots < config.limits.slots {
-        tracing::warn!(
-            slots,
-            wanted = config.limits.slots,
-            cpus,
-            "limits.map_memory allows fewer container slots; those beyond share one: raise it to tell them apart"
-        );
-    }
-    Ok(Settings {
+fn settings(config: &Config, hierarchy: Hierarchy, own_ports: [u16; 2]) -> Settings {
+    Settings {
         own_ports,
         hierarchy,
-        slots,
-        excluded: u32::try_from(config.limits.containers).unwrap_or(u32::MAX),
-        sockets: config.limits.sockets,
-        tasks: config.limits.tasks,
+        room: Room {
+            map_memory: config.limits.map_memory,
+            slots: config.limits.slots,
+            excluded: u32::try_from(config.limits.containers).unwrap_or(u32::MAX),
+            sockets: config.limits.sockets,
+            tasks: config.limits.tasks,
+            ring_bytes: config.ring.size,
+            rare_ring_bytes: config.ring.rare_size,
+        },
         tracepoints: tracepoints(config),
         mode: config.sensors.syscalls_mode,
         mode_of_others: config.sensors.syscalls_modes.iter().map(|(_, mode)| *mode).max(),
-        ring_bytes: config.ring.size,
-        rare_ring_bytes: config.ring.rare_size,
         event_rate: config.events.rate,
         event_burst: config.events.burst,
         numbers: syscalls::numbers(),
@@ -454,31 +443,12 @@ fn settings(config: &Config, hierarchy: Hierarchy, own_ports: [u16; 2]) -> Resul
             burst: config.sensors.calls_rate * 10,
             places: calls::places(),
         },
-    })
-}
-
-/// Slots whose banks fit into the memory, at least the overflow slot and one more.
-fn slots_within(bytes: u64, wanted: u32, cpus: u32) -> u32 {
-    let cpus = u64::from(cpus);
-    let errors = cpus * u64::from(ERROR_BUCKETS) * size_of::<ErrorBucket>() as u64;
-    let per_slot = cpus * (size_of::<Bank>() + size_of::<RequestBank>()) as u64;
-    let fitting = bytes.saturating_sub(errors) / per_slot;
-    wanted.min(u32::try_from(fitting).unwrap_or(u32::MAX)).max(2)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn slots_shrink_until_their_tables_fit() {
-        assert_eq!(slots_within(64 << 20, 256, 2), 256);
-        let many = slots_within(64 << 20, 256, 64);
-        assert!((2..256).contains(&many));
-        let bytes = u64::from(many) * 64 * size_of::<Bank>() as u64;
-        assert!(bytes <= 64 << 20, "{bytes}");
-        assert_eq!(slots_within(0, 256, 64), 2);
-    }
 
     #[test]
     fn the_log_has_a_level_for_everything_or_a_filter() {

@@ -196,8 +196,7 @@ fn calls_of_tasks_without_room_are_untimed() {
         let agent = Agent::start(Options::default().flag("limits-tasks", &room.to_string()));
         assert_eq!(agent.scrape().count("podwitness_limit", &[("key", "limits.tasks")]), room);
         let cgroup = Cgroup::new("tasks");
-        let (workload, truth) =
-            Workload::run(&["blocked", "--sleepers", &SLEEPERS.to_string()], &cgroup);
+        let (workload, truth) = Workload::run(&["blocked", "--sleepers", &SLEEPERS.to_string()], &cgroup);
         let tids = truth["tids"].as_array().unwrap();
         wait_until(PATIENCE, "all threads sleep", || {
             let sleeps = |tid: &Value| {
@@ -208,12 +207,33 @@ fn calls_of_tasks_without_room_are_untimed() {
         workload.kill();
         agent.wait_count(CALLS, &[("workload", cgroup.path()), ("syscall", "nanosleep")], SLEEPERS);
         let metrics = agent.scrape();
-        let timed = metrics.count(&format!("{DURATION}_count"), &[("workload", cgroup.path()), ("class", "sleep")]);
+        let timed =
+            metrics.count(&format!("{DURATION}_count"), &[("workload", cgroup.path()), ("class", "sleep")]);
         let most = if kernel::release() >= (6, 4) { SLEEPERS } else { room.min(SLEEPERS) };
         assert!(timed <= most, "{timed} calls of {SLEEPERS} are timed, with room for {room}");
         assert!(timed == SLEEPERS || most < SLEEPERS, "only {timed} calls of {SLEEPERS} are timed");
         assert!(metrics.count("podwitness_syscalls_untimed_total", &[]) >= SLEEPERS - timed);
     }
+}
+
+/// All maps count, and what they leave is for slots.
+#[test]
+fn the_maps_take_the_memory_that_they_may() {
+    require_kernel!();
+    let most = 48 << 20;
+    let options = Options::default()
+        .flag("limits-map-memory", "48MiB")
+        .flag("limits-slots", "65535")
+        .flag("limits-sockets", "50000")
+        .flag("limits-tasks", "30000")
+        .flag("limits-containers", "20000");
+    let agent = Agent::start(options);
+    let metrics = agent.scrape();
+    let bytes = metrics.count("podwitness_kernel_memory_bytes", &[]);
+    // Until 6.3 the kernel accounts for what is in a hash, not for the hash (`bpf_map_memory_footprint`).
+    let least = if kernel::release() >= (6, 4) { most * 9 / 10 } else { most * 7 / 10 };
+    assert!((least..=most).contains(&bytes), "{bytes} of {most}");
+    assert!(metrics.count("podwitness_limit", &[("key", "limits.slots")]) < 65535);
 }
 
 /// Seccomp may answer with thousands of numbers that are no error's: they take no more room than they show.

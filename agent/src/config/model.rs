@@ -167,7 +167,7 @@ pub struct RingConfig {
 pub struct LimitsConfig {
     /// Containers whose system calls are told apart.
     pub slots: u32,
-    /// Bytes that the kernel tables may take together.
+    /// Bytes that the kernel's tables and rings may take together.
     pub map_memory: u64,
     /// Containers remembered, alive and dead.
     pub containers: usize,

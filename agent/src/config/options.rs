@@ -282,15 +282,14 @@ pub const OPTIONS: &[OptionSpec] = &[
     OptionSpec {
         key: "limits.slots",
         default: "256",
-        doc: "Containers whose system calls are told apart at the same time. Those beyond it are counted \
-              together.",
+        doc: "Containers whose system calls are told apart at once. Those beyond it are counted together.",
         kind: &Number { min: 2, max: 65535, field: |config| &mut config.limits.slots },
     },
     OptionSpec {
         key: "limits.map_memory",
         default: "64MiB",
-        doc: "Bytes of kernel memory for the tables. The slots (limits.slots) are reduced until the tables \
-              fit.",
+        doc: "Bytes of kernel memory that all tables and rings may take together. There are fewer slots than \
+              limits.slots where they don't fit beside the others, but at least two.",
         kind: &Size {
             min: 8 << 20,
             max: 16 << 30,
@@ -307,8 +306,7 @@ pub const OPTIONS: &[OptionSpec] = &[
     OptionSpec {
         key: "limits.sockets",
         default: "16384",
-        doc: "TCP sockets tracked at once. Their table has room for a quarter more, where those that are gone wait \
-              for the next ones.",
+        doc: "TCP sockets tracked at once. The table has room for a quarter more: those that are gone wait there.",
         kind: &Number { min: 16, max: 1 << 24, field: |config| &mut config.limits.sockets },
     },
     OptionSpec {
@@ -335,8 +333,7 @@ pub const OPTIONS: &[OptionSpec] = &[
     OptionSpec {
         key: "limits.peers_per_container",
         default: "64",
-        doc: "Kubernetes Services that the TCP counters of one container tell apart as its peers. Those beyond \
-              it are counted together, as `other`.",
+        doc: "Kubernetes Services that one container's TCP counters tell apart as peers. Others are `other`.",
         kind: &Number { min: 0, max: 10_000, field: |config| &mut config.limits.peers_per_container },
     },
     OptionSpec {

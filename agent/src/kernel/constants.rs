@@ -12,8 +12,7 @@ use object::{Object as _, ObjectSection as _, ObjectSymbol as _, RelocationTarge
 
 /// The section of the globals.
 const GLOBALS: &str = ".rodata";
-/// The section of the maps, and where the definition of one has the bytes of its values (`bpf_map_def` of libbpf's first
-/// versions).
+/// The section of the maps: definitions (`bpf_map_def` of libbpf's first versions), and where one has the bytes of its values.
 const MAPS: &str = "maps";
 const VALUE_SIZE: usize = 8;
 /// Bytes of an instruction (`struct bpf_insn`, include/uapi/linux/bpf.h).
@@ -149,6 +148,29 @@ impl Constants {
             }
         }
     }
+}
+
+/// What the object says of a map.
+pub(super) struct Definition<'a> {
+    pub(super) name: &'a str,
+    pub(super) kind: u32,
+    pub(super) key_size: u32,
+    pub(super) value_size: u32,
+    pub(super) elements: u32,
+}
+
+/// All maps but those that are defined by types.
+pub(super) fn definitions(object: &[u8]) -> Result<Vec<Definition<'_>>, ConstantError> {
+    let file = object::File::parse(object)?;
+    let Some(maps) = file.section_by_name(MAPS) else { return Ok(Vec::new()) };
+    let of_maps =
+        file.symbols().filter(|symbol| symbol.section_index() == Some(maps.index()) && symbol.size() > 0);
+    let definitions = of_maps.filter_map(|symbol| {
+        let words = maps.data().ok()?.get(symbol.address() as usize..)?.as_chunks().0;
+        let [kind, key_size, value_size, elements] = words.first_chunk::<4>()?.map(u32::from_ne_bytes);
+        Some(Definition { name: symbol.name().ok()?, kind, key_size, value_size, elements })
+    });
+    Ok(definitions.collect())
 }
 
 /// Where the object has the definition of a map.

@@ -8,13 +8,12 @@ use std::{
 };
 
 use agent_ebpf::contract::{
-    calls::WATCHED,
     control::Control,
     io_uring::RequestBank,
     offsets::{COMPAT_MASK, FILE},
     slot::CACHE_CELLS,
     stats::{SENSORS_MAX, SensorId, SensorStats},
-    syscalls::{Bank, CLASSES, Cell, ERROR_BUCKETS, ErrorBucket, Mode, NUMBERS},
+    syscalls::{Bank, CLASSES, Cell, ErrorBucket, Mode, NUMBERS},
     tcp::SOCKETS_PER_GONE,
 };
 use aya::{
@@ -32,6 +31,7 @@ use super::{
     old,
     program::{self, Attached, Link, Tracepoints, Way},
     registers, shared,
+    sizes::{Needs, Room, Sizes},
     slots::GENERATION,
     watch::{CallSettings, Watching},
 };
@@ -47,23 +47,14 @@ pub struct Settings {
     pub own_ports: [u16; 2],
     /// Whose cgroups count.
     pub hierarchy: Hierarchy,
-    /// Container slots, the overflow slot included.
-    pub slots: u32,
-    /// Cgroups that may be excluded at once.
-    pub excluded: u32,
-    /// TCP sockets tracked at once.
-    pub sockets: u32,
-    /// Tasks that sleep in a system call at once, where they have no storage that may be used.
-    pub tasks: u32,
+    /// How large the maps may be.
+    pub room: Room,
     /// Where system calls are taken from, if the kernel shows its types.
     pub tracepoints: Tracepoints,
     /// How system calls are measured.
     pub mode: Mode,
     /// The most that any container wants, if they may differ in that.
     pub mode_of_others: Option<Mode>,
-    /// Bytes of the bulk ring and of the rare ring; powers of two, multiples of the page size.
-    pub ring_bytes: u32,
-    pub rare_ring_bytes: u32,
     /// Events per second and at once that a container may send; a rate of 0 is no limit.
     pub event_rate: u64,
     pub event_burst: u64,
@@ -254,10 +245,12 @@ impl Kernel {
         constants.set("MODE", mode as u64);
         constants.set("TICK_NS", host::tick_ns());
         constants.set("CPUS", cpus);
-        let cells = cpus.next_power_of_two();
-        constants.set("CELLS_MASK", u64::from(cells - 1));
-        constants.set_value_size("CELLS", cells * size_of::<Cell>() as u32);
-        constants.set_value_size("STATS", cells * SENSORS_MAX * size_of::<SensorStats>() as u32);
+        let needs = Needs { room: settings.room, cpus, enabled, task_storage };
+        let sizes = Sizes::within(&needs, OBJECT)?;
+        constants.set("CELLS_MASK", u64::from(sizes.of_map("CELLS") - 1));
+        if sizes.in_one_element("BANKS").is_some() {
+            constants.set("LAST_BANK", u64::from(sizes.of_map("BANKS") - 1));
+        }
         let slow_least = if enabled(SensorId::Calls) { settings.calls.slow_least() } else { u64::MAX };
         constants.set("SLOW_LEAST", slow_least);
         let hierarchy = match settings.hierarchy {
@@ -265,25 +258,23 @@ impl Kernel {
             Hierarchy::Memory { id } => id,
         };
         constants.set("HIERARCHY", hierarchy);
-        constants.set("SLOTS", settings.slots);
-        constants.set("SOCKETS_KEPT", u64::from(settings.sockets / SOCKETS_PER_GONE));
-        constants.set("EVENTS_MARK", u64::from(settings.ring_bytes) / 2);
-        constants.set("RARE_MARK", u64::from(settings.rare_ring_bytes) / 2);
+        constants.set("SLOTS", sizes.slots);
+        constants.set("SOCKETS_KEPT", u64::from(settings.room.sockets / SOCKETS_PER_GONE));
+        constants.set("EVENTS_MARK", u64::from(settings.room.ring_bytes) / 2);
+        constants.set("RARE_MARK", u64::from(settings.room.rare_ring_bytes) / 2);
 
         let mut loader: EbpfLoader<'_> = loader.join().map_err(|_| LoadError::Loader)?;
-        let sizes = Sizes::of(settings, cpus, enabled);
-        for (map, entries) in sizes.0 {
-            loader.map_max_entries(map, entries);
-        }
-        let banks = sizes.of_map("BANKS");
-        if let Some(bytes) = in_one_element(banks) {
-            loader.map_max_entries("BANKS", 1);
-            constants.set_value_size("BANKS", bytes);
-            constants.set("LAST_BANK", u64::from(banks - 1));
+        for (map, elements) in sizes.elements() {
+            match sizes.in_one_element(map) {
+                Some(bytes) => {
+                    loader.map_max_entries(map, 1);
+                    constants.set_value_size(map, bytes);
+                }
+                None => drop(loader.map_max_entries(map, elements)),
+            }
         }
         let mut object = constants.fold(OBJECT)?;
         if !task_storage {
-            loader.map_max_entries("TASKS_BY_ID", settings.tasks).map_max_entries("TASKS", 1);
             old::replace_task_storage(&mut object).ok_or(LoadError::Map("TASKS"))?;
         }
         let mut ebpf = loader.load(&object)?;
@@ -526,45 +517,6 @@ impl Running {
         self.attached.insert(hook.program, attached);
         Ok(())
     }
-}
-
-/// Entries of the maps whose size isn't fixed.
-struct Sizes([(&'static str, u32); 12]);
-
-impl Sizes {
-    fn of(settings: &Settings, cpus: u32, enabled: impl Fn(SensorId) -> bool) -> Self {
-        let Settings { slots, excluded, sockets, ring_bytes, rare_ring_bytes, .. } = *settings;
-        // A sensor that is off needs no tables.
-        let (banks, errors) =
-            if enabled(SensorId::Syscalls) { (cpus * slots, cpus * ERROR_BUCKETS) } else { (1, 1) };
-        let requests = if enabled(SensorId::IoUring) { cpus * slots } else { 1 };
-        Self([
-            ("EVENTS", ring_bytes),
-            ("RARE", rare_ring_bytes),
-            ("CGROUP_SLOTS", slots.saturating_add(excluded)),
-            ("SLOT_OWNERS", slots),
-            ("FREE_SLOTS", slots),
-            ("BUCKETS", slots),
-            ("SLOT_MODES", slots),
-            ("BANKS", banks),
-            ("ERRORS", errors),
-            ("REQUESTS", requests),
-            ("SOCKETS", sockets + sockets / SOCKETS_PER_GONE),
-            ("WATCHED", if enabled(SensorId::Calls) { WATCHED } else { 1 }),
-        ])
-    }
-
-    fn of_map(&self, map: &str) -> u32 {
-        self.0.iter().find(|(name, _)| *name == map).map_or(1, |(_, entries)| *entries)
-    }
-}
-
-/// Bytes of all banks, if they can be one element: so much of it, and no more, the verifier lets a program reach
-/// (`BPF_MAX_VAR_OFF`, include/linux/bpf_verifier.h).
-fn in_one_element(banks: u32) -> Option<u32> {
-    const REACH: u32 = 1 << 29;
-    let bytes = banks.checked_mul(size_of::<Bank>() as u32)?;
-    (host::has_large_elements() && bytes < REACH).then_some(bytes)
 }
 
 /// Whether a task's memory cgroup can be found, and begins with its `css`, as the programs take it.
