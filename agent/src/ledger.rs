@@ -326,8 +326,9 @@ impl Ledger {
         self.discarded
     }
 
-    /// Takes back the slots of the dead and closes the accounts of the forgotten. Call it every second or so.
-    pub fn tidy(&mut self, now: Instant) {
+    /// Takes back the slots of the dead and closes the accounts of the forgotten. Call it every second or so. Returns whose
+    /// labels have changed.
+    pub fn tidy(&mut self, now: Instant) -> Vec<Renamed> {
         self.accounts.give_room_back();
         self.decided.give_room_back();
         self.carried.give_room_back();
@@ -348,10 +349,10 @@ impl Ledger {
             self.observe(id, true, now);
         }
         self.release_quarantine(now);
-        self.rename();
+        let renamed = self.rename();
         let forgotten = self.registry.expire(now);
         if forgotten.is_empty() {
-            return;
+            return renamed;
         }
         // Those that never became known have kept their slots until now.
         let ids: HashSet<u64> = forgotten.iter().map(|forgotten| forgotten.id).collect();
@@ -371,6 +372,7 @@ impl Ledger {
             let_go(carried, &living, gone);
         }
         self.dropped += bound(carried, self.carried_limit, &living, gone);
+        renamed
     }
 
     /// Containers whose namespace is known by now are measured as it says.
@@ -474,20 +476,21 @@ impl Ledger {
     }
 
     /// Containers with better labels take along what was carried under the old ones: nobody who is left has them.
-    fn rename(&mut self) {
+    fn rename(&mut self) -> Vec<Renamed> {
         let renamed = self.registry.rename();
         if !renamed.is_empty() {
             self.decided.clear();
         }
-        for Renamed { from, to } in renamed {
-            if let Some(account) = self.carried.remove(&from) {
-                self.carry(Arc::clone(&to), &account);
+        for Renamed { from, to } in &renamed {
+            if let Some(account) = self.carried.remove(from) {
+                self.carry(Arc::clone(to), &account);
             }
             // Where nobody asks, nothing depends on it.
             if self.renamed.len() < self.carried_limit {
-                self.renamed.push(Renamed { from, to });
+                self.renamed.push(Renamed { from: Arc::clone(from), to: Arc::clone(to) });
             }
         }
+        renamed
     }
 
     /// Whose labels have changed since this was asked last.

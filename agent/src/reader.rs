@@ -115,7 +115,8 @@ impl Reader {
             self.publish_losses(&mut losses);
             if now - tidied >= TIDY_INTERVAL {
                 tidied = now;
-                lock(&self.ledger).tidy(now);
+                let renamed = lock(&self.ledger).tidy(now);
+                self.hub.rename(&renamed);
             }
             if !more {
                 self.looks.end();

@@ -9,7 +9,7 @@ use std::{
 };
 
 use integration_tests::{
-    Agent, Containerd, Metrics, Options, containerd, require_containerd,
+    Agent, Containerd, Metrics, Options, containerd, http, require_containerd,
     wait::{PATIENCE, fewer, unique, wait_until},
 };
 
@@ -210,7 +210,7 @@ fn names_outlive_the_socket_and_come_back_with_it() {
     let agent = agent(&containerd);
     let namespace = format!("gone-{}", unique());
     let pod = containerd.pod(&namespace, "web-1");
-    pod.run("app", 0, "while :; do kill -0 $$; sleep 0.05; done");
+    pod.run("app", 0, "while :; do kill -0 $$; (exit 7); sleep 0.05; done");
     let labels = of(&namespace, "web-1", "app");
     let work = |agent: &Agent| agent.scrape().count(CALLS, &labels);
     wait_until(PATIENCE, "the work shows", || work(&agent) > 0);
@@ -240,5 +240,9 @@ fn names_outlive_the_socket_and_come_back_with_it() {
     assert!(metrics.count(CALLS, &labels) >= counted, "the counter has come along");
     assert_eq!(metrics.count(CALLS, &by_uid), 0, "the old series has ended");
     assert!(metrics.count("podwitness_identity_renamed_total", &[]) >= 1);
+    // So have those who died before.
+    let told = || http::get(late.debug, "/v1/containers").unwrap().body;
+    wait_until(PATIENCE, "nothing goes by its uid", || !told().contains(&pod.uid));
+    assert!(told().contains("\"exit_code\":7"));
     pod.remove();
 }

@@ -70,6 +70,9 @@ fn a_kill_by_the_own_limit_names_victim_container_and_scope() {
     // The limit is 32 MiB; what the process had before it was moved here is charged elsewhere.
     check_kill(&kill, 24, "container", victim);
 
+    // What came after it and tells less has not pushed it out.
+    Workload::run(&["spawn", "--count", "100", "--exit", "1"], &cgroup).0.finish();
+    agent.wait_count(EXITS, &[of[0], ("reason", "error")], 100);
     // There is no pod: whoever asks why afterwards names the cgroup, or the last part of its path.
     let last = cgroup.path().trim_start_matches('/');
     for name in [cgroup.path(), last] {
@@ -78,6 +81,7 @@ fn a_kill_by_the_own_limit_names_victim_container_and_scope() {
         let death =
             format!("workload[{victim}]  killed for want of memory: the container's limit was reached");
         assert!(output.status.success() && text.contains(&death), "{name}: {output:?}");
+        assert!(text.contains("of 101 deaths"), "{name}: {output:?}");
     }
 }
 

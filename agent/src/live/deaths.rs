@@ -1,20 +1,36 @@
 //! Who died lately: OOM kills, and processes that ended badly. Kept whether anybody reads or not, since one looks
 //! afterwards.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    cmp::Reverse,
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+};
 
 use agent_ebpf::contract::event::EventKind;
 
-use crate::{observation::Observation, sensor::process::COMPLETED};
+use crate::{
+    identity::{Labels, Renamed},
+    observation::Observation,
+    sensor::process::{COMPLETED, OOM_KILLED, SIGNAL},
+};
 
 /// Of all places, one container may take up this part: one that crashes all the time must not push out the others.
 const SHARE: usize = 16;
+/// How one dies: by a code of its own, by a signal, for want of memory. A shell script that looks for files ends many
+/// processes with a code, and must not push out the kill that one is going to ask about.
+const CAUSES: usize = 3;
 
-/// The newest deaths, up to a bound.
+/// Deaths of one container and one cause, the oldest first, with the number that each of them has.
+type Alike = VecDeque<(u64, Arc<Observation>)>;
+
+/// The newest deaths, up to a bound. Of those of whom there are most, the oldest goes first.
 #[derive(Debug, Default)]
 pub(super) struct Deaths {
     bound: usize,
-    kept: VecDeque<Arc<Observation>>,
+    kept: HashMap<Arc<Labels>, [Alike; CAUSES]>,
+    /// All that there ever were.
+    seen: u64,
     dropped: u64,
 }
 
@@ -31,27 +47,76 @@ impl Deaths {
         self.dropped
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.kept.values().map(count).sum()
+    }
+
     pub(super) fn keep(&mut self, observation: Arc<Observation>) {
+        self.seen += 1;
         if self.bound == 0 {
+            self.dropped += 1;
             return;
         }
-        let share = self.bound.div_ceil(SHARE);
-        let is_same = |kept: &Arc<Observation>| kept.labels == observation.labels;
-        let oldest = if self.kept.iter().filter(|kept| is_same(kept)).count() >= share {
-            self.kept.iter().position(is_same)
-        } else {
-            (self.kept.len() >= self.bound).then_some(0)
-        };
-        if let Some(oldest) = oldest {
-            self.kept.remove(oldest);
-            self.dropped += 1;
+        let labels = Arc::clone(&observation.labels);
+        let of_container = self.kept.entry(Arc::clone(&labels)).or_default();
+        of_container[cause(&observation)].push_back((self.seen, observation));
+        self.make_room(&labels);
+    }
+
+    /// Containers go by other labels now, and with them their deaths.
+    pub(super) fn rename(&mut self, renamed: &[Renamed]) {
+        for Renamed { from, to } in renamed {
+            let Some(of_container) = self.kept.remove(from) else { continue };
+            let under_both = self.kept.entry(Arc::clone(to)).or_default();
+            for (there, here) in of_container.into_iter().zip(under_both) {
+                here.extend(there.into_iter().map(|(number, death)| {
+                    (number, Arc::new(Observation { labels: Arc::clone(to), ..Observation::clone(&death) }))
+                }));
+                here.make_contiguous().sort_by_key(|(number, _)| *number);
+            }
+            self.make_room(to);
         }
-        self.kept.push_back(observation);
+    }
+
+    /// Drops what is too much after these labels have got more.
+    fn make_room(&mut self, labels: &Arc<Labels>) {
+        let share = self.bound.div_ceil(SHARE);
+        if let Some(of_container) = self.kept.get_mut(labels) {
+            while count(of_container) > share {
+                self.dropped += u64::from(drop_one(of_container.iter_mut().enumerate()));
+            }
+        }
+        while self.len() > self.bound {
+            let all = self.kept.values_mut().flat_map(|of_container| of_container.iter_mut().enumerate());
+            self.dropped += u64::from(drop_one(all));
+            self.kept.retain(|_, of_container| count(of_container) > 0);
+        }
     }
 
     /// The newest last.
     pub(super) fn all(&self) -> Vec<Arc<Observation>> {
-        self.kept.iter().cloned().collect()
+        let mut all: Vec<_> = self.kept.values().flatten().flatten().collect();
+        all.sort_by_key(|(number, _)| *number);
+        all.into_iter().map(|(_, death)| Arc::clone(death)).collect()
+    }
+}
+
+fn count(of_container: &[Alike; CAUSES]) -> usize {
+    of_container.iter().map(Alike::len).sum()
+}
+
+/// Drops the oldest of the most; among equals of those whose cause tells the least.
+fn drop_one<'a>(by_cause: impl Iterator<Item = (usize, &'a mut Alike)>) -> bool {
+    let oldest = |alike: &Alike| alike.front().map(|(number, _)| *number);
+    let most = by_cause.max_by_key(|(cause, alike)| (alike.len(), Reverse(*cause), Reverse(oldest(alike))));
+    most.is_some_and(|(_, alike)| alike.pop_front().is_some())
+}
+
+fn cause(death: &Observation) -> usize {
+    match (death.kind, death.detail.exit_reason()) {
+        (EventKind::OomKill, _) | (_, OOM_KILLED) => 2,
+        (_, SIGNAL) => 1,
+        _ => 0,
     }
 }
 
@@ -67,7 +132,10 @@ pub fn is_death(kind: EventKind, exit_reason: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{identity::Labels, live::testing::exec};
+    use crate::{
+        live::testing::exec,
+        observation::{Detail, Exit},
+    };
 
     fn death(container: &str, pid: u32) -> Arc<Observation> {
         let labels = Arc::new(Labels { container: container.into(), ..Labels::default() });
@@ -89,6 +157,46 @@ mod tests {
         assert_eq!(deaths.dropped(), 96);
     }
 
+    fn dies_of(reason: &'static str, container: &str, pid: u32) -> Arc<Observation> {
+        let exit = Exit { ppid: 1, reason, exit_code: None, signal: None, core_dumped: false, duration: 1.0 };
+        let death = death(container, pid);
+        Arc::new(Observation {
+            kind: EventKind::ProcessExit,
+            detail: Detail::Exit(exit),
+            ..Observation::clone(&death)
+        })
+    }
+
+    #[test]
+    fn who_ends_with_a_code_pushes_out_no_kill() {
+        let mut deaths = Deaths::new(64);
+        deaths.keep(dies_of(OOM_KILLED, "app", 1));
+        deaths.keep(dies_of(SIGNAL, "app", 2));
+        (10..100).for_each(|pid| deaths.keep(dies_of("error", "app", pid)));
+        assert_eq!(pids(&deaths), [1, 2, 98, 99], "in one container");
+        (100..200).for_each(|pid| deaths.keep(dies_of("error", &(pid / 2).to_string(), pid)));
+        assert_eq!(deaths.len(), 64);
+        assert_eq!(pids(&deaths)[..2], [1, 2], "in all of them");
+        assert_eq!(deaths.dropped(), 192 - 64);
+        // One that has only been killed a lot is no reason to forget how it ends now.
+        (200..300).for_each(|pid| deaths.keep(dies_of(SIGNAL, "app", pid)));
+        deaths.keep(dies_of("error", "app", 300));
+        assert_eq!(pids(&deaths).last(), Some(&300));
+    }
+
+    #[test]
+    fn deaths_go_with_the_name() {
+        let mut deaths = Deaths::new(64);
+        for (container, pid) in [("id", 1), ("app", 2), ("id", 3), ("other", 4), ("app", 5), ("id", 6)] {
+            deaths.keep(death(container, pid));
+        }
+        let labels = |container: &str| Arc::clone(&death(container, 0).labels);
+        deaths.rename(&[Renamed { from: labels("id"), to: labels("app") }]);
+        assert_eq!(pids(&deaths), [2, 3, 4, 5, 6], "there is room for four");
+        let named = deaths.all().iter().filter(|death| death.labels == labels("app")).count();
+        assert_eq!((named, deaths.dropped()), (4, 1));
+    }
+
     #[test]
     fn the_oldest_goes() {
         let mut deaths = Deaths::new(4);
@@ -99,5 +207,6 @@ mod tests {
         let mut nothing = Deaths::new(0);
         nothing.keep(death("a", 1));
         assert!(nothing.all().is_empty());
+        assert_eq!(nothing.dropped(), 1);
     }
 }

@@ -19,7 +19,7 @@ use super::{
     queue::{Batch, Entry, Event, Loss, Queue},
     replay::{Gap, Replay},
 };
-use crate::{filter::Filter, observation::Observation};
+use crate::{filter::Filter, identity::Renamed, observation::Observation};
 
 /// Entries that a reader takes at once: enough to share a write, too few to hold a worker for long.
 const BATCH: usize = 64;
@@ -160,12 +160,21 @@ impl Hub {
         lock(&self.deaths).keep(observation);
     }
 
+    /// Containers have got other labels.
+    pub fn rename(&self, renamed: &[Renamed]) {
+        lock(&self.deaths).rename(renamed);
+    }
+
     /// The last deaths, the newest last.
     pub fn deaths(&self) -> Vec<Arc<Observation>> {
         lock(&self.deaths).all()
     }
 
-    /// Deaths that are not remembered any more, to make room for others.
+    pub fn deaths_kept(&self) -> usize {
+        lock(&self.deaths).len()
+    }
+
+    /// Deaths that are not remembered: others took their room, or there is none.
     pub fn deaths_dropped(&self) -> u64 {
         lock(&self.deaths).dropped()
     }

@@ -357,11 +357,11 @@ impl Agent {
             "What is kept for readers: events for those who come back, and deaths",
             None,
             &["what"],
-            [(["events"], self.hub.replay().0 as f64), (["deaths"], self.hub.deaths().len() as f64)],
+            [(["events"], self.hub.replay().0 as f64), (["deaths"], self.hub.deaths_kept() as f64)],
         );
         page.own_counter(
             "podwitness_live_deaths_dropped",
-            "Deaths that are not remembered any more, to make room for others",
+            "Deaths that are not remembered: others took their room, or there is none",
             &[],
             [([], self.hub.deaths_dropped())],
         );

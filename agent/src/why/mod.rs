@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use self::tell::{Death, deaths};
+use self::tell::{Death, counted, deaths};
 use crate::{
     config::Config,
     remote::{Place, Remote, RemoteError, query},
@@ -40,17 +40,18 @@ pub struct Options {
 /// Asks once and prints.
 pub fn run(options: &Options, config: &Config) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let (whose, deaths, since) = runtime.block_on(ask(options, config))?;
+    let Answer { whose, deaths, counted, since } = runtime.block_on(ask(options, config))?;
     let mut out = io::stdout().lock();
     let written = if options.json {
         let report = json!({
             "pod": whose,
             "since": since,
+            "counted": counted,
             "deaths": deaths.iter().map(Death::json).collect::<Vec<_>>(),
         });
         writeln!(out, "{report:#}")
     } else {
-        tell::write(&mut out, &whose, &deaths, since)
+        tell::write(&mut out, &whose, &deaths, counted, since)
     };
     match written {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
@@ -58,8 +59,18 @@ pub fn run(options: &Options, config: &Config) -> Result<()> {
     }
 }
 
-/// The pod or workload, its deaths, and since when the agent has been looking.
-async fn ask(options: &Options, config: &Config) -> Result<(String, Vec<Death>, Option<Timestamp>)> {
+struct Answer {
+    /// The pod or workload.
+    whose: String,
+    /// Those that are remembered.
+    deaths: Vec<Death>,
+    /// As many as there were.
+    counted: u64,
+    /// When the agent began to look.
+    since: Option<Timestamp>,
+}
+
+async fn ask(options: &Options, config: &Config) -> Result<Answer> {
     let remote = Remote::new(&options.place, config).await?;
     let (namespace, name) = match (remote.pod(), options.pod.as_deref()) {
         (Some(pod), _) => (Some(pod.namespace.clone()), pod.name.clone()),
@@ -80,6 +91,7 @@ async fn ask(options: &Options, config: &Config) -> Result<(String, Vec<Death>, 
     let whose = if namespace.is_empty() { name.to_owned() } else { format!("{namespace}/{name}") };
     let status = remote.json("/v1/status").await?;
     let since = status["started"].as_str().and_then(|time| time.parse().ok());
+    let counted = counted(&containers);
     let mut deaths = deaths(&containers);
     if status["live"]["kept"].as_u64().is_some_and(|kept| kept > 0)
         && let Some(first) = deaths.first()
@@ -90,7 +102,7 @@ async fn ask(options: &Options, config: &Config) -> Result<(String, Vec<Death>, 
             death.take_evidence(&events);
         }
     }
-    Ok((whose, deaths, since))
+    Ok(Answer { whose, deaths, counted, since })
 }
 
 /// Those who are asked about, and by which of their labels they are known.
@@ -112,7 +124,7 @@ fn whose<'c>(known: &[&'c Value], namespace: Option<&str>, name: &str) -> Result
         |workload: &str| workload == name || workload.rsplit_once('/').is_some_and(|(_, last)| last == name);
     let here = || known.iter().filter(is_there).copied();
     let of_pod: Vec<_> = here().filter(|container| text(container, "pod") == name).collect();
-    let (by, mut containers) = if of_pod.is_empty() {
+    let (by, containers) = if of_pod.is_empty() {
         let outside = here().filter(|container| text(container, "pod").is_empty());
         ("workload", outside.filter(|container| is_workload(text(container, "workload"))).collect::<Vec<_>>())
     } else {
@@ -122,7 +134,7 @@ fn whose<'c>(known: &[&'c Value], namespace: Option<&str>, name: &str) -> Result
         let place = namespace.map(|namespace| format!(" in the namespace {namespace}")).unwrap_or_default();
         return Err(format!(
             "knows no pod {name}{place}, and no workload of that name outside of pods: nothing of it has run there since the \
-             agent started, or it goes by another name (`podwitness tail` shows the names)"
+             agent started, or it is forgotten (metrics.grace), or goes by another name (`podwitness tail` shows the names)"
         ));
     };
     let (namespace, name) = (text(first, "namespace"), text(first, by));
@@ -131,7 +143,12 @@ fn whose<'c>(known: &[&'c Value], namespace: Option<&str>, name: &str) -> Result
     if let Some(other) = others.first() {
         return Err(format!("knows several, such as {name} and {other}: give the whole name of one"));
     }
-    containers.retain(|container| text(container, "namespace") == namespace);
+    let mut elsewhere = containers.iter().map(|container| text(container, "namespace"));
+    if let Some(other) = elsewhere.find(|other| *other != namespace) {
+        return Err(format!(
+            "knows several, such as {namespace}/{name} and {other}/{name}: say which namespace"
+        ));
+    }
     Ok(Whose { by, namespace, name, containers })
 }
 

@@ -1,6 +1,9 @@
 //! Deaths in plain lines.
 
-use std::io::{self, Write};
+use std::{
+    collections::HashMap,
+    io::{self, Write},
+};
 
 use jiff::{Timestamp, Unit};
 use serde_json::{Value, json};
@@ -9,12 +12,15 @@ use super::BEFORE;
 use crate::{
     filter::signal_name,
     harmless::Harmless,
+    sensor::process::{COMPLETED, OOM_KILLED},
     tail::{bytes, detail, duration},
 };
 
 /// What is told of the time before a death; of the deaths themselves, when there are many.
 const EVIDENCE: usize = 5;
 const DEATHS: usize = 10;
+/// Of these at least so many of each cause: codes, signals, want of memory.
+const OF_CAUSE: usize = 3;
 /// A victim of the OOM killer ends soon after it was chosen, unless it hangs in the kernel.
 const DYING: Unit = Unit::Minute;
 /// A shell and its kin say by this much more that a signal has ended what they ran.
@@ -63,6 +69,17 @@ pub(super) fn deaths(containers: &[&Value]) -> Vec<Death> {
     found
 }
 
+/// Deaths that were counted in these containers; they are not all remembered.
+pub(super) fn counted(containers: &[&Value]) -> u64 {
+    let of_container = |container: &&Value| {
+        let figures = &container["figures"];
+        let exits = figures["process_exits"].as_object().into_iter().flatten();
+        let bad = exits.filter(|(reason, _)| *reason != COMPLETED).filter_map(|(_, count)| count.as_u64());
+        bad.sum::<u64>().max(figures["oom_kills"].as_u64().unwrap_or(0))
+    };
+    containers.iter().map(of_container).sum()
+}
+
 impl Death {
     fn event(&self) -> &Value {
         static NOTHING: Value = Value::Null;
@@ -88,6 +105,12 @@ impl Death {
         })
     }
 
+    /// Whether it was for want of memory, and whether by a signal.
+    fn cause(&self) -> (bool, bool) {
+        let exit = self.event();
+        (self.kill.is_some() || exit["reason"] == OOM_KILLED, exit["signal"].is_u64())
+    }
+
     /// How it went, in words.
     fn what(&self) -> String {
         if let Some(kill) = &self.kill {
@@ -99,7 +122,7 @@ impl Death {
         let exit = self.event();
         let lived = exit["duration"].as_f64().map(|seconds| format!(" after {}", duration(seconds)));
         let lived = lived.unwrap_or_default();
-        if exit["reason"] == "oom_killed" {
+        if exit["reason"] == OOM_KILLED {
             return format!("killed for want of memory{lived}");
         }
         let named = |number: u64| i32::try_from(number).ok().and_then(signal_name);
@@ -154,24 +177,46 @@ fn task(event: &Value, comm: &str, pid: &str) -> String {
     format!("{}[{}]", Harmless(event[comm].as_str().unwrap_or("?")), event[pid].as_u64().unwrap_or(0))
 }
 
+/// The last of each cause, and the last of all, as many as are told: a kill for want of memory is told even if processes
+/// have ended with a code since.
+fn told(deaths: &[Death]) -> Vec<&Death> {
+    let mut of_cause: HashMap<_, usize> = HashMap::new();
+    let (first, others): (Vec<_>, Vec<_>) = deaths.iter().enumerate().rev().partition(|(_, death)| {
+        let alike = of_cause.entry(death.cause()).or_default();
+        *alike += 1;
+        *alike <= OF_CAUSE
+    });
+    let mut told: Vec<_> = first.into_iter().chain(others).take(DEATHS).collect();
+    told.sort_by_key(|(index, _)| *index);
+    told.into_iter().map(|(_, death)| death).collect()
+}
+
 pub(super) fn write(
     out: &mut impl Write,
     whose: &str,
     deaths: &[Death],
+    counted: u64,
     since: Option<Timestamp>,
 ) -> io::Result<()> {
     let whose = Harmless(whose);
     let since = since.map(|time| format!(" since {time:.0}, when the agent started")).unwrap_or_default();
-    match deaths.len() {
-        0 => return writeln!(out, "{whose}: no death{since}"),
-        1 => writeln!(out, "{whose}: one death{since}")?,
-        many => writeln!(out, "{whose}: {many} deaths that are remembered{since}")?,
+    match (deaths.len(), counted) {
+        (0, 0) => return writeln!(out, "{whose}: no death{since}"),
+        (0, _) => {
+            let forgotten = "none of them is remembered: others came after them, or debug.deaths is 0";
+            return writeln!(out, "{whose}: deaths{since}: {counted}; {forgotten}");
+        }
+        (1, 0..=1) => writeln!(out, "{whose}: one death{since}")?,
+        (kept, _) if kept as u64 >= counted => {
+            writeln!(out, "{whose}: {kept} deaths that are remembered{since}")?;
+        }
+        (kept, _) => writeln!(out, "{whose}: of {counted} deaths{since}, {kept} are remembered")?,
     }
     let left_out = deaths.len().saturating_sub(DEATHS);
     if left_out > 0 {
-        writeln!(out, "({left_out} earlier ones left out; -o json has all)")?;
+        writeln!(out, "({left_out} others left out; -o json has all)")?;
     }
-    for death in &deaths[left_out..] {
+    for death in told(deaths) {
         let container = if death.container.is_empty() { "-" } else { &death.container };
         writeln!(
             out,

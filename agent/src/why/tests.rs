@@ -1,7 +1,7 @@
 use serde_json::{Value, json};
 
 use super::{
-    tell::{Death, deaths, write},
+    tell::{Death, counted, deaths, write},
     whose,
 };
 
@@ -24,8 +24,12 @@ fn end(time: &str, pid: u64, more: &Value) -> Value {
 }
 
 fn told(deaths: &[Death]) -> String {
+    told_of(0, deaths)
+}
+
+fn told_of(counted: u64, deaths: &[Death]) -> String {
     let mut out = Vec::new();
-    write(&mut out, "shop/web-0", deaths, "2026-01-01T00:00:00Z".parse().ok()).unwrap();
+    write(&mut out, "shop/web-0", deaths, counted, "2026-01-01T00:00:00Z".parse().ok()).unwrap();
     String::from_utf8(out).unwrap()
 }
 
@@ -98,12 +102,40 @@ fn what_failed_shortly_before_is_told_with_it() {
 #[test]
 fn many_deaths_are_not_all_told() {
     let many: Vec<_> = (0..23)
-        .map(|pid| end(&format!("2026-01-02T03:04:{pid:02}Z"), pid, &json!({"exit_code": 1})))
+        .map(|pid| end(&format!("2026-01-02T03:04:{pid:02}Z"), 100 + pid, &json!({"exit_code": 1})))
         .collect();
     let text = told(&deaths(&[&container("app", &json!(many))]));
-    assert!(text.contains("23 deaths") && text.contains("(13 earlier ones left out"), "{text}");
+    assert!(text.contains("23 deaths") && text.contains("(13 others left out"), "{text}");
     assert_eq!(text.lines().filter(|line| line.contains("exit code 1")).count(), 10);
+    let with_kill = [&[kill()], &many[..]].concat();
+    let text = told(&deaths(&[&container("app", &json!(with_kill))]));
+    assert_eq!(text.lines().filter(|line| line.contains("exit code 1")).count(), 9);
+    assert!(text.contains("24 deaths") && text.contains("want of memory"), "{text}");
     assert_eq!(told(&[]), "shop/web-0: no death since 2026-01-01T00:00:00Z, when the agent started\n");
+}
+
+#[test]
+fn what_is_not_remembered_is_told_too() {
+    let exits = json!({"completed": 7, "error": 5, "signal": 1, "oom_killed": 1});
+    let mut app = container("app", &json!([]));
+    app["figures"] = json!({"process_exits": exits, "oom_kills": 2});
+    assert_eq!(counted(&[&app, &app]), 14);
+    let begin = told_of(14, &[]);
+    assert!(
+        begin.starts_with("shop/web-0: deaths since 2026-01-01T00:00:00Z, when the agent started: 14; none"),
+        "{begin}"
+    );
+    let one =
+        deaths(&[&container("app", &json!([end("2026-01-02T03:04:05Z", 7, &json!({"exit_code": 1}))]))]);
+    assert!(told_of(1, &one).starts_with("shop/web-0: one death since"));
+    assert!(
+        told_of(6, &one)
+            .starts_with("shop/web-0: of 6 deaths since 2026-01-01T00:00:00Z, when the agent started, 1")
+    );
+    // A kill whose victim has not ended counts once; containers that are forgotten don't count any more.
+    app["figures"] = json!({"process_exits": {}, "oom_kills": 1});
+    assert_eq!(counted(&[&app]), 1);
+    assert_eq!(counted(&[&container("app", &json!([]))]), 0);
 }
 
 #[test]
@@ -111,6 +143,8 @@ fn outside_of_pods_a_workload_is_meant() {
     let known = [
         json!({"namespace": "shop", "workload": "web", "pod": "web-0", "container": "app"}),
         json!({"namespace": "shop", "workload": "web", "pod": "web-0", "container": "side"}),
+        json!({"namespace": "shop", "workload": "db", "pod": "db-0", "container": "app"}),
+        json!({"namespace": "staging", "workload": "db", "pod": "db-0", "container": "app"}),
         json!({"namespace": "", "workload": "/system.slice/web-0", "pod": ""}),
         json!({"namespace": "", "workload": "/system.slice/nginx.service", "pod": ""}),
         json!({"namespace": "", "workload": "/user.slice/a/job", "pod": ""}),
@@ -127,6 +161,10 @@ fn outside_of_pods_a_workload_is_meant() {
     let several = found(None, "job").unwrap_err();
     assert!(several.contains("/user.slice/a/job and /user.slice/b/job"), "{several}");
     assert_eq!(found(None, "/user.slice/b/job").unwrap().2, 1);
+    // Nobody is answered for another namespace.
+    let several = found(None, "db-0").unwrap_err();
+    assert!(several.contains("shop/db-0 and staging/db-0"), "{several}");
+    assert_eq!(found(Some("staging"), "db-0").unwrap().2, 1);
     // What runs in pods goes by these.
     assert!(found(None, "web").unwrap_err().contains("knows no pod web, and no workload"));
     assert!(found(Some("else"), "web-0").unwrap_err().contains("in the namespace else"));

@@ -439,7 +439,7 @@ pub(super) const SECTIONS: &[Section] = &[
             counter(
                 "podwitness_live_deaths_dropped_total",
                 &[],
-                "Deaths that are not remembered any more, to make room for others.",
+                "Deaths that are not remembered: others took their room, or `debug.deaths` is 0.",
                 "deaths",
             ),
             counter(
