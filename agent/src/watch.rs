@@ -50,7 +50,8 @@ impl Watch {
                 Plan::default()
             } else {
                 let alive = registry.list().into_iter().filter(|listed| listed.alive);
-                plan(&demands, alive.map(|listed| (listed.container.cgroup_id, listed.container.labels())))
+                let labels = alive.map(|listed| (listed.container.cgroup_id, listed.container.labels()));
+                plan(&demands, labels, registry.has_strangers())
             };
             if wanted != current {
                 // Some milliseconds at most, of which the kernel waits for programs under way.

@@ -253,6 +253,27 @@ fn watched_calls_have_a_share_like_other_events() {
     workload.finish();
 }
 
+/// Containers for which there is no room go by no name of their own; a filter that takes them gets their calls all the same.
+#[test]
+fn calls_of_strangers_are_told() {
+    require_kernel!();
+    const CROWD: u64 = 24;
+    let agent = Agent::start(events_of("none", "none").flag("limits-containers", "16"));
+    let crowd: Vec<_> = (0..CROWD).map(|_| Cgroup::new("stranger")).collect();
+    let mut workloads: Vec<_> =
+        crowd.iter().map(|cgroup| Workload::prepare(&["syscalls", "--getppid", "10"], cgroup)).collect();
+    let tail = agent.tail(&format!("?filter={}", http::encode("syscall=getppid namespace!=kube-system")));
+    wait_until(PATIENCE, "the kernel watches all", || agent.scrape().sum(WATCHED_CGROUPS, &[]) as i64 == -1);
+    for workload in &mut workloads {
+        workload.go();
+        workload.report();
+    }
+    let calls = || tail.events(|event| event["syscall"] == "getppid");
+    wait_until(PATIENCE, "all are told", || calls().len() as u64 >= CROWD * 10);
+    assert!(calls().iter().any(|call| call["workload"] == "other"));
+    workloads.into_iter().for_each(Workload::finish);
+}
+
 /// The kernel asks seccomp before it tells of an entry: only their end is seen.
 #[test]
 fn calls_that_seccomp_refuses_are_told() {

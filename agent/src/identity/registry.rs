@@ -260,6 +260,12 @@ impl Registry {
         self.read().list()
     }
 
+    /// Whether there may be cgroups alive that aren't listed, because they are unknown or there is no room for them.
+    pub fn has_strangers(&self) -> bool {
+        let stats = self.stats();
+        stats.pending + stats.given_up > 0 || stats.alive >= self.bounds.containers
+    }
+
     /// What is known of containers beside their labels, for whoever has series: of one container, or of all that have
     /// their labels, or are of their workload. Of several, that on which all agree.
     pub fn details(&self) -> HashMap<Labels, Details> {

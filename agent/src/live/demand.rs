@@ -61,16 +61,24 @@ fn may_want(filter: &Filter, syscall: Option<&str>, labels: Option<&Labels>) -> 
     filter.may_want(&Circumstance { kind: Some(EventKind::SyscallCall), labels, texts })
 }
 
-/// What the kernel has to watch so that every reader gets what it wants of these containers: at least that, maybe more.
+/// What the kernel has to watch so that every reader gets what it wants of these containers, and of strangers, if there are
+/// any: at least that, maybe more.
 pub fn plan<L: AsRef<Labels>>(
     demands: &[Arc<Demand>],
     containers: impl IntoIterator<Item = (u64, L)>,
+    strangers: bool,
 ) -> Plan {
     let mut plan = Plan { paths: demands.iter().any(|demand| demand.paths), ..Plan::default() };
     let (chosen, for_all): (Vec<_>, Vec<_>) =
         demands.iter().partition(|demand| demand.filter.looks_at_labels());
     for demand in for_all {
         unite(&mut plan.everywhere, &demand.calls(None));
+    }
+    // Who isn't listed can't be told from who is: the agent sorts that out.
+    for labels in [Labels::unknown(), Labels::other()].iter().filter(|_| strangers) {
+        for demand in &chosen {
+            unite(&mut plan.everywhere, &demand.calls(Some(labels)));
+        }
     }
     for (id, labels) in containers {
         for calls in chosen.iter().map(|demand| demand.calls(Some(labels.as_ref()))) {
@@ -111,9 +119,9 @@ mod tests {
     #[test]
     fn a_plan_is_the_sum_of_what_is_wanted() {
         let containers = || [(1, pod("web-0")), (2, pod("web-1")), (3, pod("web-0"))];
-        assert!(plan(&[], containers()).is_empty());
+        assert!(plan(&[], containers(), false).is_empty());
         let demands = ["syscall=read pod=web-0", "syscall=write pod=web-1", "syscall=close pod=web-0"];
-        let found = plan(&demands.map(demand), containers());
+        let found = plan(&demands.map(demand), containers(), false);
         let zero = set(&["read", "close"]);
         assert_eq!(found.containers, BTreeMap::from([(1, zero), (2, set(&["write"])), (3, zero)]));
         assert_eq!(
@@ -122,15 +130,15 @@ mod tests {
         );
         let gone = Filter::parse("syscall=write pod=gone").unwrap();
         let gone = Arc::new(Demand::of(&gone, true).unwrap());
-        let found = plan(&[demand("syscall=read"), Arc::clone(&gone)], containers());
+        let found = plan(&[demand("syscall=read"), Arc::clone(&gone)], containers(), false);
         assert_eq!((found.everywhere, found.containers.len(), found.paths), (set(&["read"]), 0, true));
-        assert!(plan(&[gone], containers()).is_empty(), "nobody has that name yet");
+        assert!(plan(&[gone], containers(), false).is_empty(), "nobody has that name yet");
     }
 
     #[test]
     fn a_tree_tells_which_calls_of_which_containers() {
         let containers = || [(1, pod("web-0")), (2, pod("web-1"))];
-        let of = |filter: &str| plan(&[demand(filter)], containers()).containers;
+        let of = |filter: &str| plan(&[demand(filter)], containers(), false).containers;
         let both = BTreeMap::from([(1, set(&["read"])), (2, set(&["write"]))]);
         assert_eq!(of("pod=web-0 syscall=read or pod=web-1 syscall=write"), both);
         assert_eq!(of("pod=web-0 or syscall=read").len(), 2);
@@ -146,9 +154,18 @@ mod tests {
     }
 
     #[test]
+    fn strangers_are_watched_by_who_wants_them() {
+        let of = |filter: &str, strangers| plan(&[demand(filter)], [(1, pod("web-0"))], strangers).everywhere;
+        assert_eq!(of("syscall=read namespace!=x", true), set(&["read"]));
+        assert_eq!(of("syscall=read workload=other", true), set(&["read"]));
+        assert_eq!(of("syscall=read namespace!=x", false), set(&[]), "there are none");
+        assert_eq!(of("syscall=read pod=web-0", true), set(&[]), "they are in no pod");
+    }
+
+    #[test]
     fn more_containers_than_there_is_room_for_are_all() {
         let many = (0..=u64::from(WATCHED)).map(|id| (id, pod("web")));
-        let found = plan(&[demand("syscall=read pod=web")], many);
+        let found = plan(&[demand("syscall=read pod=web")], many, false);
         assert_eq!((found.everywhere, found.containers.len()), (set(&["read"]), 0));
     }
 }
