@@ -16,7 +16,7 @@ use crate::{
     clock::WallClock,
     config::Config,
     identity::Registry,
-    kernel::{Rings, give_memory_back},
+    kernel::{Rings, Source, give_memory_back},
     ledger::{self, Ledger, Owner},
     live::{Hub, is_death},
     looks::Looks,
@@ -33,6 +33,8 @@ const TIDY_INTERVAL: Duration = Duration::from_secs(1);
 const LATE_SCAN_INTERVAL: Duration = Duration::from_millis(100);
 /// Records that wait for their cgroup to become known; one more is booked as it is.
 const HELD: usize = 4096;
+/// Rare events that wait for those in bulk that happened before them; if there are more, none waits.
+const EARLY: usize = 8192;
 /// Owners of records that are remembered meanwhile: more containers than are busy on most nodes at a time.
 const OWNERS: usize = 16;
 /// Records taken out in one go, between which scrapes get their turn and readers of the stream theirs.
@@ -84,6 +86,7 @@ impl Reader {
     /// Reads until `stop`, then once more: what was sent before the programs were detached is not lost.
     pub fn run(mut self) -> io::Result<()> {
         let mut held = VecDeque::new();
+        let mut early = Early::default();
         let mut losses = SensorId::ALL.map(|sensor| (sensor, (0, 0)));
         let started = Instant::now();
         let (mut tidied, mut scanned) = (started, started);
@@ -95,7 +98,7 @@ impl Reader {
             }
             self.looks.begin();
             self.deliveries.wakeups.fetch_add(1, Ordering::Relaxed);
-            more = self.drain(&mut held)?;
+            more = self.drain(&mut held, &mut early)?;
             let now = Instant::now();
             let since_scan = now - scanned;
             let is_late = self.registry.pending() && since_scan >= LATE_SCAN_INTERVAL;
@@ -140,12 +143,16 @@ impl Reader {
     }
 
     /// Whether there may be more.
-    fn drain(&mut self, held: &mut VecDeque<Kept>) -> io::Result<bool> {
+    fn drain(&mut self, held: &mut VecDeque<Kept>, early: &mut Early) -> io::Result<bool> {
         let Self { rings, ledger, registry, hub, outlets, clock, deliveries, .. } = self;
         let mut book = Book::open(ledger, hub, outlets, clock.offset_ns());
+        book.seen = std::mem::take(&mut early.seen);
         let mut by_sensor = [0; SensorId::ALL.len()];
-        let drained = rings.drain(BATCH, |bytes| match Record::decode(bytes) {
+        let drained = rings.drain(BATCH, |bytes, source| match Record::decode(bytes) {
             Ok(record) => {
+                if source == Source::Bulk {
+                    early.bulk_ns = record.header().time_ns;
+                }
                 by_sensor[record.sensor() as usize] += 1;
                 if let Record::Cgroup(kind, event) = record {
                     ledger::learn(registry, kind, event, book.now);
@@ -163,8 +170,9 @@ impl Reader {
         for (sum, count) in deliveries.by_sensor.iter().zip(by_sensor) {
             sum.fetch_add(count, Ordering::Relaxed);
         }
-        book.close();
-        Ok(drained == BATCH)
+        let more = drained == BATCH;
+        early.seen = book.close(if more { early.bulk_ns } else { u64::MAX });
+        Ok(more)
     }
 
     /// Books the records whose cgroup has become known meanwhile, or never will; at the end, all.
@@ -175,7 +183,7 @@ impl Reader {
         let Self { ledger, hub, outlets, clock, .. } = self;
         let mut book = Book::open(ledger, hub, outlets, clock.offset_ns());
         held.retain(|kept| kept.record().is_ok_and(|record| !book.enter(record, all)));
-        book.close();
+        book.close(u64::MAX);
     }
 
     fn publish_losses(&self, losses: &mut [(SensorId, (u64, u64))]) {
@@ -192,6 +200,15 @@ impl Reader {
     pub fn intervals(config: &Config) -> (Duration, Duration, Duration) {
         (config.ring.poll_min, config.ring.poll_max, config.identity.scan_interval)
     }
+}
+
+/// What a backlog has let be overtaken: the rare ring is read first, so that a cgroup is known before what happens in it, but
+/// how a process ends is told after what it did.
+#[derive(Default)]
+struct Early {
+    seen: Vec<Seen>,
+    /// When the latest of the bulk that was read happened, `CLOCK_BOOTTIME` ns.
+    bulk_ns: u64,
 }
 
 /// The ledger under lock, and what of its entries goes to the live stream and to the collector.
@@ -269,10 +286,15 @@ impl<'a> Book<'a> {
         true
     }
 
-    /// Publishes in the order of the hooks: two rings and several CPUs come in no order.
-    fn close(mut self) {
+    /// Publishes in the order of the hooks what has happened until then: two rings and several CPUs come in no order. Returns
+    /// what happened later, unless that is too much to wait.
+    fn close(mut self, until_ns: u64) -> Vec<Seen> {
         drop(self.ledger);
         self.seen.sort_by_key(|seen| seen.boot_ns);
+        let mut early = self.seen.split_off(self.seen.partition_point(|seen| seen.boot_ns <= until_ns));
+        if early.len() > EARLY {
+            self.seen.append(&mut early);
+        }
         let sent = self.outlets.put(&self.seen);
         if !sent.is_empty() {
             let mut ledger = lock(self.shelf);
@@ -284,6 +306,7 @@ impl<'a> Book<'a> {
             self.hub.remember(Arc::clone(death));
         }
         self.hub.publish_all(&observations);
+        early
     }
 }
 

@@ -70,7 +70,7 @@ impl Ringside {
 
     /// Takes out what is there, and does nothing with it: how many records.
     pub(crate) fn take(&mut self) -> io::Result<u64> {
-        self.rings.drain(u64::MAX, |record| {
+        self.rings.drain(u64::MAX, |record, _| {
             std::hint::black_box(record);
         })
     }

@@ -35,6 +35,7 @@ pub struct Options {
     flags: Vec<String>,
     environment: Vec<(String, String)>,
     sees_no_btf: bool,
+    recording: Option<String>,
 }
 
 impl Options {
@@ -56,6 +57,12 @@ impl Options {
     /// Sets a variable of its environment.
     pub fn variable(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// It records what it sees in this file.
+    pub fn recording(mut self, path: &Path) -> Self {
+        self.recording = Some(path.to_str().expect("utf-8").to_owned());
         self
     }
 
@@ -127,7 +134,10 @@ impl Agent {
     /// Starts an agent and waits until it is ready.
     #[track_caller]
     pub fn start(options: Options) -> Self {
-        let mut arguments = vec!["agent"];
+        let mut arguments = match &options.recording {
+            Some(path) => vec!["record", path],
+            None => vec!["agent"],
+        };
         for (name, address) in [("--metrics-listen", "127.0.0.1:0"), ("--debug-listen", "127.0.0.1:0")] {
             if !options.flags.iter().any(|flag| flag == name) {
                 arguments.extend([name, address]);

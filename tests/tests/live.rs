@@ -1,10 +1,10 @@
 //! The stream of live events, as a reader meets it.
 
-use std::io::BufRead;
+use std::{env, fs, io::BufRead};
 
 use integration_tests::{
     Agent, Cgroup, Options, Tail, Workload, http, require_kernel,
-    wait::{PATIENCE, wait_until},
+    wait::{PATIENCE, unique, wait_until},
 };
 use serde_json::Value;
 
@@ -108,4 +108,33 @@ fn readers_are_bounded() {
     wait_until(PATIENCE, "there is room for another reader", || {
         Tail::open(agent.debug, "/v1/events").is_ok()
     });
+}
+
+/// The rare ring, in which ends are, is read before the other one, in which thousands of events may still wait.
+#[test]
+fn how_a_process_ends_is_told_after_what_it_did() {
+    require_kernel!();
+    const CONNECTIONS: u64 = 6000;
+    let file = env::temp_dir().join(format!("podwitness-order-{}", unique()));
+    // While nobody watches, the reader lets a burst come together.
+    let options = Options::default().recording(&file).flag("ring-size", "16MiB").flag("ring-poll-max", "1s");
+    let mut agent = Agent::start(options);
+    let cgroup = Cgroup::new("order");
+    let (workload, _) = Workload::run(&["loopback", "--count", &CONNECTIONS.to_string()], &cgroup);
+    let pid = workload.pid();
+    workload.finish();
+    agent.wait_count("podwitness_process_exits_total", &[("workload", cgroup.path())], 1);
+    agent.stop();
+    let recording = fs::read_to_string(&file).unwrap();
+    let mine: Vec<Value> = recording
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .filter(|event: &Value| event["pid"] == pid)
+        .collect();
+    let at = mine.iter().position(|event| event["kind"] == "process.exit").expect("its end");
+    let end = mine[at]["boot_ns"].as_u64();
+    let before = mine[at..].iter().filter(|event| event["boot_ns"].as_u64() < end).count();
+    assert_eq!(before, 0, "of {} events are told after the end that they came before", mine.len());
+    assert!(at as u64 >= CONNECTIONS * 2, "{at}");
+    fs::remove_file(&file).unwrap();
 }

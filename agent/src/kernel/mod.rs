@@ -33,7 +33,7 @@ pub use object::{Kernel, LoadError, Loaded, Running, Settings, possible_cpus};
 pub use prefetch::prefetch;
 pub use privilege::{Capabilities, Needs, Privilege, can_make_maps, is_filtered};
 pub use program::{Attached, ProgramStats, Tracepoints};
-pub use ring::Rings;
+pub use ring::{Rings, Source};
 pub use sizes::Room;
 pub use slots::Slots;
 pub use table::Table;

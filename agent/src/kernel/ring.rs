@@ -35,6 +35,13 @@ pub struct Rings {
     log: aya_log::EbpfLogger<&'static dyn log::Log>,
 }
 
+/// Which ring a record was in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    Rare,
+    Bulk,
+}
+
 impl Rings {
     pub(super) fn of(ebpf: &mut Ebpf) -> Result<Self, LoadError> {
         Ok(Self {
@@ -78,12 +85,15 @@ impl Rings {
     /// # Errors
     ///
     /// If the kernel doesn't show what comes next (mmap(2)).
-    pub fn drain(&mut self, limit: u64, mut take: impl FnMut(&[u8])) -> io::Result<u64> {
+    pub fn drain(&mut self, limit: u64, mut take: impl FnMut(&[u8], Source)) -> io::Result<u64> {
         #[cfg(feature = "kernel-log")]
         self.log.flush();
         let mut drained = 0;
         // The rare ring is asked each time, so that news of a cgroup overtake a long backlog of its events.
-        while drained < limit && (self.rare.next(&mut take)? || self.bulk.next(&mut take)?) {
+        while drained < limit
+            && (self.rare.next(|bytes| take(bytes, Source::Rare))?
+                || self.bulk.next(|bytes| take(bytes, Source::Bulk))?)
+        {
             drained += 1;
         }
         Ok(drained)
@@ -146,7 +156,7 @@ impl Ring {
     }
 
     /// Hands over the next record, if there is one.
-    fn next(&mut self, take: &mut impl FnMut(&[u8])) -> io::Result<bool> {
+    fn next(&mut self, mut take: impl FnMut(&[u8])) -> io::Result<bool> {
         loop {
             if self.at == self.end {
                 self.end = position(&self.writers).load(Ordering::Acquire);
