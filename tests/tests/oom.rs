@@ -3,7 +3,7 @@
 use std::{fs, os::unix::process::ExitStatusExt, process::Command};
 
 use integration_tests::{
-    Agent, Cgroup, Options, Tail, Workload, agent, require_kernel, require_vm, wait::unique,
+    Agent, Cgroup, Options, Tail, Workload, agent, kernel, require_kernel, require_vm, wait::unique,
 };
 use serde_json::Value;
 
@@ -188,6 +188,31 @@ fn a_kill_by_the_limit_of_the_pod_belongs_to_the_container_of_the_victim() {
         check_kill(&kill_of(&tail, trigger.pid()), 0, "pod", trigger.pid());
     } else {
         trigger.finish();
+    }
+}
+
+/// Who is dying when a victim is sought is chosen, and gives up its memory; the kernel kills nobody.
+#[test]
+fn who_is_dying_anyway_is_not_killed() {
+    require_kernel!();
+    let agent = Agent::start(Options::default());
+    // Before 5.16 a traced process with one thread that gets another signal than SIGKILL isn't dying yet where it is held.
+    let signals = [libc::SIGKILL, libc::SIGTERM];
+    for signal in &signals[..if kernel::release() >= (5, 16) { 2 } else { 1 }] {
+        let cgroup = Cgroup::new("oom-dying");
+        cgroup.limit_memory(64);
+        let arguments = ["linger", "--mib", "44", "--signal", &signal.to_string()];
+        let (mut dying, _) = Workload::run(&arguments, &cgroup);
+        let (hog, _) = Workload::run(&["hog", "--mib", "40"], &cgroup);
+        dying.go();
+        dying.report();
+        for survivor in [dying, hog] {
+            survivor.finish();
+        }
+        let of = [("workload", cgroup.path())];
+        agent.wait_count(EXITS, &of, 3);
+        agent.wait_count(EXITS, &[of[0], ("reason", "signal")], 1);
+        assert_eq!(agent.scrape().count(KILLS, &of), 0, "{}", kernel_log());
     }
 }
 

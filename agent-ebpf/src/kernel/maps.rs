@@ -94,9 +94,9 @@ pub(crate) struct OomSearch {
 #[map]
 pub(crate) static OOM_SEARCH: Array<OomSearch> = Array::with_max_entries(1, 0);
 
-/// OOM victims of late, by process: the kernel marks every dying thread that asks for memory.
+/// Thread id → address of the task that the kernel, in that thread, killed last.
 #[map]
-pub(crate) static VICTIMS: LruHashMap<ProcessKey, u8> = LruHashMap::with_max_entries(1024, 0);
+pub(crate) static KILLED: LruHashMap<u32, u64> = LruHashMap::with_max_entries(128, 0);
 /// Processes that ended of late, where the kernel doesn't say which thread was the last.
 #[map]
 pub(crate) static ENDED: LruHashMap<ProcessKey, u8> = LruHashMap::with_max_entries(4096, 0);

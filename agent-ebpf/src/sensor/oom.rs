@@ -7,7 +7,7 @@ use agent_ebpf::contract::{
 };
 use aya_ebpf::{
     Global,
-    bindings::BPF_NOEXIST,
+    bindings::BPF_ANY,
     helpers::generated::bpf_get_current_comm,
     macros::{btf_tracepoint, fentry},
     programs::{BtfTracePointContext, FEntryContext},
@@ -17,7 +17,7 @@ use crate::kernel::{
     event::{Admission, Ring, fill_header, now_ns, reserve},
     load::{KernelPtr, at, copied, field},
     log::trace_event,
-    maps::{OOM_SEARCH, VICTIMS},
+    maps::{KILLED, OOM_SEARCH},
     offset, task,
 };
 
@@ -45,6 +45,23 @@ fn out_of_memory(ctx: FEntryContext) -> i32 {
     0
 }
 
+/// Somebody gets a signal. The kernel marks as victims also who is dying already; those that it kills get SIGKILL right
+/// before, in the same task.
+///
+/// match-proto: `void(int sig, struct kernel_siginfo *info, struct task_struct *task, int group, int result)`
+#[btf_tracepoint(function = "signal_generate")]
+fn signal_generate(ctx: BtfTracePointContext) -> i32 {
+    /// `SEND_SIG_PRIV` (include/linux/sched/signal.h): from the kernel itself.
+    const FROM_KERNEL: u64 = 1;
+    const SIGKILL: i32 = 9;
+    let (signal, from, to): (i32, u64, u64) = (ctx.arg(0), ctx.arg(1), ctx.arg(2));
+    if signal == SIGKILL && from == FROM_KERNEL {
+        let (_, killer) = task::current_ids(task::current());
+        let _ = KILLED.insert(killer, to, BPF_ANY as u64);
+    }
+    0
+}
+
 /// Runs in the task that triggered the kill, or in one that dies already and asks for memory.
 ///
 /// match-proto: `void(struct task_struct *task, uid_t uid)`
@@ -52,13 +69,16 @@ fn out_of_memory(ctx: FEntryContext) -> i32 {
 fn mark_victim(ctx: BtfTracePointContext) -> i32 {
     let victim: KernelPtr = ctx.arg(0);
     let uid: u64 = ctx.arg(1);
-    // Every thread of a dying process is marked when it asks for memory: one kill, not many.
-    // SAFETY: the hook's typed argument.
-    let process = unsafe { task::process(victim) };
-    if VICTIMS.insert(process, 1, BPF_NOEXIST as u64).is_err() {
+    let current = task::current();
+    let (trigger_pid, trigger_tid) = task::current_ids(current);
+    // Who is dying is marked, too, and every thread of it that asks for memory: those are no kills.
+    // SAFETY: copied at once.
+    let killed = KILLED.get_ptr(trigger_tid).map(|killed| unsafe { *killed });
+    if killed != Some(victim as u64) {
         return 0;
     }
-    // SAFETY: as above.
+    let _ = KILLED.remove(trigger_tid);
+    // SAFETY: the hook's typed argument.
     let cgroup_id = unsafe { task::cgroup_id(victim) };
     let now = now_ns();
     let (sensor, admission) = (SensorId::Oom, Admission::Observed);
@@ -66,7 +86,6 @@ fn mark_victim(ctx: BtfTracePointContext) -> i32 {
         return 0;
     };
     let event = record.as_mut_ptr();
-    let current = task::current();
     // SAFETY: the reserved record, every field of which is written; typed pointers.
     unsafe {
         fill_header(
@@ -78,7 +97,6 @@ fn mark_victim(ctx: BtfTracePointContext) -> i32 {
             now,
         );
         (*event).trigger_cgroup_id = task::current_cgroup_id(current);
-        let (trigger_pid, trigger_tid) = task::current_ids(current);
         (*event).trigger_pid = trigger_pid;
         (*event).trigger_tid = trigger_tid;
         bpf_get_current_comm((&raw mut (*event).trigger_comm).cast(), 16);

@@ -13,8 +13,9 @@ use crate::{
 
 pub const SENSOR: Sensor = Sensor {
     id: SensorId::Oom,
-    // Older kernels pass a process id only, by which the victim's container can't be told.
     hooks: &[
+        Hook::required("signal_generate", &[None, None, Some("task_struct")]),
+        // Older kernels pass a process id only, by which the victim's container can't be told.
         Hook::required("mark_victim", &[Some("task_struct")]),
         Hook {
             lacking: "whose limit was hit is not known (scope is `unknown`)",

@@ -166,7 +166,7 @@ pub(super) const SECTIONS: &[Section] = &[
             ..counter(
                 "podwitness_oom_kills_total",
                 &["scope"],
-                "Processes that the kernel killed for want of memory, and those that were dying of another signal when it looked for a victim.",
+                "Processes that the kernel killed for want of memory.",
                 "kills",
             )
         }],

@@ -58,6 +58,7 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
         "refused" => odd::refused(&arguments)?,
         "replace" => odd::replace(&arguments)?,
         "hog" => memory::hog(&arguments)?,
+        "linger" => memory::linger(&arguments)?,
         unknown => bail!("no such command: {unknown}"),
     }
     // The series of a cgroup are to stay until the test has looked at them.
