@@ -41,7 +41,7 @@ impl Watch {
     /// Follows readers that come and go and, while one of them wants single calls, containers that do.
     pub async fn run(self: Arc<Self>, hub: Arc<Hub>, registry: Arc<Registry>, running: Arc<Mutex<Running>>) {
         let mut changes = hub.watchers();
-        let (mut current, mut told) = (Plan::default(), String::new());
+        let (mut current, mut told, mut was_idle) = (Plan::default(), String::new(), true);
         loop {
             changes.mark_unchanged();
             let demands = hub.demands();
@@ -53,7 +53,9 @@ impl Watch {
                 let labels = alive.map(|listed| (listed.container.cgroup_id, listed.container.labels()));
                 plan(&demands, labels, registry.has_strangers())
             };
-            if wanted != current {
+            // Who comes first is told if it is in vain, even if there is nothing of what it wants yet.
+            if wanted != current || is_idle != was_idle {
+                was_idle = is_idle;
                 // Some milliseconds at most, of which the kernel waits for programs under way.
                 let outcome =
                     block_in_place(|| running.lock().unwrap_or_else(PoisonError::into_inner).watch(&wanted));

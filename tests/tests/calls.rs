@@ -298,9 +298,11 @@ fn calls_that_seccomp_refuses_are_told() {
 fn who_asks_for_calls_is_told_that_the_sensor_is_off() {
     require_kernel!();
     let agent = Agent::start(Options::default().flag("sensors-calls", "false"));
-    let tail = agent.tail("?syscall=read");
-    let said = || tail.events(|event| event["kind"] == "notice.unwatched");
-    wait_until(PATIENCE, "it is said", || !said().is_empty());
-    let said = said();
-    assert!(said[0]["message"].as_str().is_some_and(|message| message.contains("calls is off")), "{said:?}");
+    for query in ["?syscall=read&pod=to-come", "?syscall=read"] {
+        let tail = agent.tail(query);
+        let said = || tail.events(|event| event["kind"] == "notice.unwatched");
+        wait_until(PATIENCE, "it is said", || !said().is_empty());
+        let said = said();
+        assert!(said[0]["message"].as_str().is_some_and(|told| told.contains("calls is off")), "{said:?}");
+    }
 }

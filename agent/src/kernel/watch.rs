@@ -106,18 +106,18 @@ impl Running {
     pub fn watch(&mut self, plan: &Plan) -> Result<(), String> {
         if plan.is_empty() {
             self.unwatch();
-            self.watching.tell(plan);
-            return Ok(());
         }
         self.watching.tell(plan);
-        if self.links.contains_key(ENTER) {
+        let [enter, exit] = [ENTER, EXIT].map(|name| self.attached.get(name).copied());
+        let (Some(enter), Some(exit)) = (enter, exit) else {
+            return Err("the sensor calls is off or doesn't work on this kernel".to_owned());
+        };
+        if plan.is_empty() || self.links.contains_key(ENTER) {
             return Ok(());
         }
         self.watching.begin();
         // What begins must not end unseen, only because the hooks come one after the other.
-        for name in [EXIT, ENTER] {
-            let attached =
-                *self.attached.get(name).ok_or("the sensor calls is off or doesn't work on this kernel")?;
+        for (name, attached) in [(EXIT, exit), (ENTER, enter)] {
             match program::attach(&mut self.ebpf, &attached) {
                 Ok(link) => drop(self.links.insert(name, link)),
                 Err(reason) => {
