@@ -28,8 +28,11 @@ struct Running {
 
 type Watched = Arc<Mutex<Vec<String>>>;
 
-/// Lists by path.
-type Lists = Arc<Vec<(String, String)>>;
+/// What is answered, by path.
+type Answers = Arc<Vec<(String, String)>>;
+
+/// Below it are single objects, each with a path of its own.
+pub const REPLICA_SETS: &str = "/apis/apps/v1/namespaces/";
 
 impl Api {
     /// Serves one object for each path.
@@ -58,12 +61,17 @@ impl Api {
         Self { kubeconfig, address, running: None, watched: Watched::default() }
     }
 
-    /// Begins to answer.
+    /// Begins to answer: with a list of one, or below [`REPLICA_SETS`] with the object itself. An empty one is answered
+    /// with 503.
     #[track_caller]
     pub fn start(&mut self, objects: &[(&str, &str)]) {
         let list = |item: &str| format!(r#"{{"metadata":{{"resourceVersion":"1"}},"items":[{item}]}}"#);
-        let lists: Lists =
-            Arc::new(objects.iter().map(|(path, item)| ((*path).to_owned(), list(item))).collect());
+        let answer_at = |path: &str, item: &str| {
+            if path.starts_with(REPLICA_SETS) { item.to_owned() } else { list(item) }
+        };
+        let answers: Answers = Arc::new(
+            objects.iter().map(|(path, item)| ((*path).to_owned(), answer_at(path, item))).collect(),
+        );
         let listener = TcpListener::bind(self.address).expect("the port of before");
         let streams = Arc::new(Mutex::new(Some(Vec::new())));
         let (open, watched) = (Arc::clone(&streams), Arc::clone(&self.watched));
@@ -72,9 +80,9 @@ impl Api {
                 let mut open = open.lock().expect("no thread panics");
                 let Some(open) = open.as_mut() else { return };
                 open.extend(stream.try_clone());
-                let (lists, watched) = (Arc::clone(&lists), Arc::clone(&watched));
+                let (answers, watched) = (Arc::clone(&answers), Arc::clone(&watched));
                 // An agent that is stopped hangs up.
-                thread::spawn(move || drop(answer(stream, &lists, &watched)));
+                thread::spawn(move || drop(answer(stream, &answers, &watched)));
             }
         });
         self.running = Some(Running { acceptor, streams });
@@ -113,7 +121,7 @@ impl Drop for Api {
 /// Answers one request after the other. A watch says nothing, for as long as the client listens.
 fn answer(
     mut stream: TcpStream,
-    lists: &[(String, String)],
+    answers: &[(String, String)],
     watched: &Mutex<Vec<String>>,
 ) -> std::io::Result<()> {
     let mut reader = BufReader::new(stream.try_clone()?);
@@ -140,8 +148,9 @@ fn answer(
             }
             return end;
         }
-        let (status, body) = match lists.iter().find(|(known, _)| known == path) {
-            Some((_, list)) => ("200 OK", list.as_str()),
+        let (status, body) = match answers.iter().find(|(known, _)| known == path) {
+            Some((_, empty)) if empty.is_empty() => ("503 Service Unavailable", "{}"),
+            Some((_, body)) => ("200 OK", body.as_str()),
             None => ("404 Not Found", "{}"),
         };
         write!(stream, "HTTP/1.1 {status}\r\ncontent-length: {}\r\n\r\n{body}", body.len())?;

@@ -4,7 +4,9 @@
 use std::fs;
 
 use integration_tests::{
-    Agent, Api, Containerd, Options, agent, kernel, require_containerd,
+    Agent, Api, Containerd, Options, agent,
+    api::REPLICA_SETS,
+    kernel, require_containerd,
     wait::{PATIENCE, unique, wait_until},
 };
 
@@ -142,4 +144,57 @@ fn sources_that_fail_come_back_and_nothing_restarts() {
     });
     let metrics = bench.agent.scrape();
     assert_eq!(metrics.count("podwitness_identity_contradictions_total", &[]), 0);
+}
+
+#[test]
+fn a_workload_that_was_guessed_is_corrected_by_the_api() {
+    require_containerd!();
+    let mut bench = Bench::new();
+    let namespace = format!("shop-{}", unique());
+    let uid = {
+        let pod = bench.containerd.pod(&namespace, "web-1");
+        pod.run("app", 0, "while :; do kill -0 $$; sleep 0.05; done");
+        pod.uid.clone()
+    };
+    let owned = |name: &str, uid: &str, owner: &str, more: &str| {
+        format!(
+            r#"{{"metadata":{{"name":"{name}","namespace":"{namespace}","uid":"{uid}","resourceVersion":"1","labels":{{"pod-template-hash":"abc12"}},"ownerReferences":[{owner}]}}{more}}}"#
+        )
+    };
+    let pod = owned(
+        "web-1",
+        &uid,
+        r#"{"apiVersion":"apps/v1","kind":"ReplicaSet","name":"web-abc12","uid":"r","controller":true}"#,
+        &format!(r#","spec":{{"nodeName":"{NODE}"}},"status":{{}}"#),
+    );
+    let rollout =
+        r#"{"apiVersion":"argoproj.io/v1alpha1","kind":"Rollout","name":"shop","uid":"o","controller":true}"#;
+    let replica_set = owned("web-abc12", "r", rollout, "");
+    let path = format!("{REPLICA_SETS}{namespace}/replicasets/web-abc12");
+    let namespaced = format!(r#"{{"metadata":{{"name":"{namespace}","resourceVersion":"1"}}}}"#);
+    let mut objects =
+        [("/api/v1/pods", pod.as_str()), ("/api/v1/namespaces", namespaced.as_str()), (path.as_str(), "")];
+    let by = |kind, workload| {
+        [
+            ("namespace", namespace.as_str()),
+            ("workload_kind", kind),
+            ("workload", workload),
+            ("pod", "web-1"),
+            ("container", "app"),
+            ("syscall", "kill"),
+        ]
+    };
+
+    // The ReplicaSet can't be asked for: its name tells of a Deployment.
+    bench.api.start(&objects);
+    wait_until(PATIENCE * 3, "the work goes by the guess", || bench.calls(&by("Deployment", "web")) > 0);
+    let counted = bench.calls(&by("Deployment", "web"));
+    bench.api.stop();
+    objects[2].1 = &replica_set;
+    bench.api.start(&objects);
+    wait_until(PATIENCE * 3, "the work goes by its workload", || {
+        bench.calls(&by("Rollout", "shop")) >= counted
+    });
+    bench.goes_on(&by("Rollout", "shop"));
+    assert_eq!(bench.calls(&by("Deployment", "web")), 0, "the old series has ended");
 }

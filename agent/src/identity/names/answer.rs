@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, atomic::Ordering};
 
-use super::{Container, Names, Pod, PodMetadata, Shelves, Source, Workload};
+use super::{Container, Guess, Names, Pod, PodMetadata, Shelves, Source, Workload};
 use crate::identity::{Engine, Labels, Placement};
 
 /// What is known of a container beside its labels.
@@ -70,6 +70,8 @@ impl Named {
     pub fn rank(&self) -> u8 {
         let parts = [
             self.owner_known,
+            // Its guess of the owner is better than none.
+            self.pod_source.flatten() == Some(Source::Kubernetes),
             self.pod_source.flatten().is_some(),
             self.container_source.flatten().is_some(),
         ];
@@ -125,9 +127,12 @@ impl Names {
                 shelves.of_container(&container.id, |container| container.restart_count);
         }
         let is_named = pod.is_some() && (id.is_none() || container.is_some());
-        let owner_known = shelves.pods[Source::Kubernetes as usize].get(uid).is_some()
-            || pod.as_ref().is_some_and(|(source, _)| *source == Source::Kubernetes);
-        named.complete = !shelves.may_answer(&missing(is_named, owner_known));
+        let guess =
+            pod.as_ref().filter(|(source, _)| *source == Source::Kubernetes).map(|(_, pod)| pod.guess);
+        // What comes later is taken in, but who can't be asked isn't waited for.
+        let is_stuck = guess == Some(Some(Guess::Stuck));
+        let owner_known = guess == Some(None);
+        named.complete = !shelves.may_answer(&missing(is_named, owner_known || is_stuck));
         named.settled = is_named && owner_known;
         named.owner_known = owner_known;
         named.pod_source = Some(pod.map(|(source, _)| source));
@@ -189,9 +194,9 @@ impl Shelves {
     }
 }
 
-/// Who could still add something to a container of a pod. Owners are Kubernetes' knowledge.
-fn missing(is_named: bool, owner_known: bool) -> Vec<Source> {
-    match (is_named, owner_known) {
+/// Who could soon add something to a container of a pod. Owners are Kubernetes' knowledge.
+fn missing(is_named: bool, owner_is_told: bool) -> Vec<Source> {
+    match (is_named, owner_is_told) {
         (true, true) => Vec::new(),
         (true, false) => vec![Source::Kubernetes],
         (false, _) => vec![Source::Kubernetes, Source::Cri],

@@ -70,6 +70,15 @@ pub struct Workload {
     pub name: String,
 }
 
+/// Why a workload is told by names only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Guess {
+    /// Who knows it is being asked: it is worth waiting for.
+    Asked,
+    /// Who knows it can't be asked now; it may become known later.
+    Stuck,
+}
+
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Pod {
     pub uid: String,
@@ -79,6 +88,8 @@ pub struct Pod {
     pub name: String,
     /// None for a pod without an owner, and from a source that doesn't know of owners.
     pub workload: Option<Workload>,
+    /// None if the workload is certain.
+    pub guess: Option<Guess>,
     /// Whether the pod asks to be observed, or not to be.
     pub observe: Option<bool>,
     /// What it says of itself, if it says anything.

@@ -31,7 +31,7 @@ use tokio::sync::watch;
 use self::shelf::Shelf;
 pub use self::{
     answer::{Details, Named},
-    fact::{Container, Pod, Source, SourceState, Workload},
+    fact::{Container, Guess, Pod, Source, SourceState, Workload},
     metadata::{PodMetadata, WellKnown},
 };
 

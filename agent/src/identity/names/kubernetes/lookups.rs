@@ -22,8 +22,8 @@ pub(super) async fn run(shared: &Shared) -> Infallible {
     let mut forbidden = [None::<Instant>; Middle::ALL.len()];
     loop {
         let now = Instant::now();
-        let may_ask = |middle| forbidden[middle as usize].is_none_or(|until| until <= now);
-        let next = shared.mirror().owners().next(may_ask);
+        let may_ask = permitted(&forbidden, now);
+        let next = shared.mirror().owners().next(|middle| may_ask[middle as usize]);
         let Some(lookup) = next else {
             // The first that may be asked again, or something new. Nothing can be waited for a month.
             let until = forbidden.iter().flatten().copied().filter(|until| *until > now).min();
@@ -31,16 +31,18 @@ pub(super) async fn run(shared: &Shared) -> Infallible {
             _ = timeout_at(until, shared.wanted.notified()).await;
             continue;
         };
-        match ask(shared, &lookup).await {
+        let outcome = ask(shared, &lookup).await;
+        let middle = lookup.middle;
+        match outcome {
             Ok(found) => {
                 backoff.reset();
                 let workload = lookup.answer(found.as_ref().map(|object| &object.metadata));
                 shared.mirror().learn(&lookup, workload, &shared.names, std::time::Instant::now());
+                shared.expect_owners(permitted(&forbidden, Instant::now()));
                 shared.figures.lookups.fetch_add(1, Relaxed);
             }
             Err(error) => {
                 let wait = backoff.next(error.retry_after());
-                let middle = lookup.middle;
                 shared.mirror().owners().postpone(lookup);
                 shared.figures.lookup_failures.fetch_add(1, Relaxed);
                 if let ApiError::Forbidden(_) = error {
@@ -48,13 +50,20 @@ pub(super) async fn run(shared: &Shared) -> Infallible {
                         tracing::warn!(%error, "workloads are told by the names of their pods' owners");
                     }
                     forbidden[middle as usize] = Some(Instant::now() + shared.pace.forbidden);
+                    shared.expect_owners(permitted(&forbidden, Instant::now()));
                 } else {
+                    shared.expect_owners([false; Middle::ALL.len()]);
                     tracing::debug!(%error, ?wait, "the owner of a pod could not be asked for");
                     sleep(wait).await;
                 }
             }
         }
     }
+}
+
+/// By `Middle`: whether it is worth asking.
+fn permitted(forbidden: &[Option<Instant>; Middle::ALL.len()], now: Instant) -> [bool; Middle::ALL.len()] {
+    forbidden.map(|until| until.is_none_or(|until| until <= now))
 }
 
 /// What may not be asked for.

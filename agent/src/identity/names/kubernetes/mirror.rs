@@ -8,7 +8,7 @@ use std::{
 use super::{
     super::{Container, Names, Pod, Source, Workload},
     object::PodObject,
-    owners::{Lookup, Owners},
+    owners::{Belongs, Lookup, Middle, Owners},
     pod,
 };
 
@@ -57,8 +57,8 @@ struct Known {
     pod: Pod,
     /// Ids.
     containers: Vec<String>,
-    /// Uid of the ReplicaSet or Job whose answer may change the workload.
-    owner: Option<String>,
+    /// The ReplicaSet or Job whose answer may change the workload: its kind and its uid.
+    owner: Option<(Middle, String)>,
 }
 
 #[derive(Debug)]
@@ -172,19 +172,31 @@ impl Mirror {
     /// The API has said what a ReplicaSet or a Job belongs to.
     pub(super) fn learn(&mut self, lookup: &Lookup, workload: Workload, names: &Names, now: Instant) {
         self.owners.learn(lookup, workload.clone());
-        let owned = self.pods.values_mut().filter(|known| known.owner.as_ref() == Some(&lookup.uid));
-        for known in owned.filter(|known| known.pod.workload.as_ref() != Some(&workload)) {
+        let is_owner = |owner: &(Middle, String)| owner.1 == lookup.uid;
+        for known in self.pods.values_mut().filter(|known| known.owner.as_ref().is_some_and(is_owner)) {
             known.pod.workload = Some(workload.clone());
+            known.pod.guess = None;
+            names.put_pod(SOURCE, known.pod.clone(), now);
+        }
+    }
+
+    /// By `Middle`: whether answers may be expected soon. Who waits for one that may not goes by the names for now.
+    pub(super) fn expect(&mut self, hope: [bool; Middle::ALL.len()], names: &Names, now: Instant) {
+        if !self.owners.expect(hope) {
+            return;
+        }
+        for known in self.pods.values_mut().filter(|known| known.pod.guess.is_some()) {
+            known.pod.guess = known.owner.as_ref().map(|(middle, _)| self.owners.guess(*middle));
             names.put_pod(SOURCE, known.pod.clone(), now);
         }
     }
 
     fn known(&mut self, object: &PodObject) -> (Known, Vec<Container>) {
-        let (workload, owner) = self.owners.workload(&object.metadata);
+        let Belongs { workload, guess, owner } = self.owners.workload(&object.metadata);
         let containers = pod::containers(object);
         let known = Known {
             version: Version::of(object),
-            pod: pod::pod(object, workload),
+            pod: pod::pod(object, workload, guess),
             containers: containers.iter().map(|container| container.id.clone()).collect(),
             owner,
         };

@@ -40,6 +40,7 @@ use self::{
     mirror::{Mirror, Outcome},
     namespaces::Namespaces,
     object::PodObject,
+    owners::Middle,
     pace::Pace,
     sync::Feed,
 };
@@ -228,6 +229,11 @@ impl Kubernetes {
 impl Shared {
     fn mirror(&self) -> MutexGuard<'_, Mirror> {
         lock(&self.mirror)
+    }
+
+    /// By `Middle`: whether answers about owners may be expected soon.
+    fn expect_owners(&self, hope: [bool; Middle::ALL.len()]) {
+        self.mirror().expect(hope, &self.names, Instant::now());
     }
 
     fn told(&self, outcome: Outcome) -> Outcome {

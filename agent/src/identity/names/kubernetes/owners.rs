@@ -17,7 +17,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 
 use super::{
-    super::Workload,
+    super::{Guess, Workload},
     error::Rule,
     object::{Meta, OwnerReference},
 };
@@ -97,7 +97,19 @@ pub(super) struct Owners {
     wanted: VecDeque<Lookup>,
     /// The uids of those.
     asked: HashSet<String>,
+    /// By `Middle`: whether an answer may be expected soon.
+    hope: [bool; Middle::ALL.len()],
     limit: usize,
+}
+
+/// What a pod belongs to.
+#[derive(Debug)]
+pub(super) struct Belongs {
+    pub workload: Workload,
+    /// None once the answer is there, and where nobody has to be asked.
+    pub guess: Option<Guess>,
+    /// The owner whose answer may change it: its kind and its uid.
+    pub owner: Option<(Middle, String)>,
 }
 
 impl Owners {
@@ -107,22 +119,36 @@ impl Owners {
             order: VecDeque::new(),
             wanted: VecDeque::new(),
             asked: HashSet::new(),
+            hope: [true; Middle::ALL.len()],
             limit,
         }
     }
 
-    /// What the pod belongs to, as far as it is known now; and the uid of the owner whose answer may change it.
-    pub(super) fn workload(&mut self, pod: &Meta) -> (Workload, Option<String>) {
-        let guess = by_names(pod);
-        let Some(lookup) = lookup(pod, &guess) else { return (guess, None) };
-        let uid = lookup.uid.clone();
+    /// What the pod belongs to, as far as it is known now.
+    pub(super) fn workload(&mut self, pod: &Meta) -> Belongs {
+        let workload = by_names(pod);
+        let Some(lookup) = lookup(pod, &workload) else {
+            return Belongs { workload, guess: None, owner: None };
+        };
+        let (middle, uid) = (lookup.middle, lookup.uid.clone());
+        let owner = Some((middle, uid.clone()));
         if let Some(workload) = self.known.get(&uid) {
-            return (workload.clone(), Some(uid));
+            return Belongs { workload: workload.clone(), guess: None, owner };
         }
-        if self.wanted.len() < self.limit && self.asked.insert(uid.clone()) {
+        if self.wanted.len() < self.limit && self.asked.insert(uid) {
             self.wanted.push_back(lookup);
         }
-        (guess, Some(uid))
+        Belongs { workload, guess: Some(self.guess(middle)), owner }
+    }
+
+    /// What a workload that is told by names is worth.
+    pub(super) fn guess(&self, middle: Middle) -> Guess {
+        if self.hope[middle as usize] { Guess::Asked } else { Guess::Stuck }
+    }
+
+    /// Whether that is other than before.
+    pub(super) fn expect(&mut self, hope: [bool; Middle::ALL.len()]) -> bool {
+        std::mem::replace(&mut self.hope, hope) != hope
     }
 
     /// The next question, of a kind that may be asked.

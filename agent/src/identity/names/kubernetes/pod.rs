@@ -1,12 +1,12 @@
 //! From the API's objects to what the store keeps.
 
 use super::{
-    super::{Container, Pod, PodMetadata, Workload, image},
+    super::{Container, Guess, Pod, PodMetadata, Workload, image},
     object::{Annotations, Labels, PodObject},
 };
 
 /// The pod under the name that its workload gives it.
-pub(super) fn pod(object: &PodObject, workload: Workload) -> Pod {
+pub(super) fn pod(object: &PodObject, workload: Workload, guess: Option<Guess>) -> Pod {
     let meta = &object.metadata;
     let mut says = PodMetadata::default();
     let annotations = meta.annotations.iter().flat_map(|annotations| &annotations.resource);
@@ -22,6 +22,7 @@ pub(super) fn pod(object: &PodObject, workload: Workload) -> Pod {
         namespace: meta.namespace.clone(),
         name: meta.name.clone(),
         workload: Some(workload),
+        guess,
         observe: observe(meta.labels.as_ref(), meta.annotations.as_ref()),
         metadata: says.shared(),
     }
@@ -60,7 +61,7 @@ mod tests {
 
     fn with_meta(more: &str) -> Pod {
         let json = format!(r#"{{"metadata":{{"name":"n","namespace":"ns","uid":"u"{more}}}}}"#);
-        pod(&object(&json), Workload { kind: "Pod".into(), name: "n".into() })
+        pod(&object(&json), Workload { kind: "Pod".into(), name: "n".into() }, None)
     }
 
     #[test]

@@ -1,13 +1,17 @@
 //! Workloads.
 
+use std::path::Path;
+
 use super::{
     super::{
+        mirror::Mirror,
         object::PodObject,
-        owners::{Middle, Owners},
+        owners::{Belongs, Middle, Owners},
     },
     recording::{OWNERS, lines},
     *,
 };
+use crate::identity::{Registry, Resolution, Tree, names::Guess, registry::Bounds, testing::Scratch};
 
 /// Every workload of the recording, by the pod's name.
 const WORKLOADS: [(&str, &str, &str); 14] = [
@@ -103,6 +107,73 @@ async fn owners_are_asked_for_until_there_is_an_answer() {
     check(&agent, LISTED).unwrap();
 }
 
+#[tokio::test]
+async fn nobody_waits_for_owners_that_can_not_be_asked_for() {
+    for status in [403, 500] {
+        let server = Server::start(LISTED).await;
+        server.world().owner_faults.extend(std::iter::repeat_n(Fault::Status(status, ""), 10_000));
+        let agent = Agent::at(&server);
+        let guesses = || {
+            let pods = pods_at(LISTED).into_keys().filter_map(|uid| agent.pod(uid)).collect::<Vec<_>>();
+            pods.iter().filter_map(|pod| pod.guess).collect::<Vec<_>>()
+        };
+        eventually("the end of the hope", || {
+            let guesses = guesses();
+            let is_over = !guesses.is_empty() && guesses.iter().all(|guess| *guess == Guess::Stuck);
+            is_over.then_some(()).ok_or(guesses)
+        })
+        .await;
+        server.world().owner_faults.clear();
+        eventually("the answers", || guesses().is_empty().then_some(()).ok_or(guesses())).await;
+    }
+}
+
+/// A container of a pod that looks like a Deployment's and is a Rollout's, and what ends its wait for the answer.
+#[test]
+fn a_guess_is_no_answer() {
+    const UID: &str = "5ca1ab1e-0000-4000-8000-000000000001";
+    let begin = Instant::now();
+    let hold = Duration::from_secs(5);
+    let id = "a".repeat(64);
+    let json = format!(
+        r#"{{"metadata":{{"name":"web-1","namespace":"shop","uid":"{UID}","labels":{{"pod-template-hash":"abc12"}},
+        "ownerReferences":[{}]}},"spec":{{"nodeName":"{NODE}"}},
+        "status":{{"containerStatuses":[{{"name":"app","containerID":"containerd://{id}"}}]}}}}"#,
+        owner("apps/v1", "ReplicaSet", "web-abc12")
+    );
+    let object: PodObject = serde_json::from_str(&json).unwrap();
+    for (end, first) in [("answer", "Rollout"), ("hold", "Deployment"), ("no hope", "Deployment")] {
+        let scratch = Scratch::new(&format!("guess-{}", end.replace(' ', "-")));
+        let names = Arc::new(Names::new(NameBounds { containers: 8, grace: Duration::ZERO }));
+        let bounds = Bounds { containers: 8, hold, grace: Duration::ZERO };
+        let registry = Registry::new(Tree::at(scratch.path()).unwrap(), bounds, Arc::clone(&names));
+        let called = |now| match registry.resolve(3, now) {
+            Resolution::Known(container) => container.labels().values().join(" "),
+            other => format!("{other:?}"),
+        };
+        let mut mirror = Mirror::new(NODE.into(), 8);
+        names.set_state(Source::Kubernetes, SourceState::Connected);
+        mirror.put(&object, &names, begin);
+        registry.born(3, Path::new(&format!("/kubepods/burstable/pod{UID}/{id}")), begin);
+        registry.settle(begin);
+        assert!(called(begin).starts_with("Settling"), "{}", called(begin));
+
+        let lookup = mirror.owners().next(|_| true).unwrap();
+        let mut now = begin;
+        match end {
+            "answer" => mirror.learn(&lookup, workload("Rollout", "web"), &names, now),
+            "hold" => now += hold,
+            _ => mirror.expect([false; Middle::ALL.len()], &names, now),
+        }
+        registry.settle(now);
+        assert_eq!(called(now), format!("shop {first} web web-1 app"), "{end}");
+        mirror.learn(&lookup, workload("Rollout", "web"), &names, now);
+        registry.rename();
+        assert_eq!(called(now), "shop Rollout web web-1 app", "{end}");
+        assert_eq!(registry.stats().renamed, u64::from(first != "Rollout"), "{end}");
+    }
+}
+
 fn object(owner: &str, labels: &str) -> PodObject {
     let owners = if owner.is_empty() { String::new() } else { format!(r#""ownerReferences":[{owner}],"#) };
     let json =
@@ -157,14 +228,15 @@ fn what_the_names_tell() {
     ];
     for (pod, expected, asked) in cases {
         let mut owners = Owners::new(10);
-        let (found, uid) = owners.workload(&pod.metadata);
-        assert_eq!(found, expected);
-        assert_eq!(uid.is_some(), asked.is_some(), "{expected:?}");
+        let Belongs { workload, guess, owner } = owners.workload(&pod.metadata);
+        assert_eq!(workload, expected);
+        assert_eq!(owner.map(|(middle, _)| middle), asked, "{expected:?}");
+        assert_eq!(guess, asked.map(|_| Guess::Asked), "{expected:?}");
         assert_eq!(owners.next(|_| true).map(|lookup| lookup.middle), asked, "{expected:?}");
     }
     // An owner that doesn't control the pod is none.
     let beside = owner("v1", "ConfigMap", "x").replace("true", "false");
-    assert_eq!(Owners::new(1).workload(&object(&beside, "").metadata).0, workload("Pod", "p"));
+    assert_eq!(Owners::new(1).workload(&object(&beside, "").metadata).workload, workload("Pod", "p"));
 }
 
 #[test]
@@ -190,7 +262,8 @@ fn the_api_knows_better_than_the_names() {
     assert_eq!(lookup.answer(Some(&found(""))), workload("ReplicaSet", "web-abc12"));
     assert_eq!(lookup.answer(None), workload("Deployment", "web"));
     owners.learn(&lookup, workload("Rollout", "web"));
-    assert_eq!(owners.workload(&pod.metadata).0, workload("Rollout", "web"));
+    let belongs = owners.workload(&pod.metadata);
+    assert_eq!((belongs.workload, belongs.guess), (workload("Rollout", "web"), None));
     assert_eq!((owners.next(|_| true), owners.waiting()), (None, 0));
 }
 
