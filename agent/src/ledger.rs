@@ -335,9 +335,12 @@ impl Ledger {
         self.excluded.give_room_back();
         self.registry.choose();
         let listed = self.registry.list();
-        let dead: HashSet<u64> =
-            listed.iter().filter(|listed| !listed.alive).map(|listed| listed.container.cgroup_id).collect();
-        for listed in listed.iter().filter(|listed| listed.alive) {
+        let dead: HashSet<u64> = listed
+            .iter()
+            .filter(|listed| !listed.is_alive())
+            .map(|listed| listed.container.cgroup_id)
+            .collect();
+        for listed in listed.iter().filter(|listed| listed.is_alive()) {
             // What has a name by now, or asks for something else than before.
             self.observe(listed.container.cgroup_id, self.wants(&listed.container), now);
         }

@@ -30,8 +30,36 @@ struct Cgroups {
     alive: Vec<Arc<Container>>,
     /// Those that are still remembered.
     dead: usize,
-    /// Of the one that was started last.
+    latest: Latest,
+}
+
+/// Whose restarts are told: of the living the one with most, of the dead the one that died last.
+#[derive(Default, PartialEq, Eq, PartialOrd, Ord)]
+struct Latest {
+    is_alive: bool,
+    died: Option<Instant>,
     restart_count: Option<u32>,
+}
+
+impl Cgroups {
+    fn by_labels(all: Vec<Listed>) -> HashMap<Arc<Labels>, Self> {
+        let mut found: HashMap<_, Self> = HashMap::new();
+        for listed in all {
+            let (is_alive, died, container) = (listed.is_alive(), listed.died, listed.container);
+            let restart_count = container.details().restart_count;
+            let cgroups = found.entry(container.labels()).or_default();
+            let latest = Latest { is_alive, died, restart_count };
+            if latest > cgroups.latest {
+                cgroups.latest = latest;
+            }
+            if is_alive {
+                cgroups.alive.push(container);
+            } else {
+                cgroups.dead += 1;
+            }
+        }
+        found
+    }
 }
 
 impl Insight for Agent {
@@ -40,16 +68,7 @@ impl Insight for Agent {
         let accounts = accounts(&mut lock(&self.ledger));
         // Rates are differences: this is the time of the figures.
         let time = jiff::Timestamp::now();
-        let mut cgroups: HashMap<Arc<Labels>, Cgroups> = HashMap::new();
-        for Listed { container, alive } in self.registry.list() {
-            let cgroups = cgroups.entry(container.labels()).or_default();
-            cgroups.restart_count = cgroups.restart_count.max(container.details().restart_count);
-            if alive {
-                cgroups.alive.push(container);
-            } else {
-                cgroups.dead += 1;
-            }
-        }
+        let cgroups = Cgroups::by_labels(self.registry.list());
         let mut memory = MemoryController::find(self.registry.tree());
         let mut deaths: BTreeMap<Arc<Labels>, Vec<Arc<Observation>>> = BTreeMap::new();
         for death in self.hub.deaths() {
@@ -67,7 +86,7 @@ impl Insight for Agent {
                 let cgroups = cgroups.get(labels).unwrap_or(&none);
                 container["alive"] = (!cgroups.alive.is_empty()).into();
                 container["cgroups"] = json!({ "alive": cgroups.alive.len(), "dead": cgroups.dead });
-                if let Some(count) = cgroups.restart_count {
+                if let Some(count) = cgroups.latest.restart_count {
                     container["restart_count"] = count.into();
                 }
                 let memory = memory.as_mut().and_then(|memory| {
@@ -174,4 +193,32 @@ fn figures(account: &Account) -> Value {
 fn calls(account: &Account) -> Value {
     let most = account.syscalls.as_deref().map(|calls| calls.most(MOST_CALLS)).unwrap_or_default();
     most.into_iter().map(|(name, count)| (name, Value::from(count))).collect::<Map<_, _>>().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{path::Path, time::Duration};
+
+    use super::*;
+    use crate::identity::names::Details;
+
+    #[test]
+    fn restarts_are_those_of_the_living_else_of_the_last_that_died() {
+        let begin = Instant::now();
+        let listed = |count: Option<u32>, died: Option<u64>| {
+            let container = Container::new(1, Path::new("/"));
+            container.name(Labels::default(), Details { restart_count: count, ..Details::default() });
+            Listed { container, died: died.map(|seconds| begin + Duration::from_secs(seconds)) }
+        };
+        let told = |all: &[(Option<u32>, Option<u64>)]| {
+            let all = all.iter().map(|(count, died)| listed(*count, *died)).collect();
+            Cgroups::by_labels(all)[&Labels::default()].latest.restart_count
+        };
+        // A pod of the same name was made anew.
+        assert_eq!(told(&[(Some(7), Some(1)), (Some(0), None)]), Some(0));
+        assert_eq!(told(&[(Some(0), None), (Some(7), Some(1))]), Some(0));
+        assert_eq!(told(&[(Some(7), Some(1)), (Some(0), Some(2))]), Some(0));
+        assert_eq!(told(&[(Some(7), Some(1)), (None, None)]), None);
+        assert_eq!(told(&[(Some(2), None), (Some(3), None)]), Some(3));
+    }
 }

@@ -11,7 +11,7 @@ use std::{
 use tokio::{task::block_in_place, time::timeout};
 
 use crate::{
-    identity::Registry,
+    identity::{Listed, Registry},
     kernel::Running,
     live::{Hub, plan},
     sensor::calls::Plan,
@@ -49,7 +49,7 @@ impl Watch {
             let wanted = if is_idle {
                 Plan::default()
             } else {
-                let alive = registry.list().into_iter().filter(|listed| listed.alive);
+                let alive = registry.list().into_iter().filter(Listed::is_alive);
                 let labels = alive.map(|listed| (listed.container.cgroup_id, listed.container.labels()));
                 plan(&demands, labels, registry.has_strangers())
             };

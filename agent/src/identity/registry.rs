@@ -133,7 +133,14 @@ pub struct Forgotten {
 #[derive(Clone, Debug)]
 pub struct Listed {
     pub container: Arc<Container>,
-    pub alive: bool,
+    /// When it was found dead; None while it lives.
+    pub died: Option<Instant>,
+}
+
+impl Listed {
+    pub fn is_alive(&self) -> bool {
+        self.died.is_none()
+    }
 }
 
 /// Thread-safe: [`resolve`](Self::resolve) of an id that is decided takes a shared lock only, and no lock is held while the

@@ -238,8 +238,10 @@ impl State {
     }
 
     pub(super) fn list(&self) -> Vec<Listed> {
-        let listed =
-            |known: &Known| Listed { container: Arc::clone(&known.container), alive: known.died.is_none() };
+        let listed = |known: &Known| Listed {
+            container: Arc::clone(&known.container),
+            died: known.died.map(|death| death.at),
+        };
         self.known.values().map(listed).collect()
     }
 

@@ -77,7 +77,7 @@ impl Bench {
     }
 
     fn alive(&self, id: u64) -> bool {
-        self.registry.list().iter().any(|listed| listed.container.cgroup_id == id && listed.alive)
+        self.registry.list().iter().any(|listed| listed.container.cgroup_id == id && listed.is_alive())
     }
 }
 
