@@ -16,13 +16,14 @@ impl Visit {
     /// A whole head of a request has come.
     pub(super) fn ask(&self) {
         self.has_asked.store(true, Relaxed);
+        self.may_be_slow.store(false, Relaxed);
     }
 
     pub(super) fn has_asked(&self) -> bool {
         self.has_asked.load(Relaxed)
     }
 
-    /// From now on the peer may take as long as it likes: what it gets has a bound of its own.
+    /// The peer may take this answer as slowly as it likes: it has a bound of its own.
     pub(super) fn allow_slowness(&self) {
         self.may_be_slow.store(true, Relaxed);
     }

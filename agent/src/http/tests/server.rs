@@ -1,6 +1,10 @@
-use std::{io::Read, sync::Arc, time::Duration};
+use std::{
+    io::{Read as _, Write as _},
+    sync::Arc,
+    time::Duration,
+};
 
-use axum::{Router, http::StatusCode, routing::get as route};
+use axum::{Extension, Router, http::StatusCode, routing::get as route};
 
 use super::{
     DEADLINE, Site,
@@ -11,6 +15,7 @@ use crate::http::{
     Connections,
     server::{Door, serve},
     text,
+    visit::Visit,
 };
 
 const OK: usize = "ok\n".len();
@@ -23,6 +28,13 @@ fn site(door: Door) -> (Site, Arc<Connections>) {
     let connections = Arc::clone(&door.connections);
     let router = Router::new()
         .route("/", route(async || text(StatusCode::OK, "ok\n")))
+        .route(
+            "/slow",
+            route(async |Extension(visit): Extension<Arc<Visit>>| {
+                visit.allow_slowness();
+                text(StatusCode::OK, "ok\n")
+            }),
+        )
         .route("/large", route(async || text(StatusCode::OK, "x".repeat(64 << 20))));
     (Site::new(|listener, shutdown| serve(listener, router, door, shutdown)), connections)
 }
@@ -67,7 +79,7 @@ fn a_connection_that_asks_for_nothing_is_given_up() {
         assert_eq!(connect(site.address, half).read(&mut [0]).unwrap_or(0), 0, "{half}");
     }
     assert_eq!((connections.silent(), connections.admitted()), (2, 3));
-    std::io::Write::write_all(kept.get_mut(), b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    kept.get_mut().write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
     assert_eq!(read_head(&mut kept).0, 200);
     site.stop();
 }
@@ -76,6 +88,17 @@ fn a_connection_that_asks_for_nothing_is_given_up() {
 fn an_answer_that_nobody_takes_is_given_up() {
     let (site, connections) = site(Door { patience: Duration::from_millis(50), ..door(8) });
     let _stuck = connect(site.address, "GET /large HTTP/1.1\r\nHost: x\r\n\r\n");
+    wait_until("the end of who doesn't read", || connections.admitted() == 1 && connections.open() == 0);
+    site.stop();
+}
+
+#[test]
+fn only_the_answer_that_may_be_slow_may_be_slow() {
+    let (site, connections) = site(Door { patience: Duration::from_millis(50), ..door(8) });
+    let mut stuck = connect(site.address, "GET /slow HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert_eq!(read_head(&mut stuck).0, 200);
+    stuck.read_exact(&mut [0; OK]).unwrap();
+    stuck.get_mut().write_all(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
     wait_until("the end of who doesn't read", || connections.admitted() == 1 && connections.open() == 0);
     site.stop();
 }
