@@ -57,13 +57,11 @@ pub(super) struct Reader {
     shutdown: Shutdown,
     heartbeat: Duration,
     format: Format,
-    /// Events that are still to come; no end if there is none.
-    left: Option<u64>,
 }
 
 impl Reader {
     pub(super) fn new(subscription: Subscription, shutdown: Shutdown) -> Self {
-        Self { subscription, shutdown, heartbeat: HEARTBEAT, format: Format::Ndjson, left: None }
+        Self { subscription, shutdown, heartbeat: HEARTBEAT, format: Format::Ndjson }
     }
 
     pub(super) fn in_format(self, format: Format) -> Self {
@@ -71,7 +69,7 @@ impl Reader {
     }
 
     pub(super) fn limited(self, limit: Option<u64>) -> Self {
-        Self { left: limit, ..self }
+        Self { subscription: self.subscription.limited(limit), ..self }
     }
 
     /// The next chunk, and who makes the one after it.
@@ -82,24 +80,11 @@ impl Reader {
             lines = timeout(self.heartbeat, self.subscription.next()) => lines,
         };
         let lines = match lines {
-            Ok(lines) => self.within_limit(lines),
+            Ok(lines) => lines,
             Err(_idle) => vec![said_now(Notice::Heartbeat)],
         };
         let chunk = self.written(lines);
-        (chunk, (self.left != Some(0)).then_some(self))
-    }
-
-    /// Drops what is beyond the limit.
-    fn within_limit(&mut self, mut lines: Vec<Line>) -> Vec<Line> {
-        let Some(left) = &mut self.left else { return lines };
-        let is_beyond = |line: &Line| {
-            let is_beyond = *left == 0;
-            *left -= u64::from(line.id.is_some() && !is_beyond);
-            is_beyond
-        };
-        let end = lines.iter().position(is_beyond).unwrap_or(lines.len());
-        lines.truncate(end);
-        lines
+        (chunk, (!self.subscription.is_over()).then_some(self))
     }
 
     /// What has come in before the end, bounded by the reader's queue, and the word that it is the end.
@@ -108,7 +93,6 @@ impl Reader {
         while let Some(more) = self.subscription.try_next() {
             lines.extend(more);
         }
-        let mut lines = self.within_limit(lines);
         lines.push(said_now(Notice::End));
         self.written(lines)
     }
@@ -229,6 +213,7 @@ mod tests {
         let (lines, reader) = reader.step().await;
         assert_eq!(std::str::from_utf8(&lines).unwrap().lines().count(), 2);
         assert!(reader.is_none());
+        assert_eq!(hub.events_sent(), 2, "what is beyond the limit isn't sent");
     }
 
     #[test]

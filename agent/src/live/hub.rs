@@ -58,6 +58,8 @@ pub struct Subscription {
     unwatched: Option<Arc<str>>,
     /// From before it subscribed.
     backlog: VecDeque<Arc<Event>>,
+    /// Events that are still to come; no end if there is none.
+    left: Option<u64>,
 }
 
 /// A line for a reader.
@@ -231,7 +233,7 @@ impl Hub {
         let queue = Arc::new(Queue::new(filter, demand, self.buffer));
         readers.push(Arc::clone(&queue));
         self.set_clients(readers.len());
-        Ok(Subscription { hub: Arc::clone(self), queue, gap, unwatched: None, backlog })
+        Ok(Subscription { hub: Arc::clone(self), queue, gap, unwatched: None, backlog, left: None })
     }
 
     /// The number of readers as it changes: 0 → 1 switches on what only a reader needs, 1 → 0 switches it off.
@@ -305,6 +307,18 @@ impl Hub {
 }
 
 impl Subscription {
+    /// Ends after so many events.
+    #[must_use]
+    pub fn limited(mut self, limit: Option<u64>) -> Self {
+        self.left = limit;
+        self
+    }
+
+    /// Whether as many have come as it was to get.
+    pub fn is_over(&self) -> bool {
+        self.left == Some(0)
+    }
+
     /// Waits for something to read. Cancelling loses nothing.
     pub async fn next(&mut self) -> Vec<Line> {
         loop {
@@ -318,9 +332,23 @@ impl Subscription {
     /// The same without waiting.
     pub fn try_next(&mut self) -> Option<Vec<Line>> {
         let lines = self.unwatched().or_else(|| self.earlier()).or_else(|| self.present())?;
+        let lines = self.within_limit(lines);
         let events = lines.iter().filter(|line| line.id.is_some()).count();
         self.hub.events_sent.fetch_add(events as u64, Relaxed);
         Some(lines)
+    }
+
+    /// Drops what is beyond the limit.
+    fn within_limit(&mut self, mut lines: Vec<Line>) -> Vec<Line> {
+        let Some(left) = &mut self.left else { return lines };
+        let is_beyond = |line: &Line| {
+            let is_beyond = *left == 0;
+            *left -= u64::from(line.id.is_some() && !is_beyond);
+            is_beyond
+        };
+        let end = lines.iter().position(is_beyond).unwrap_or(lines.len());
+        lines.truncate(end);
+        lines
     }
 
     /// Why what it demands won't come, once.

@@ -12,6 +12,7 @@ use super::{
     wait_until,
 };
 use crate::{
+    filter::Filter,
     http::{Connections, Debug, Gate, Health, Insight, serve_debug},
     live::{Hub, testing::exec},
 };
@@ -212,6 +213,23 @@ fn a_browser_comes_back_where_it_was() {
     let pids: Vec<_> =
         events.iter().map(|event| serde_json::from_str::<Value>(event).unwrap()["pid"].clone()).collect();
     assert_eq!(pids, [2, 3]);
+    site.stop();
+}
+
+#[test]
+fn events_beyond_the_limit_are_not_sent() {
+    let hub = Arc::new(Hub::new(64, 2).remembering(64, 0));
+    let site = Site::new(|listener, shutdown| serve_debug(listener, debug(&hub), shutdown));
+    let reader = hub.subscribe(Filter::default()).unwrap();
+    (1..=30).for_each(|pid| hub.publish(exec(pid, "sh")));
+    drop(reader);
+    let answer = get(site.address, "/v1/events?since=2026-01-01T00:00:00Z&limit=1");
+    let pids: Vec<_> = answer
+        .body
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok()?.get("pid").cloned())
+        .collect();
+    assert_eq!((pids, hub.events_sent()), (vec![Value::from(1)], 1));
     site.stop();
 }
 
