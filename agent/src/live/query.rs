@@ -181,7 +181,7 @@ fn switch(key: &'static str, value: &str) -> Result<bool, QueryError> {
 }
 
 fn time(value: &str, now: Timestamp) -> Result<Timestamp, QueryError> {
-    let before = || now.checked_sub(value.parse::<SignedDuration>().ok()?.abs()).ok();
+    let before = || now.checked_sub(value.parse::<SignedDuration>().ok()?.unsigned_abs()).ok();
     let time = value.parse().ok().or_else(before);
     time.ok_or_else(|| QueryError::NotATime { value: value.into() })
 }

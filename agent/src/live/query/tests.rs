@@ -237,6 +237,8 @@ fn where_to_begin_and_when_to_end() {
         ("since", "yesterday"),
         ("since", ""),
         ("since", "9999999999999h"),
+        // The least there is has no opposite.
+        ("since", "-9223372036854775808s"),
         ("after", "7"),
         ("after", "+1-7"),
         ("limit", "0"),
