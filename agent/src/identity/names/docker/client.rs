@@ -14,7 +14,12 @@ use hyper::{body::Incoming, client::conn::http1::handshake};
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
-use tokio::{net::UnixStream, sync::mpsc, task::JoinSet, time::timeout};
+use tokio::{
+    net::UnixStream,
+    sync::mpsc,
+    task::JoinSet,
+    time::{Instant, sleep_until, timeout},
+};
 
 use super::api::{Change, EVENTS, Event};
 use crate::identity::names::{Source, lines::Lines};
@@ -25,6 +30,8 @@ const ANSWER_MAX: usize = 16 << 20;
 const REFUSAL_MAX: usize = 4 << 10;
 /// Bytes of an event. It carries all labels of its container.
 const EVENT_MAX: usize = 1 << 20;
+/// Bytes of events that are read in a second; then the engine has to wait. Containers that come and go make far less.
+const EVENTS_PER_SECOND: usize = 1 << 20;
 
 /// Why there are no names from an engine.
 #[derive(Debug, Error)]
@@ -100,10 +107,19 @@ impl Client {
             Err(error) => return error,
         };
         let mut lines = Lines::new(EVENT_MAX);
+        let (mut second, mut read) = (Instant::now(), 0);
         while let Some(frame) = answer.body.frame().await {
-            match frame {
-                Ok(frame) => lines.push(&frame.into_data().unwrap_or_default()),
+            let piece = match frame {
+                Ok(frame) => frame.into_data().unwrap_or_default(),
                 Err(source) => return DockerError::Broken { call: CALL, source },
+            };
+            lines.push(&piece);
+            read += piece.len();
+            if read > EVENTS_PER_SECOND {
+                sleep_until(second + Duration::from_secs(1)).await;
+            }
+            if second.elapsed() >= Duration::from_secs(1) {
+                (second, read) = (Instant::now(), 0);
             }
             while let Some(line) = lines.next() {
                 let event = line.ok().and_then(|line| serde_json::from_slice::<Event>(line).ok());

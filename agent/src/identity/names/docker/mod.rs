@@ -38,6 +38,8 @@ use crate::config::SocketChoice;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Time until the next session, after the first failure and at most.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+/// Shortest pause after an engine was asked for something; longer if the answer took longer.
+const SPACING: Duration = Duration::from_secs(1);
 /// Time between two looks for sockets, which come with users.
 const LOOK: Duration = Duration::from_secs(30);
 /// Where the engines of root have their sockets, and where every user who is logged in has a directory.
@@ -55,6 +57,7 @@ pub struct Docker {
     run: PathBuf,
     patience: Duration,
     retry: (Duration, Duration),
+    spacing: Duration,
     look: Duration,
     names: Arc<Names>,
     /// By socket.
@@ -77,6 +80,7 @@ impl Docker {
             run: RUN.into(),
             patience: PATIENCE,
             retry: RETRY,
+            spacing: SPACING,
             look: LOOK,
             names,
             states: Mutex::default(),
@@ -194,7 +198,7 @@ impl Docker {
             None => self.names.room(),
             Some(_) => self.names.room() / (2 * self.sockets),
         };
-        Session::open(client, self.source, &self.names, held, room).await
+        Session::open(client, self.source, &self.names, held, room, self.spacing).await
     }
 
     /// The source is as well as the best of its sockets.

@@ -12,7 +12,7 @@ use tokio::{
 
 use super::{
     DockerError,
-    api::{self, Change, Lenient, VERSION, Version},
+    api::{self, Change, Lenient, Listed, VERSION, Version},
     client::Client,
 };
 use crate::identity::names::{Container, Names, Source, answer::key};
@@ -38,8 +38,21 @@ pub(super) struct Session<'a> {
     held: &'a mut Held,
     /// Most facts of this socket.
     room: usize,
+    /// Shortest pause after requests.
+    spacing: Duration,
     /// podman's pods that have been listed: name by id.
     pods: HashMap<String, String>,
+}
+
+/// What events leave open until the engine may be asked again.
+#[derive(Debug, Default)]
+struct Open {
+    /// Something could not be read: whatever it was, a list has it.
+    is_garbled: bool,
+    /// Ids to search for.
+    asked: Vec<String>,
+    /// Those of them that are in a podman pod.
+    in_pods: Vec<Listed>,
 }
 
 /// A session ends by an error only.
@@ -53,12 +66,13 @@ impl<'a> Session<'a> {
         names: &'a Names,
         held: &'a mut Held,
         room: usize,
+        spacing: Duration,
     ) -> Result<Self, DockerError> {
         let version: Version = client.ask("version", VERSION).await?;
         if version.source() != source {
             return Err(DockerError::Another(version.source()));
         }
-        Ok(Self { client, version, source, names, held, room, pods: HashMap::new() })
+        Ok(Self { client, version, source, names, held, room, spacing, pods: HashMap::new() })
     }
 
     /// The engine's name and version.
@@ -66,7 +80,8 @@ impl<'a> Session<'a> {
         format!("{} {}", self.source.name(), self.version.version)
     }
 
-    /// Takes in events, and lists now and then. `listed` is called after the first list.
+    /// Takes in events, and lists now and then. `listed` is called after the first list. However much an engine has to
+    /// say, it is asked during half of the time at most, and seldom: any user may offer a socket that says anything.
     pub(super) async fn listen(&mut self, listed: impl FnOnce(&str)) -> Result<Never, DockerError> {
         let (sender, mut events) = mpsc::channel(EVENTS);
         let pump = self.client.clone().pump(sender);
@@ -80,22 +95,30 @@ impl<'a> Session<'a> {
         }
         listed(&self.peer());
         let (mut due, mut asked) = (Instant::now() + RELIST, None);
-        let mut changes = Vec::new();
+        let mut rest = Instant::now() + self.spacing;
+        let (mut changes, mut open) = (Vec::new(), Open::default());
         loop {
+            let next = if open.is_empty() { asked.unwrap_or(due).min(due) } else { rest };
             tokio::select! {
                 error = &mut pump => return Err(error),
-                _ = events.recv_many(&mut changes, AT_ONCE) => self.take(std::mem::take(&mut changes)).await?,
+                _ = events.recv_many(&mut changes, AT_ONCE), if open.asked.len() < AT_ONCE => {
+                    self.take(std::mem::take(&mut changes), &mut open);
+                }
                 _ = wanted.changed() => {
                     asked.get_or_insert(Instant::now() + EVENT_DELAY);
                 }
-                () = sleep_until(asked.unwrap_or(due).min(due)) => {
-                    let ids = wanted.borrow_and_update().clone();
-                    if asked.take().is_some() {
-                        self.look_for(&ids).await?;
-                    } else {
+                () = sleep_until(next.max(rest)) => {
+                    let begin = Instant::now();
+                    if open.is_garbled || due <= begin {
                         self.list().await?;
                         due = Instant::now() + RELIST;
                     }
+                    self.close(std::mem::take(&mut open)).await?;
+                    if asked.take_if(|at| *at <= begin).is_some() {
+                        let ids = wanted.borrow_and_update().clone();
+                        self.look_for(&ids).await?;
+                    }
+                    rest = Instant::now() + self.spacing.max(begin.elapsed());
                 }
             }
         }
@@ -124,31 +147,31 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    async fn take(&mut self, changes: Vec<Option<Change>>) -> Result<(), DockerError> {
+    fn take(&mut self, changes: Vec<Option<Change>>, open: &mut Open) {
         let user = self.client.user();
-        let (mut asked, mut in_pods, mut is_garbled) = (Vec::new(), Vec::new(), false);
         for change in changes {
             match change {
                 Some(Change::Here(listed)) if listed.pod.is_empty() => self.put(listed.fact(user)),
                 Some(Change::Here(listed)) => {
-                    asked.push(listed.id.clone());
-                    in_pods.push(listed);
+                    open.asked.push(listed.id.clone());
+                    open.in_pods.push(*listed);
                 }
-                Some(Change::Renamed(id)) => asked.push(id),
+                Some(Change::Renamed(id)) => open.asked.push(id),
                 Some(Change::Gone(id)) => self.forget(&key(&id, user)),
                 Some(Change::Other) => {}
                 None => {
                     self.names.garbled(self.source, 1);
-                    is_garbled = true;
+                    open.is_garbled = true;
                 }
             }
         }
-        // Whatever it was, a list has it.
-        if is_garbled {
-            self.list().await?;
-        }
-        self.look_for(&asked).await?;
-        for mut listed in in_pods {
+    }
+
+    /// Asks for what events have left open.
+    async fn close(&mut self, open: Open) -> Result<(), DockerError> {
+        let user = self.client.user();
+        self.look_for(&open.asked).await?;
+        for mut listed in open.in_pods {
             // Who lives for a moment is gone before it can be asked for.
             if !self.held.0.contains(&key(&listed.id, user))
                 && let Some(name) = self.pods.get(&listed.pod)
@@ -192,6 +215,12 @@ impl<'a> Session<'a> {
     fn forget(&mut self, key: &str) {
         self.held.0.remove(key);
         self.names.forget_container(self.source, key, std::time::Instant::now());
+    }
+}
+
+impl Open {
+    fn is_empty(&self) -> bool {
+        !self.is_garbled && self.asked.is_empty()
     }
 }
 

@@ -3,14 +3,21 @@
 mod server;
 mod words;
 
-use std::future::Future;
+use std::{
+    future::Future,
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+};
 
+use bytes::Bytes;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use self::server::{Mood, Server, World};
 use super::*;
 use crate::identity::{Placement, names::NameBounds, testing::Scratch};
+
+/// Between requests.
+const SPACED: Duration = Duration::from_millis(100);
 
 const ID: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
 
@@ -62,6 +69,19 @@ impl Bench {
         wait(&format!("{state:?}"), || self.names.state(self.source) == state).await;
     }
 
+    /// Sends the same again and again, and counts.
+    fn flood(&self, bytes: Bytes) -> (JoinSet<()>, Arc<AtomicUsize>) {
+        let mut sender = self.server.world().events.take().expect("somebody listens");
+        let sent = Arc::new(AtomicUsize::new(0));
+        let (mut tasks, count) = (JoinSet::new(), Arc::clone(&sent));
+        tasks.spawn(async move {
+            while sender.send_data(bytes.clone()).await.is_ok() {
+                count.fetch_add(1, Relaxed);
+            }
+        });
+        (tasks, sent)
+    }
+
     async fn wait_listener(&self) {
         self.wait_state(SourceState::Connected).await;
         wait("a listener", || self.server.is_listened_to()).await;
@@ -72,7 +92,7 @@ fn quick(source: Source, socket: &Path, names: &Arc<Names>) -> Docker {
     let choice = SocketChoice::Path(socket.to_owned());
     let docker = Docker::new(source, &choice, 32, Arc::clone(names)).unwrap();
     let retry = (Duration::from_millis(20), Duration::from_millis(40));
-    Docker { patience: Duration::from_millis(300), retry, ..docker }
+    Docker { patience: Duration::from_millis(300), retry, spacing: SPACED, ..docker }
 }
 
 fn own_user() -> Option<u32> {
@@ -221,6 +241,38 @@ fn an_event_that_cannot_be_read_is_followed_by_a_list() {
         }
         assert_eq!(bench.names.state(Source::Docker), SourceState::Connected);
         assert_eq!(bench.server.requests_to("/events"), 1);
+    });
+}
+
+#[test]
+fn an_engine_that_never_stops_is_seldom_asked() {
+    run(async {
+        let rename = json!({"Type": "container", "Action": "rename", "Actor": {"ID": ID}}).to_string();
+        for (name, line) in [("garbage", "x"), ("rename", rename.as_str())] {
+            let bench = Bench::new(&format!("docker-endless-{name}"), world());
+            bench.wait_listener().await;
+            let begin = Instant::now();
+            let before = bench.server.requests_to("/containers/json");
+            let _flood = bench.flood(Bytes::from(format!("{line}\n")));
+            wait("requests", || bench.server.requests_to("/containers/json") >= before + 5).await;
+            // The first may come at once.
+            assert!(begin.elapsed() >= SPACED * 3, "{name}: {:?}", begin.elapsed());
+            assert_eq!(bench.names.state(Source::Docker), SourceState::Connected);
+        }
+    });
+}
+
+#[test]
+fn an_engine_that_never_stops_has_to_wait() {
+    run(async {
+        let bench = Bench::new("docker-endless", world());
+        bench.wait_listener().await;
+        let begin = Instant::now();
+        // Nothing that matters, and as much as fits on the way.
+        let idle = json!({"Type": "container", "Action": "exec_start", "Actor": {"ID": ID}, "x": "x".repeat(1 << 16)});
+        let (_tasks, sent) = bench.flood(Bytes::from(format!("{idle}\n")));
+        wait("4 MiB", || sent.load(Relaxed) >= 64).await;
+        assert!(begin.elapsed() >= Duration::from_secs(1), "{:?}", begin.elapsed());
     });
 }
 
