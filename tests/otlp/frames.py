@@ -10,7 +10,8 @@ import h2.events
 
 
 def serve(port, call):
-    """Listens, and returns the port. `call` gets path, headers and body of each call, and returns a message."""
+    """Listens, and returns the port. `call` gets path, headers and body of each call, and returns a message. If it returns
+    None, nothing is ever said on that connection again, which stays open."""
     listener = socket.create_server(("127.0.0.1", port))
     threading.Thread(target=accept, args=(listener, call), daemon=True).start()
     return listener.getsockname()[1]
@@ -38,10 +39,17 @@ def speak(connection, call):
                 elif isinstance(event, h2.events.StreamEnded):
                     headers, body = requests.pop(event.stream_id)
                     answer = call(headers[":path"], headers, bytes(body))
+                    if answer is None:
+                        return fall_silent(connection)
                     http.send_headers(event.stream_id, [(":status", "200"), ("content-type", "application/grpc")])
                     http.send_data(event.stream_id, struct.pack(">BI", 0, len(answer)) + answer)
                     http.send_headers(event.stream_id, [("grpc-status", "0")], end_stream=True)
             connection.sendall(http.data_to_send())
+
+
+def fall_silent(connection):
+    while connection.recv(65536):
+        pass
 
 
 def message(body):

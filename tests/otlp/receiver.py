@@ -310,6 +310,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             name = {"logs": "rejected_log_records", "traces": "rejected_spans", "metrics": "rejected_data_points"}
             setattr(answer.partial_success, name[signal], int(argument))
             answer.partial_success.error_message = "not these"
+        if mode == "wordy":
+            answer.partial_success.error_message = "x" * int(argument)
         return self.answer(200, answer.SerializeToString())
 
 
@@ -338,6 +340,8 @@ def export(signal):
         if mode == "reject":
             name = {"logs": "rejected_log_records", "traces": "rejected_spans", "metrics": "rejected_data_points"}
             setattr(answer.partial_success, name[signal], int(argument))
+        if mode == "wordy":
+            answer.partial_success.error_message = "x" * int(argument)
         return answer.SerializeToString()
 
     handler = grpc.unary_unary_rpc_method_handler(handle)
@@ -345,10 +349,13 @@ def export(signal):
 
 
 def call(path, headers, body):
-    """The same for frames that are read by hand; it takes everything."""
+    """The same for frames that are read by hand; it takes everything that it hears."""
     signal = next((signal for signal, service in GRPC.items() if path == f"/{service}/Export"), None)
     try:
         demand(signal, f"{path} is no method")
+        if MODE["name"] == "mute":
+            MODE["name"] = "take"
+            return say(fault="mute", signal=signal)
         is_compressed, message = frames.message(body)
     except Exception as error:  # noqa: BLE001 - all of it is the test's business
         say(wrong=f"{type(error).__name__}: {error}")
@@ -395,8 +402,9 @@ def main():
 
 
 # take: as a collector should. reject N: all but N. status CODE [RETRY-AFTER]. reset: in the middle of the request.
-# garbage: no HTTP. hang: never.
-MODES = ("take", "reject", "status", "reset", "garbage", "hang")
+# garbage: no HTTP. hang: never. wordy BYTES: takes all, and says much. mute, of frames: one connection falls silent for
+# ever, the others don't.
+MODES = ("take", "reject", "status", "reset", "garbage", "hang", "wordy", "mute")
 
 if __name__ == "__main__":
     main()

@@ -22,7 +22,7 @@ use crate::{
 pub enum Protocol {
     Http,
     Grpc,
-    /// gRPC without the receiver's library for that, which knows no zstd. It takes everything.
+    /// gRPC without the receiver's library for that, which knows no zstd. It takes everything that it hears.
     Frames,
 }
 

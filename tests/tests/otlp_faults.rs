@@ -156,6 +156,66 @@ fn what_may_have_arrived_is_not_sent_twice_and_what_is_lost_is_counted() {
 }
 
 #[test]
+fn a_connection_that_falls_silent_is_left() {
+    require_kernel!();
+    require_receiver!();
+    let mut receiver = Receiver::start(Protocol::Frames);
+    let options = Options::default().flag("otlp-timeout", "500ms");
+    let scene = Scene::new(&receiver.endpoint(), receiver.protocol(), options);
+    scene.fail(10);
+    wait_until(PATIENCE, "the first come", || scene.come(&receiver) == 10);
+    receiver.answer("mute");
+    scene.fail(10);
+    wait_until(PATIENCE, "what got no answer is counted", || scene.dropped("unanswered") > 0);
+    // Some of the second ten may have been in later batches.
+    let before = scene.come(&receiver);
+    scene.fail(10);
+    wait_until(PATIENCE * 2, "the next come", || scene.come(&receiver) >= before + 10);
+    scene.settle(Some(&receiver));
+    assert_eq!(receiver.faults(), 1);
+}
+
+#[test]
+fn what_was_not_sent_is_sent_again() {
+    require_kernel!();
+    // Whoever connects gets a connection, and never a word over it.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let directory = Directory::new();
+    openssl(
+        &directory.0,
+        "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=authority -keyout ca.key -out ca.pem",
+    );
+    let authority = directory.0.join("ca.pem").display().to_string();
+    for protocol in ["http/protobuf", "grpc"] {
+        let options = Options::default()
+            .variable("OTEL_EXPORTER_OTLP_CERTIFICATE", &authority)
+            .flag("otlp-timeout", "500ms");
+        let endpoint = format!("https://{}", listener.local_addr().unwrap());
+        let scene = Scene::new(&endpoint, protocol, options);
+        scene.fail(10);
+        wait_until(PATIENCE, "the agent has tried again", || scene.count("retries") > 0);
+        assert_eq!(scene.count("dropped"), 0, "{protocol}: it can't have arrived");
+    }
+}
+
+#[test]
+fn a_long_answer_is_none_that_asks_for_more() {
+    require_kernel!();
+    require_receiver!();
+    for protocol in [Protocol::Http, Protocol::Grpc] {
+        let mut receiver = Receiver::start(protocol);
+        let scene = Scene::new(&receiver.endpoint(), receiver.protocol(), Options::default());
+        for (round, bytes) in [60_000, 70_000, 3_000_000].into_iter().enumerate() {
+            receiver.answer(&format!("wordy {bytes}"));
+            scene.fail(10);
+            wait_until(PATIENCE, "all have come", || scene.come(&receiver) >= 10 * (round + 1));
+        }
+        scene.settle(Some(&receiver));
+        assert_eq!((scene.count("retries"), scene.count("dropped")), (0, 0));
+    }
+}
+
+#[test]
 fn what_a_collector_rejects_is_counted() {
     require_kernel!();
     require_receiver!();

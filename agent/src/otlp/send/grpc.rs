@@ -1,7 +1,14 @@
 //! OTLP over gRPC.
 
+use std::{
+    error::Error,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
 use bytes::{BufMut as _, Bytes};
-use http::{HeaderMap, uri::PathAndQuery};
+use http::{HeaderMap, Response, Uri, uri::PathAndQuery};
+use hyper::body::{Body, Frame, Incoming};
 use prost::Message as _;
 use tonic::{
     Code, Request, Status,
@@ -10,37 +17,48 @@ use tonic::{
     metadata::MetadataMap,
 };
 use tonic_prost::ProstDecoder;
+use tower::{ServiceExt as _, util::MapResponse};
 
 use super::{
-    Client, Outcome, SendError, Target,
+    Outcome, SendError, Target,
     answer::{Answer, RpcStatus, printable, taken},
-    chain, client, is_unsent,
+    chain,
+    connect::{Client, Connector},
+    is_unsent,
 };
 use crate::config::Compression;
 
 /// The most that is read of an answer.
 const ANSWER_MAX: usize = 64 << 10;
 
+/// Answers that are too long are told apart from the collector's errors.
+type Bounded = MapResponse<Client<tonic::body::Body>, fn(Response<Incoming>) -> Response<Begun<Incoming>>>;
+
 #[derive(Debug)]
 pub(super) struct Grpc {
-    service: Service<Client<tonic::body::Body>>,
+    connector: Connector,
+    origin: Uri,
+    compression: Compression,
+    service: Service<Bounded>,
     method: PathAndQuery,
     headers: HeaderMap,
 }
 
 impl Grpc {
     pub(super) fn new(target: &Target) -> Result<Self, SendError> {
-        let service = Service::with_origin(client(target, true)?, target.uri.clone());
-        let service = service.max_decoding_message_size(ANSWER_MAX);
-        let service = match target.compression {
-            Compression::None => service,
-            Compression::Gzip => service.send_compressed(CompressionEncoding::Gzip),
-            Compression::Zstd => service.send_compressed(CompressionEncoding::Zstd),
-        };
+        let connector = Connector::new(target, true)?;
+        let (origin, compression) = (target.uri.clone(), target.compression);
+        let service = service(&connector, &origin, compression);
         let method = PathAndQuery::from_static(target.signal.method());
         let mut headers = target.headers.clone();
         headers.insert(http::header::USER_AGENT, super::super::settings::USER_AGENT);
-        Ok(Self { service, method, headers })
+        Ok(Self { connector, origin, compression, service, method, headers })
+    }
+
+    /// The next request goes over another connection. Pings would tell, too, that one is dead; but servers take those
+    /// that come more often than every five minutes for an attack, and hang up (`too_many_pings`).
+    pub(super) fn leave_connection(&mut self) {
+        self.service = service(&self.connector, &self.origin, self.compression);
     }
 
     pub(super) async fn send(&self, request: Bytes) -> Outcome {
@@ -57,11 +75,75 @@ impl Grpc {
     }
 }
 
+fn service(connector: &Connector, origin: &Uri, compression: Compression) -> Service<Bounded> {
+    let begun: fn(Response<Incoming>) -> _ = |answer| answer.map(Begun::new);
+    let service = Service::with_origin(connector.client().map_response(begun), origin.clone());
+    let service = service.max_decoding_message_size(ANSWER_MAX);
+    match compression {
+        Compression::None => service,
+        Compression::Gzip => service.send_compressed(CompressionEncoding::Gzip),
+        Compression::Zstd => service.send_compressed(CompressionEncoding::Zstd),
+    }
+}
+
+/// An answer whose length is looked at before its message is read. tonic's own word for one that is too long is the same
+/// as a collector's that wants the request once more.
+#[derive(Debug)]
+struct Begun<B> {
+    body: B,
+    /// Whether it is compressed, and how long it is.
+    head: Vec<u8>,
+}
+
+/// Bytes of a head.
+const HEAD: usize = 5;
+
+#[derive(Debug, thiserror::Error)]
+#[error("the answer is too long")]
+struct TooLong;
+
+impl<B> Begun<B> {
+    fn new(body: B) -> Self {
+        Self { body, head: Vec::with_capacity(HEAD) }
+    }
+
+    fn is_too_long(&mut self, data: &[u8]) -> bool {
+        let lacking = HEAD - self.head.len();
+        self.head.extend(data.iter().take(lacking));
+        let length = self.head.get(1..HEAD).and_then(|bytes| bytes.try_into().ok()).map(u32::from_be_bytes);
+        length.is_some_and(|length| length as usize > ANSWER_MAX)
+    }
+}
+
+impl<B: Body<Data = Bytes> + Unpin> Body for Begun<B>
+where
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    type Data = Bytes;
+    type Error = Box<dyn Error + Send + Sync>;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
+        Poll::Ready(frame.map(|frame| {
+            let frame = frame.map_err(Into::into)?;
+            let is_too_long = frame.data_ref().is_some_and(|data| self.is_too_long(data));
+            if is_too_long { Err(TooLong.into()) } else { Ok(frame) }
+        }))
+    }
+}
+
 /// What a failure means.
 fn meaning(status: &Status) -> Outcome {
     let why = format!("{}: {}", status.code(), printable(status.message()));
     // A status with a source was made here, because the connection failed; others are the collector's.
-    if let Some(source) = std::error::Error::source(status) {
+    if let Some(source) = status.source() {
+        // Only a collector that has taken a request answers it with a message, whatever that says.
+        if source.is::<TooLong>() {
+            return taken(Answer::default());
+        }
         let why = format!("{}: {}", status.code(), chain(source));
         return match is_unsent(source) {
             true => Outcome::Later { wait: None, why },

@@ -9,9 +9,11 @@ use http_body_util::{BodyExt as _, Collected, Full, Limited};
 use prost::Message as _;
 
 use super::{
-    Client, Outcome, SendError, Target,
+    Outcome, SendError, Target,
     answer::{Answer, RpcStatus, printable, taken},
-    chain, client, is_unsent,
+    chain,
+    connect::{Client, Connector},
+    is_unsent,
 };
 use crate::config::Compression;
 
@@ -30,7 +32,8 @@ pub(super) struct Http {
 impl Http {
     pub(super) fn new(target: &Target) -> Result<Self, SendError> {
         let (uri, headers) = (target.uri.clone(), target.headers.clone());
-        Ok(Self { client: client(target, false)?, uri, headers, compression: target.compression })
+        let client = Connector::new(target, false)?.client();
+        Ok(Self { client, uri, headers, compression: target.compression })
     }
 
     pub(super) async fn send(&self, request: Bytes) -> Outcome {

@@ -1,6 +1,7 @@
 //! One request to the collector, and what its answer means.
 
 mod answer;
+mod connect;
 mod grpc;
 mod http;
 mod tls;
@@ -8,20 +9,12 @@ mod tls;
 use std::time::Duration;
 
 use bytes::Bytes;
-use hyper_rustls::HttpsConnector;
-use hyper_util::{
-    client::legacy::{self, connect::HttpConnector},
-    rt::{TokioExecutor, TokioTimer},
-};
+use hyper_util::client::legacy;
 use thiserror::Error;
 use tokio::time::timeout;
 
 use super::settings::Target;
 use crate::config::Protocol;
-
-/// Connections that nobody uses are closed before a collector closes them: what is sent into one that is about to go
-/// is lost.
-const IDLE: Duration = Duration::from_secs(15);
 
 /// What became of a request.
 #[derive(Debug)]
@@ -64,55 +57,36 @@ pub(super) struct Sender {
 
 #[derive(Debug)]
 enum Way {
-    Http(http::Http),
-    Grpc(grpc::Grpc),
+    Http(Box<http::Http>),
+    Grpc(Box<grpc::Grpc>),
 }
 
 impl Sender {
     pub(super) fn new(target: &Target) -> Result<Self, SendError> {
         let way = match target.protocol {
-            Protocol::Http => Way::Http(http::Http::new(target)?),
-            Protocol::Grpc => Way::Grpc(grpc::Grpc::new(target)?),
+            Protocol::Http => Way::Http(Box::new(http::Http::new(target)?)),
+            Protocol::Grpc => Way::Grpc(Box::new(grpc::Grpc::new(target)?)),
         };
         Ok(Self { timeout: target.timeout, way })
     }
 
     /// Sends a request that is encoded already.
-    pub(super) async fn send(&self, request: Bytes) -> Outcome {
+    pub(super) async fn send(&mut self, request: Bytes) -> Outcome {
         let answer = async {
             match &self.way {
                 Way::Http(http) => http.send(request).await,
                 Way::Grpc(grpc) => grpc.send(request).await,
             }
         };
-        timeout(self.timeout, answer)
-            .await
-            .unwrap_or_else(|_| Outcome::Unanswered { why: format!("no answer within {:?}", self.timeout) })
+        if let Ok(outcome) = timeout(self.timeout, answer).await {
+            return outcome;
+        }
+        // A connection of HTTP/1 went with its request. One of HTTP/2 would stay, and may be dead.
+        if let Way::Grpc(grpc) = &mut self.way {
+            grpc.leave_connection();
+        }
+        Outcome::Unanswered { why: format!("no answer within {:?}", self.timeout) }
     }
-}
-
-type Client<B> = legacy::Client<HttpsConnector<HttpConnector>, B>;
-
-fn client<B>(target: &Target, is_http2: bool) -> Result<Client<B>, SendError>
-where
-    B: hyper::body::Body + Send,
-    B::Data: Send,
-{
-    let mut tcp = HttpConnector::new();
-    tcp.enforce_http(false);
-    tcp.set_nodelay(true);
-    // Sooner than the answer's: an attempt that has not sent anything may be repeated.
-    tcp.set_connect_timeout(Some(target.timeout / 2));
-    let tls = hyper_rustls::HttpsConnectorBuilder::new().with_tls_config(tls::config(target)?);
-    let tls = tls.https_or_http();
-    let connector = if is_http2 {
-        tls.enable_http2().wrap_connector(tcp)
-    } else {
-        tls.enable_http1().wrap_connector(tcp)
-    };
-    let mut builder = legacy::Client::builder(TokioExecutor::new());
-    builder.pool_timer(TokioTimer::new()).pool_idle_timeout(IDLE).pool_max_idle_per_host(1);
-    Ok(builder.http2_only(is_http2).build(connector))
 }
 
 /// Whether the request can't have been sent.
