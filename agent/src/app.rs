@@ -66,15 +66,18 @@ pub fn run(config: &Config, effective: &Effective, recording: Option<&Path>) -> 
     }
     keep_no_large_blocks();
     let privilege = Privilege::foresee(needs(config));
-    tokio::runtime::Builder::new_multi_thread()
+    let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .thread_name("podwitness")
         // Only this thread loads and attaches. One that can't settle down is told of by `serve`.
         .on_thread_start(move || drop(privilege.settle()))
         .enable_all()
         .build()
-        .context("cannot start the runtime")?
-        .block_on(serve(config, privilege, recording))
+        .context("cannot start the runtime")?;
+    let outcome = runtime.block_on(serve(config, privilege, recording));
+    // A name server that hangs would keep a thread, and the end, waiting for its answer.
+    runtime.shutdown_background();
+    outcome
 }
 
 /// A filter of targets and levels for those who look for something; else the configured level for everything.

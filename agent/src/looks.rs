@@ -28,6 +28,8 @@ pub struct Looks {
 struct Counted {
     begun: u64,
     ended: u64,
+    /// The last one has ended.
+    are_over: bool,
 }
 
 impl Looks {
@@ -54,6 +56,12 @@ impl Looks {
         self.ended.notify_all();
     }
 
+    /// Nobody will look again: what is known is all.
+    pub fn close(&self) {
+        self.lock().are_over = true;
+        self.ended.notify_all();
+    }
+
     /// Makes the reader look soon.
     pub fn ask(&self) {
         self.bell.ring();
@@ -66,9 +74,10 @@ impl Looks {
         // The look that is under way may have passed by already.
         let next = counted.begun + 1;
         self.ask();
-        let waited = self.ended.wait_timeout_while(counted, self.timeout, |counted| counted.ended < next);
-        let (counted, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        if counted.ended < next {
+        let lacks = |counted: &mut Counted| counted.ended < next && !counted.are_over;
+        let waited = self.ended.wait_timeout_while(counted, self.timeout, lacks);
+        let (mut counted, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        if lacks(&mut counted) {
             self.late.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -107,6 +116,20 @@ mod tests {
             looks.end();
         }
         asking.join().unwrap();
+        assert_eq!(looks.late(), 0);
+    }
+
+    #[test]
+    fn nobody_waits_for_looks_that_are_over() {
+        let looks = looks(Duration::MAX);
+        let asking = {
+            let looks = Arc::clone(&looks);
+            thread::spawn(move || looks.wait())
+        };
+        looks.begin();
+        looks.close();
+        asking.join().unwrap();
+        looks.wait();
         assert_eq!(looks.late(), 0);
     }
 

@@ -84,7 +84,14 @@ pub struct Reader {
 
 impl Reader {
     /// Reads until `stop`, then once more: what was sent before the programs were detached is not lost.
-    pub fn run(mut self) -> io::Result<()> {
+    pub fn run(self) -> io::Result<()> {
+        let looks = Arc::clone(&self.looks);
+        let outcome = self.read();
+        looks.close();
+        outcome
+    }
+
+    fn read(mut self) -> io::Result<()> {
         let mut held = VecDeque::new();
         let mut early = Early::default();
         let mut losses = SensorId::ALL.map(|sensor| (sensor, (0, 0)));

@@ -300,6 +300,22 @@ fn metrics_are_those_that_prometheus_gets() {
     workload.finish();
 }
 
+#[test]
+fn the_last_page_is_sent_at_the_end_and_waits_for_nobody() {
+    require_kernel!();
+    require_receiver!();
+    let receiver = Receiver::start(Protocol::Http);
+    let options = Options::default()
+        .variable("OTEL_EXPORTER_OTLP_ENDPOINT", &receiver.endpoint())
+        .flag("otlp-metrics-interval", "1h")
+        .flag("ring-look-timeout", "10s");
+    // A test that ends an agent looks how long that takes.
+    assert!(Agent::start(options).stop().success());
+    let points = receiver.items("metrics");
+    let late = points.iter().find(|point| point["name"] == "podwitness_ring_looks_late").expect("a page");
+    assert_eq!(late["value"], 0);
+}
+
 /// The exemplars of a workload on the page: name and bound of the series, ids, and value.
 fn exemplars(agent: &Agent, workload: &str) -> Vec<(String, Option<f64>, [String; 2], f64)> {
     let page = http::get_as(agent.metrics, "/metrics", "application/openmetrics-text;version=1.0.0").unwrap();

@@ -199,6 +199,27 @@ fn what_was_not_sent_is_sent_again() {
 }
 
 #[test]
+fn a_collector_is_left_alone_for_as_long_as_it_asks_for() {
+    require_kernel!();
+    require_receiver!();
+    for (protocol, busy) in [(Protocol::Http, "status 429 60"), (Protocol::Grpc, "status 8 60")] {
+        let mut receiver = Receiver::start(protocol);
+        receiver.answer(busy);
+        let options = Options::default().flag("otlp-batch", "8").flag("otlp-queue", "64");
+        let mut scene = Scene::new(&receiver.endpoint(), receiver.protocol(), options);
+        // All batches of a minute could have been asked about by now; those that wait have filled the queue.
+        wait_until(PATIENCE, "the queue is full", || {
+            scene.fail(50);
+            scene.dropped("queue_full") > 0
+        });
+        assert!(scene.dropped("retries_exhausted") <= 8);
+        assert_eq!(receiver.faults(), 1, "{busy}: nobody was to ask again");
+        // Nor does it delay the end.
+        assert!(scene.agent.stop().success());
+    }
+}
+
+#[test]
 fn a_long_answer_is_none_that_asks_for_more() {
     require_kernel!();
     require_receiver!();
@@ -212,6 +233,21 @@ fn a_long_answer_is_none_that_asks_for_more() {
         }
         scene.settle(Some(&receiver));
         assert_eq!((scene.count("retries"), scene.count("dropped")), (0, 0));
+    }
+}
+
+#[test]
+fn a_collector_that_hangs_does_not_delay_the_end() {
+    require_kernel!();
+    require_receiver!();
+    for protocol in [Protocol::Http, Protocol::Grpc] {
+        let mut receiver = Receiver::start(protocol);
+        receiver.answer("hang");
+        let options = Options::default().flag("otlp-timeout", "60s");
+        let mut scene = Scene::new(&receiver.endpoint(), receiver.protocol(), options);
+        scene.fail(10);
+        wait_until(PATIENCE, "a request hangs", || receiver.faults() > 0);
+        assert!(scene.agent.stop().success());
     }
 }
 

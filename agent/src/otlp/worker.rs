@@ -1,11 +1,11 @@
 //! One task for each signal: takes batches out of the queue and sees them through.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use tokio::{
     sync::watch,
-    time::{Instant, sleep, timeout_at},
+    time::{Instant, sleep_until, timeout_at},
 };
 
 use super::{
@@ -35,6 +35,8 @@ pub(super) struct Delivery {
     stopping: watch::Receiver<bool>,
     /// When the agent has to be gone.
     farewell: Option<Instant>,
+    /// Until when the collector has asked to be left alone, whatever becomes of the request that it said so to.
+    quiet_until: Option<Instant>,
     said: Option<Instant>,
 }
 
@@ -46,7 +48,8 @@ impl Delivery {
         figures: Arc<Figures>,
         stopping: watch::Receiver<bool>,
     ) -> Self {
-        Self { signal, sender, retry_for: config.retry_for, figures, stopping, farewell: None, said: None }
+        let (farewell, quiet_until, said) = (None, None, None);
+        Self { signal, sender, retry_for: config.retry_for, figures, stopping, farewell, quiet_until, said }
     }
 
     fn counts(&self) -> &Counts {
@@ -63,18 +66,16 @@ impl Delivery {
 
     /// Sends a request with so many items, again and again where that is right. Counts what becomes of them.
     pub(super) async fn deliver(&mut self, request: &Bytes, items: u64) -> Result<(), Loss> {
+        if let Some(quiet) = self.quiet_until.take() {
+            self.rest_until(quiet).await;
+        }
         let begin = Instant::now();
         let mut backoff = Backoff::new(SHORTEST, LONGEST);
         loop {
-            self.is_stopping();
-            let sending = self.sender.send(request.clone());
-            let outcome = match self.farewell {
-                Some(farewell) => timeout_at(farewell, sending)
-                    .await
-                    .unwrap_or(Outcome::Unanswered { why: "the agent ends".to_owned() }),
-                None => sending.await,
-            };
-            let (wait, why) = match outcome {
+            if self.is_over() {
+                return Err(self.lose(Loss::Shutdown, items, "the agent ends"));
+            }
+            let (asked, why) = match self.send(request).await {
                 Outcome::Taken { rejected, message } => {
                     let rejected = rejected.min(items);
                     self.counts().send(items - rejected);
@@ -85,20 +86,48 @@ impl Delivery {
                 }
                 Outcome::Refused { why } => return Err(self.lose(Loss::Refused, items, &why)),
                 Outcome::Unanswered { why } => return Err(self.lose(Loss::Unanswered, items, &why)),
-                Outcome::Later { wait, why } => (backoff.next(wait), why),
+                Outcome::Later { wait, why } => (wait, why),
             };
             if self.is_stopping() {
                 return Err(self.lose(Loss::Shutdown, items, &why));
             }
+            let wait = backoff.next(asked);
+            let again = Instant::now() + wait;
             if begin.elapsed() + wait > self.retry_for {
+                self.quiet_until = asked.map(|_| again);
                 return Err(self.lose(Loss::RetriesExhausted, items, &why));
             }
             self.counts().retry();
+            self.rest_until(again).await;
+        }
+    }
+
+    /// Sends it once. Of what is under way when the agent is told to end, the end is waited for as long as for the rest.
+    async fn send(&mut self, request: &Bytes) -> Outcome {
+        let Self { sender, stopping, farewell, .. } = self;
+        let mut sending = pin!(sender.send(request.clone()));
+        if farewell.is_none() {
             tokio::select! {
-                () = sleep(wait) => {}
-                _ = self.stopping.changed() => {}
+                outcome = &mut sending => return outcome,
+                () = told(stopping) => {}
             }
         }
+        let farewell = *farewell.get_or_insert_with(|| Instant::now() + FAREWELL);
+        let outcome = timeout_at(farewell, sending).await;
+        outcome.unwrap_or(Outcome::Unanswered { why: "the agent ends".to_owned() })
+    }
+
+    async fn rest_until(&mut self, time: Instant) {
+        tokio::select! {
+            () = sleep_until(time) => {}
+            () = told(&mut self.stopping) => {}
+        }
+    }
+
+    /// Whether the agent ends, and has no more time for this.
+    pub(super) fn is_over(&mut self) -> bool {
+        self.is_stopping();
+        self.farewell.is_some_and(|farewell| Instant::now() >= farewell)
     }
 
     fn lose(&mut self, why: Loss, items: u64, details: &str) -> Loss {
@@ -112,6 +141,12 @@ impl Delivery {
         }
         why
     }
+}
+
+/// Waits until the agent is told to end.
+pub(super) async fn told(stopping: &mut watch::Receiver<bool>) {
+    // Whoever would have said so is gone, too, or it has been said.
+    let _ = stopping.wait_for(|is_stopping| *is_stopping).await;
 }
 
 /// Sends what comes into the queue until the agent ends.
@@ -135,7 +170,7 @@ pub(super) async fn run(queue: Arc<Queue<Item>>, mut delivery: Delivery, delay: 
             true => Vec::new(),
             false => request.try_into_mut().map(Vec::from).unwrap_or_default(),
         };
-        if delivery.farewell.is_some_and(|farewell| Instant::now() >= farewell) {
+        if delivery.is_over() {
             return queue.close();
         }
     }

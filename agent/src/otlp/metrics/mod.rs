@@ -4,6 +4,8 @@
 //! its resource, the agent's own under the agent's.
 
 mod page;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -31,7 +33,7 @@ use super::{
     encode,
     figures::{Figures, Signal},
     resource::Host,
-    worker::Delivery,
+    worker::{Delivery, told},
 };
 use crate::{
     exemplar::Exemplar as Span,
@@ -65,14 +67,21 @@ impl Export {
         let start_ns = now_ns();
         let mut ticks = interval_at(Instant::now() + self.every, self.every);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let is_stopping = |stopping: &watch::Receiver<bool>| *stopping.borrow();
-        while !is_stopping(&stopping) {
-            tokio::select! {
-                _ = ticks.tick() => {}
-                changed = stopping.changed() => if changed.is_err() { return },
+        loop {
+            let is_last = tokio::select! {
+                biased;
+                () = told(&mut stopping) => true,
+                _ = ticks.tick() => false,
+            };
+            // What was under way when the agent was told to end may have taken all the time that there was.
+            if is_last && delivery.is_over() {
+                return;
             }
             let times = Times { start_ns, now_ns: now_ns() };
             self.send(times, &mut delivery).await;
+            if is_last {
+                return;
+            }
         }
     }
 

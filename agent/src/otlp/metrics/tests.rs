@@ -1,0 +1,150 @@
+use std::{convert::Infallible, sync::Mutex};
+
+use http_body_util::{BodyExt as _, Empty};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::TokioIo;
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
+use tokio::{
+    net::TcpListener,
+    sync::{mpsc, oneshot},
+    task::JoinHandle,
+};
+
+use super::*;
+use crate::{
+    config::Config,
+    http::Text,
+    identity::{
+        Bounds, Tree,
+        names::{NameBounds, Names},
+    },
+    otlp::{Sender, settings::target},
+};
+
+/// Far longer than anything takes.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Shows what it was given.
+#[derive(Default)]
+struct Shown(Mutex<String>);
+
+impl Exposition for Shown {
+    fn render(&self, _: Format) -> Result<Text, RenderError> {
+        Ok(Box::new([self.0.lock().unwrap().clone().into()].into_iter()))
+    }
+}
+
+/// A request that waits for its answer.
+struct Asked {
+    points: Vec<(String, NumberDataPoint)>,
+    answer: oneshot::Sender<u16>,
+}
+
+impl Asked {
+    fn answer(self, status: u16) {
+        self.answer.send(status).unwrap();
+    }
+
+    fn names(&self) -> Vec<&str> {
+        self.points.iter().map(|(name, _)| name.as_str()).collect()
+    }
+}
+
+/// An export to a collector that the test plays.
+struct Bench {
+    shown: Arc<Shown>,
+    figures: Arc<Figures>,
+    requests: mpsc::Receiver<Asked>,
+    stop: watch::Sender<bool>,
+    export: JoinHandle<()>,
+}
+
+impl Bench {
+    async fn new(every: Duration, most: usize, page: &str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (into, requests) = mpsc::channel(1);
+        tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                let into = into.clone();
+                let service = service_fn(move |request| play(request, into.clone()));
+                tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+            }
+        });
+        let mut config = Config::default();
+        config.otlp.endpoint = Some(format!("http://{address}"));
+        config.otlp.compression = crate::config::Compression::None;
+        config.otlp.timeout = PATIENCE;
+        let (figures, (stop, stopping)) = (Arc::<Figures>::default(), watch::channel(false));
+        let sender = Sender::new(&target(&config.otlp, Signal::Metrics).unwrap().unwrap()).unwrap();
+        let delivery =
+            Delivery::new(Signal::Metrics, sender, &config.otlp, Arc::clone(&figures), stopping.clone());
+        let shown = Arc::new(Shown(Mutex::new(page.to_owned())));
+        let bounds = Bounds { containers: 16, hold: PATIENCE, grace: PATIENCE };
+        let names = Arc::new(Names::new(NameBounds { containers: 16, grace: PATIENCE }));
+        let tree = Tree::at(std::env::temp_dir()).unwrap();
+        let export = Export {
+            exposition: Arc::clone(&shown) as Arc<dyn Exposition>,
+            host: Host::default(),
+            registry: Arc::new(Registry::new(tree, bounds, names)),
+            service: "podwitness".to_owned(),
+            every,
+            most,
+            figures: Arc::clone(&figures),
+        };
+        let export = tokio::spawn(export.run(delivery, stopping));
+        Self { shown, figures, requests, stop, export }
+    }
+
+    async fn next(&mut self) -> Asked {
+        tokio::time::timeout(PATIENCE, self.requests.recv()).await.unwrap().unwrap()
+    }
+
+    fn show(&self, page: &str) {
+        page.clone_into(&mut self.shown.0.lock().unwrap());
+    }
+}
+
+async fn play(
+    request: hyper::Request<Incoming>,
+    into: mpsc::Sender<Asked>,
+) -> Result<hyper::Response<Empty<Bytes>>, Infallible> {
+    let body = request.into_body().collect().await.unwrap().to_bytes();
+    let request = ExportMetricsServiceRequest::decode(body).unwrap();
+    let metrics = request.resource_metrics.into_iter().flat_map(|group| group.scope_metrics);
+    let mut points = Vec::new();
+    for metric in metrics.flat_map(|group| group.metrics) {
+        let of_metric = match metric.data.unwrap() {
+            Data::Sum(sum) => sum.data_points,
+            Data::Gauge(gauge) => gauge.data_points,
+            other => panic!("{other:?}"),
+        };
+        points.extend(of_metric.into_iter().map(|point| (metric.name.clone(), point)));
+    }
+    let (answer, answered) = oneshot::channel();
+    into.send(Asked { points, answer }).await.unwrap_or_else(|_| panic!("the test has ended"));
+    let mut response = hyper::Response::new(Empty::new());
+    *response.status_mut() = answered.await.unwrap().try_into().unwrap();
+    Ok(response)
+}
+
+/// A page with these counters.
+fn counters(of: &[(&str, u64)]) -> String {
+    of.iter().map(|(name, value)| format!("# TYPE {name} counter\n{name}_total {value}\n")).collect()
+}
+
+#[tokio::test]
+async fn the_last_page_comes_also_if_another_is_under_way() {
+    let mut bench = Bench::new(Duration::from_millis(1), 100, &counters(&[("a", 1)])).await;
+    let first = bench.next().await;
+    bench.show(&counters(&[("last", 1)]));
+    bench.stop.send(true).unwrap();
+    first.answer(200);
+    let last = bench.next().await;
+    assert_eq!(last.names(), ["last"]);
+    last.answer(200);
+    bench.export.await.unwrap();
+    let counts = bench.figures.of(Signal::Metrics);
+    assert_eq!((counts.produced(), counts.sent()), (2, 2));
+}
