@@ -294,7 +294,7 @@ async fn serve(config: &Config, privilege: Privilege, recording: Option<&Path>) 
         Some(_) = ended_sending(&mut otlp) => Some(anyhow!("what sends telemetry ended by itself")),
         _ = servers.join_next() => Some(anyhow!("a listener ended by itself")),
         result = &mut reader_ended => Some(match result {
-            Ok(Err(error)) => anyhow::Error::new(error).context("the reader of the rings failed"),
+            Ok(Err(error)) => error.into(),
             _ => anyhow!("the reader of the rings ended by itself"),
         }),
     };
@@ -307,9 +307,11 @@ async fn serve(config: &Config, privilege: Privilege, recording: Option<&Path>) 
     running.lock().unwrap_or_else(PoisonError::into_inner).detach();
     stop.store(true, Ordering::Release);
     looks.ask();
-    if early.is_none() {
-        let _ = reader_ended.await;
-    }
+    // Mistakes of its last look, and of the recording, are the agent's, too.
+    let failure = match early {
+        Some(error) => Some(error),
+        None => reader_ended.await.ok().and_then(Result::err).map(Into::into),
+    };
     // Whether it panicked was told by the channel.
     let _ = thread.join();
     let _ = shutdown.send(true);
@@ -319,7 +321,7 @@ async fn serve(config: &Config, privilege: Privilege, recording: Option<&Path>) 
         while otlp.tasks.join_next().await.is_some() {}
     }
     while servers.join_next().await.is_some() {}
-    early.map_or(Ok(()), Err)
+    failure.map_or(Ok(()), Err)
 }
 
 /// Whatever of the sending ends; nothing does where nothing is sent.

@@ -3,7 +3,7 @@
 use crate::{
     exemplar::Sent,
     otlp::{Seen, Sink},
-    recording::Recorder,
+    recording::{RecordError, Recorder},
 };
 
 /// All of them are for the one thread that sees everything in its order.
@@ -30,11 +30,10 @@ impl Outlets {
     }
 
     /// Nothing more will be seen.
-    pub fn end(&mut self) {
+    pub fn end(&mut self) -> Result<(), RecordError> {
         if let Some(sink) = &mut self.sink {
             sink.end();
         }
-        // A recording is written when it goes.
-        self.recorder = None;
+        self.recorder.take().map_or(Ok(()), Recorder::finish)
     }
 }

@@ -11,6 +11,7 @@ use std::{
 };
 
 use agent_ebpf::contract::stats::SensorId;
+use thiserror::Error;
 
 use crate::{
     clock::WallClock,
@@ -24,6 +25,7 @@ use crate::{
     observation::Observation,
     otlp::Seen,
     outlets::Outlets,
+    recording::RecordError,
     sensor::{Kept, Record},
 };
 
@@ -65,6 +67,15 @@ impl Deliveries {
     }
 }
 
+/// Why the reader ended, or what of its work is missing.
+#[derive(Debug, Error)]
+pub enum ReadError {
+    #[error("the reader of the rings failed")]
+    Rings(#[from] io::Error),
+    #[error("the recording is not whole")]
+    Recording(#[from] RecordError),
+}
+
 /// Everything that the thread works with.
 pub struct Reader {
     pub rings: Rings,
@@ -84,14 +95,14 @@ pub struct Reader {
 
 impl Reader {
     /// Reads until `stop`, then once more: what was sent before the programs were detached is not lost.
-    pub fn run(self) -> io::Result<()> {
+    pub fn run(self) -> Result<(), ReadError> {
         let looks = Arc::clone(&self.looks);
         let outcome = self.read();
         looks.close();
         outcome
     }
 
-    fn read(mut self) -> io::Result<()> {
+    fn read(mut self) -> Result<(), ReadError> {
         let mut held = VecDeque::new();
         let mut early = Early::default();
         let mut losses = SensorId::ALL.map(|sensor| (sensor, (0, 0)));
@@ -132,8 +143,7 @@ impl Reader {
                 self.looks.end();
             }
             if last && !more {
-                self.outlets.end();
-                return Ok(());
+                return Ok(self.outlets.end()?);
             }
         }
     }

@@ -12,7 +12,7 @@ mod tests;
 
 use std::{
     fs::{self, File},
-    io::{BufWriter, Write as _},
+    io::{self, BufWriter, Write as _},
     path::Path,
 };
 
@@ -45,28 +45,31 @@ struct Head {
     node: Option<String>,
 }
 
-/// Why there is no recording.
+/// Why there is no recording, or not all of it.
 #[derive(Debug, Error)]
-#[error("cannot write {path}: {source}")]
+#[error("cannot write {path}: {source}; is there room, and may podwitness write there?")]
 pub struct RecordError {
     path: String,
-    source: std::io::Error,
+    source: io::Error,
 }
 
 /// Writes observations to a file.
 #[derive(Debug)]
 pub struct Recorder {
+    path: String,
     /// None after it has failed, or is full.
     file: Option<BufWriter<File>>,
+    failure: Option<RecordError>,
     written: u64,
     told: Told,
 }
 
 impl Recorder {
     pub fn create(path: &Path, host: &Host) -> Result<Self, RecordError> {
+        let name = path.display().to_string();
         let error = |source| RecordError { path: path.display().to_string(), source };
-        let file = File::create(path).map_err(error)?;
-        let mut recorder = Self { file: Some(BufWriter::new(file)), written: 0, told: Told::default() };
+        let file = Some(BufWriter::new(File::create(path).map_err(error)?));
+        let mut recorder = Self { path: name, file, failure: None, written: 0, told: Told::default() };
         let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
         let head = Head {
             podwitness: env!("CARGO_PKG_VERSION").to_owned(),
@@ -75,32 +78,53 @@ impl Recorder {
             host: host.name.clone(),
             node: host.node.clone(),
         };
-        recorder.write(&json!(head)).map_err(error)?;
+        recorder.write(&json!(head)).and_then(|()| recorder.flush()).map_err(error)?;
         Ok(recorder)
     }
 
-    /// Adds what was seen. A recording that can't go on ends, and the agent doesn't.
+    /// Adds what was seen; afterwards it is in the file, whatever becomes of the agent. A recording that can't go on ends,
+    /// and the agent doesn't.
     pub fn put(&mut self, seen: &[Seen]) {
+        if seen.is_empty() || self.file.is_none() {
+            return;
+        }
+        if let Err(source) = self.append(seen) {
+            // What is left of it in memory would follow a line that is torn.
+            let _ = self.file.take().map(BufWriter::into_parts);
+            let error = RecordError { path: self.path.clone(), source };
+            tracing::error!("the recording ends here, and the agent goes on: {error}");
+            self.failure = Some(error);
+        } else if self.written >= LARGEST {
+            self.file = None;
+            tracing::warn!("the recording ends here: it has {} MiB", LARGEST >> 20);
+        }
+    }
+
+    /// Nothing more will be seen. Says so if something that was seen is missing.
+    pub fn finish(self) -> Result<(), RecordError> {
+        self.failure.map_or(Ok(()), Err)
+    }
+
+    fn append(&mut self, seen: &[Seen]) -> io::Result<()> {
         for seen in seen {
             let mut line = line(seen);
             if let Some(details) = self.told.news(seen) {
                 line["details"] = details;
             }
-            if let Err(error) = self.write(&line) {
-                tracing::error!(%error, "the recording ends here, because it can't be written");
-                self.file = None;
-            }
+            self.write(&line)?;
         }
-        if self.written >= LARGEST && self.file.take().is_some() {
-            tracing::warn!("the recording ends here: it has {} MiB", LARGEST >> 20);
-        }
+        self.flush()
     }
 
-    fn write(&mut self, line: &Value) -> std::io::Result<()> {
+    fn write(&mut self, line: &Value) -> io::Result<()> {
         let Some(file) = &mut self.file else { return Ok(()) };
         let text = line.to_string();
         self.written += text.len() as u64 + 1;
         writeln!(file, "{text}")
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.as_mut().map_or(Ok(()), BufWriter::flush)
     }
 }
 

@@ -53,9 +53,11 @@ fn what_is_written_is_read_back() {
     let seen: Vec<Seen> = lines.iter().map(|line| parse::seen(line, &mut containers).unwrap()).collect();
     let file = TempFile::new("written", "");
     let mut recorder = Recorder::create(&file.0, &Host::default()).unwrap();
+    assert_eq!(fs::read_to_string(&file.0).unwrap().lines().count(), 1, "whose it is");
     recorder.put(&seen);
-    drop(recorder);
+    // Nobody who reads it waits for the agent's end.
     let text = fs::read_to_string(&file.0).unwrap();
+    recorder.finish().unwrap();
     let again: Vec<Value> = text.lines().skip(1).map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(again, lines);
 }
