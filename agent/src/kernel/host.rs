@@ -21,6 +21,11 @@ pub fn boot_to_unix_ns() -> (i64, u64) {
     (0..3).map(|_| look()).min_by_key(|(_, error)| *error).unwrap_or_default()
 }
 
+/// Now, by `CLOCK_BOOTTIME`.
+pub fn boot_ns() -> u64 {
+    now_ns(libc::CLOCK_BOOTTIME).unsigned_abs()
+}
+
 /// Bytes of a page of memory.
 pub fn page_size() -> u64 {
     // SAFETY: takes and returns plain numbers.

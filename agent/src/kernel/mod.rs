@@ -25,7 +25,7 @@ pub use bell::Bell;
 pub use btf::{Btf, BtfError, SYSTEM_BTF};
 pub use constants::ConstantError;
 pub use host::{
-    boot_to_unix_ns, clock_ticks, give_code_back, give_memory_back, heap_in_use, is_root,
+    boot_ns, boot_to_unix_ns, clock_ticks, give_code_back, give_memory_back, heap_in_use, is_root,
     keep_no_large_blocks, local_addresses, map_memory, page_size, preempts_tracepoints,
 };
 pub use mapping::windows_refused;

@@ -40,6 +40,7 @@ use crate::{
     exemplar::Sent,
     http::Exposition,
     identity::{Container, Registry},
+    kernel::boot_ns,
     observation::Observation,
     room::Table as _,
 };
@@ -115,6 +116,8 @@ pub struct Running {
     pub tasks: JoinSet<()>,
     /// The way that metrics will take.
     metrics: Option<Delivery>,
+    /// The agent's start by the boot clock.
+    began_ns: u64,
 }
 
 /// Starts what sends, if the configuration names a collector.
@@ -142,7 +145,7 @@ pub fn start(
         Arc::clone(&figures.spans),
     );
     let sink = Sink { assembler, spans, logs, telemetry: Telemetry::default() };
-    Ok(Some((sink, Running { figures, tasks, metrics })))
+    Ok(Some((sink, Running { figures, tasks, metrics, began_ns: boot_ns() })))
 }
 
 impl Running {
@@ -163,6 +166,8 @@ impl Running {
             every: config.otlp.metrics_interval,
             most: config.otlp.batch,
             figures: Arc::clone(&self.figures),
+            clock: metrics::clock(),
+            began_ns: self.began_ns,
         };
         self.tasks.spawn(export.run(delivery, stopping.clone()));
     }

@@ -4,6 +4,7 @@
 //! its resource, the agent's own under the agent's.
 
 mod page;
+mod starts;
 #[cfg(test)]
 mod tests;
 
@@ -27,21 +28,51 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval_at},
 };
 
-use self::page::{Kind, Page, Series, Value};
+use self::{
+    page::{Kind, Page, Series, Value},
+    starts::Starts,
+};
 use super::{
     assemble::Item,
     encode,
-    figures::{Figures, Signal},
+    figures::{Figures, Loss, Signal},
     resource::Host,
     worker::{Delivery, told},
 };
 use crate::{
+    clock::WallClock,
     exemplar::Exemplar as Span,
     http::{Exposition, Format, RenderError},
     identity::{Labels, Registry, names::Details},
+    kernel::boot_ns,
 };
 
-/// What all points of an export share.
+/// What time it is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Now {
+    /// By the boot clock.
+    pub boot_ns: u64,
+    /// What to add to that to get the wall clock's time.
+    pub offset_ns: i64,
+}
+
+impl Now {
+    /// All times of a page are made of the same offset: a wall clock that was set back puts no start after its point.
+    fn wall(self, boot_ns: u64) -> u64 {
+        boot_ns.saturating_add_signed(self.offset_ns)
+    }
+}
+
+/// Tells the time.
+pub(super) type Clock = Box<dyn FnMut() -> Now + Send>;
+
+/// The machine's clocks.
+pub(super) fn clock() -> Clock {
+    let mut wall = WallClock::default();
+    Box::new(move || Now { boot_ns: boot_ns(), offset_ns: wall.offset_ns() })
+}
+
+/// When a point's count began, and when it was taken.
 #[derive(Clone, Copy, Debug)]
 struct Times {
     start_ns: u64,
@@ -60,11 +91,14 @@ pub(super) struct Export {
     /// Points in one request.
     pub most: usize,
     pub figures: Arc<Figures>,
+    pub clock: Clock,
+    /// The agent's start by the boot clock: nothing is counted before it.
+    pub began_ns: u64,
 }
 
 impl Export {
-    pub(super) async fn run(self, mut delivery: Delivery, mut stopping: watch::Receiver<bool>) {
-        let start_ns = now_ns();
+    pub(super) async fn run(mut self, mut delivery: Delivery, mut stopping: watch::Receiver<bool>) {
+        let mut starts = Starts::new(self.began_ns);
         let mut ticks = interval_at(Instant::now() + self.every, self.every);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -77,15 +111,15 @@ impl Export {
             if is_last && delivery.is_over() {
                 return;
             }
-            let times = Times { start_ns, now_ns: now_ns() };
-            self.send(times, &mut delivery).await;
+            self.send(&mut delivery, &mut starts).await;
             if is_last {
                 return;
             }
         }
     }
 
-    async fn send(&self, times: Times, delivery: &mut Delivery) {
+    async fn send(&mut self, delivery: &mut Delivery, starts: &mut Starts) {
+        let now = (self.clock)();
         let exposition = Arc::clone(&self.exposition);
         let render = move || {
             let chunks: Vec<Bytes> = exposition.render(Format::OpenMetrics)?.collect();
@@ -100,18 +134,21 @@ impl Export {
             Err(_) => return tracing::warn!("the metrics could not be written for the collector"),
         };
         let page = Page::parse(&page);
+        let starts = starts.of(&page, now.boot_ns);
         let details = self.registry.details();
         let counts = self.figures.of(Signal::Metrics);
         counts.produce(page.series.len() as u64);
         let mut lost = None;
-        for series in page.series.chunks(self.most) {
+        for (series, starts) in page.series.chunks(self.most).zip(starts.chunks(self.most)) {
             let items = series.len() as u64;
             match lost {
-                // Whoever didn't take one part won't take the next. A minute later there are newer ones.
+                // Whoever can't take one part can't take the next. A minute later there are newer ones.
                 Some(why) => counts.drop(why, items),
                 None => {
-                    let request = self.request(&page, series, &details, times);
-                    lost = delivery.deliver(&request, items).await.err();
+                    let request = self.request(&page, series, starts, &details, now);
+                    let outcome = delivery.deliver(&request, items).await;
+                    // What is refused is refused for what is in it: other parts don't have it.
+                    lost = outcome.err().filter(|why| *why != Loss::Refused);
                 }
             }
         }
@@ -121,19 +158,20 @@ impl Export {
         &self,
         page: &Page<'_>,
         series: &[Series<'_>],
+        starts: &[u64],
         details: &HashMap<Labels, Details>,
-        times: Times,
+        now: Now,
     ) -> Bytes {
         let mut resources: HashMap<Option<&Labels>, BTreeMap<usize, Metric>> = HashMap::new();
         let mut order = Vec::new();
-        for one in series {
+        for (one, start) in series.iter().zip(starts) {
             let base = one.base.as_ref();
             let metrics = resources.entry(base).or_insert_with(|| {
                 order.push(base);
                 BTreeMap::new()
             });
             let metric = metrics.entry(one.family).or_insert_with(|| empty(page, one.family));
-            add(metric, one, times);
+            add(metric, one, Times { start_ns: now.wall(*start), now_ns: now.wall(now.boot_ns) });
         }
         let mut items = Vec::new();
         for base in order {
@@ -239,8 +277,4 @@ fn value(text: &str) -> number_data_point::Value {
         Ok(whole) => number_data_point::Value::AsInt(whole),
         Err(_) => number_data_point::Value::AsDouble(text.parse().unwrap_or(f64::NAN)),
     }
-}
-
-fn now_ns() -> u64 {
-    u64::try_from(jiff::Timestamp::now().as_nanosecond()).unwrap_or(0)
 }

@@ -1,4 +1,10 @@
-use std::{convert::Infallible, sync::Mutex};
+use std::{
+    convert::Infallible,
+    sync::{
+        Mutex,
+        atomic::{AtomicI64, AtomicU64, Ordering::Relaxed},
+    },
+};
 
 use http_body_util::{BodyExt as _, Empty};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
@@ -24,6 +30,8 @@ use crate::{
 /// Far longer than anything takes.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+const OFFSET: i64 = 1_000;
+
 /// Shows what it was given.
 #[derive(Default)]
 struct Shown(Mutex<String>);
@@ -45,6 +53,15 @@ impl Asked {
         self.answer.send(status).unwrap();
     }
 
+    /// From when to when each counts, as long as the machine runs.
+    fn times(&self) -> Vec<(&str, [u64; 2])> {
+        let offset = OFFSET as u64;
+        let times = |point: &NumberDataPoint| {
+            [point.start_time_unix_nano, point.time_unix_nano].map(|time| time - offset)
+        };
+        self.points.iter().map(|(name, point)| (name.as_str(), times(point))).collect()
+    }
+
     fn names(&self) -> Vec<&str> {
         self.points.iter().map(|(name, _)| name.as_str()).collect()
     }
@@ -54,6 +71,8 @@ impl Asked {
 struct Bench {
     shown: Arc<Shown>,
     figures: Arc<Figures>,
+    /// The offset of the wall clock. By the boot clock each page is one nanosecond after the one before, from 1 on.
+    offset: Arc<AtomicI64>,
     requests: mpsc::Receiver<Asked>,
     stop: watch::Sender<bool>,
     export: JoinHandle<()>,
@@ -84,7 +103,14 @@ impl Bench {
         let bounds = Bounds { containers: 16, hold: PATIENCE, grace: PATIENCE };
         let names = Arc::new(Names::new(NameBounds { containers: 16, grace: PATIENCE }));
         let tree = Tree::at(std::env::temp_dir()).unwrap();
+        let (offset, boot) = (Arc::new(AtomicI64::new(OFFSET)), AtomicU64::new(1));
+        let wall = Arc::clone(&offset);
         let export = Export {
+            clock: Box::new(move || Now {
+                boot_ns: boot.fetch_add(1, Relaxed),
+                offset_ns: wall.load(Relaxed),
+            }),
+            began_ns: 0,
             exposition: Arc::clone(&shown) as Arc<dyn Exposition>,
             host: Host::default(),
             registry: Arc::new(Registry::new(tree, bounds, names)),
@@ -94,7 +120,7 @@ impl Bench {
             figures: Arc::clone(&figures),
         };
         let export = tokio::spawn(export.run(delivery, stopping));
-        Self { shown, figures, requests, stop, export }
+        Self { shown, figures, offset, requests, stop, export }
     }
 
     async fn next(&mut self) -> Asked {
@@ -147,4 +173,63 @@ async fn the_last_page_comes_also_if_another_is_under_way() {
     bench.export.await.unwrap();
     let counts = bench.figures.of(Signal::Metrics);
     assert_eq!((counts.produced(), counts.sent()), (2, 2));
+}
+
+#[tokio::test]
+async fn a_series_that_begins_anew_says_so() {
+    let pages: [&[(&str, u64)]; 6] = [
+        &[("a", 5), ("b", 5)],
+        &[("b", 5)],
+        // It was forgotten, and is there again.
+        &[("a", 1), ("b", 6), ("c", 1)],
+        // It was forgotten between two pages.
+        &[("a", 1), ("b", 2), ("c", 1)],
+        &[("a", 7), ("b", 2), ("c", 1)],
+        &[("c", 1), ("b", 2), ("a", 7)],
+    ];
+    let starts: [&[(&str, u64)]; 6] = [
+        &[("a", 0), ("b", 0)],
+        &[("b", 0)],
+        &[("a", 2), ("b", 0), ("c", 2)],
+        &[("a", 2), ("b", 3), ("c", 2)],
+        &[("a", 2), ("b", 3), ("c", 2)],
+        &[("c", 2), ("b", 3), ("a", 2)],
+    ];
+    let mut bench = Bench::new(Duration::from_millis(1), 100, &counters(pages[0])).await;
+    for (now, starts) in (1..).zip(starts) {
+        let asked = bench.next().await;
+        let expected: Vec<_> = starts.iter().map(|(name, start)| (*name, [*start, now])).collect();
+        assert_eq!(asked.times(), expected);
+        if let Some(page) = pages.get(now as usize) {
+            bench.show(&counters(page));
+        }
+        asked.answer(200);
+    }
+}
+
+#[tokio::test]
+async fn no_start_is_after_its_point() {
+    let mut bench = Bench::new(Duration::from_millis(1), 100, &counters(&[("a", 1)])).await;
+    let asked = bench.next().await;
+    assert_eq!(asked.times(), [("a", [0, 1])]);
+    // Somebody sets the wall clock back, further than the agent has run.
+    bench.offset.store(OFFSET - 500, Relaxed);
+    asked.answer(200);
+    let (_, point) = &bench.next().await.points[0];
+    assert_eq!((point.start_time_unix_nano, point.time_unix_nano), (500, 502));
+}
+
+#[tokio::test]
+async fn what_is_refused_takes_no_other_part_along() {
+    let page = counters(&[("a", 1), ("b", 1), ("c", 1)]);
+    let mut bench = Bench::new(Duration::from_secs(3600), 1, &page).await;
+    bench.stop.send(true).unwrap();
+    for (name, status) in [("a", 200), ("b", 400), ("c", 200)] {
+        let asked = bench.next().await;
+        assert_eq!(asked.names(), [name]);
+        asked.answer(status);
+    }
+    bench.export.await.unwrap();
+    let counts = bench.figures.of(Signal::Metrics);
+    assert_eq!((counts.sent(), counts.dropped(Loss::Refused)), (2, 1));
 }
