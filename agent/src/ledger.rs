@@ -9,12 +9,14 @@ mod carried;
 mod shown;
 #[cfg(test)]
 mod tests;
+mod victims;
 
 use carried::{Gone, bound, join, let_go};
 pub use shown::Part;
+use victims::Victims;
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::{HashMap, HashSet},
     hash::BuildHasherDefault,
     sync::Arc,
     time::{Duration, Instant},
@@ -37,8 +39,6 @@ use crate::{
 
 /// The key of the account that all cgroups share for which the registry had no room; no cgroup's id.
 const SHARED: u64 = u64::MAX;
-/// OOM victims whose exit is still awaited.
-const VICTIMS: usize = 256;
 
 /// How many pairs of call and error there is room for on average in the accounts of the dead. The kernel's table is
 /// emptied for each of them, so that its bound is none for all of them together.
@@ -164,7 +164,7 @@ pub struct Ledger {
     is_by_workload: bool,
     /// Carried accounts that were dropped because of the limit.
     dropped: u64,
-    victims: VecDeque<u32>,
+    victims: Victims,
     recycled: u64,
     /// The labels of those whose identity is decided, so that a page needn't ask the registry for each.
     decided: ByCgroup<Arc<Labels>>,
@@ -203,7 +203,7 @@ impl Ledger {
             renamed: Vec::new(),
             is_by_workload: false,
             dropped: 0,
-            victims: VecDeque::new(),
+            victims: Victims::default(),
             recycled: 0,
             unknown: Arc::new(Labels::unknown()),
             other: Arc::new(Labels::other()),
@@ -256,21 +256,12 @@ impl Ledger {
             Record::Oom(event) => {
                 booked.scope = scope(event, owner);
                 account.oom.record(booked.scope);
-                if self.victims.len() == VICTIMS {
-                    self.victims.pop_front();
-                }
-                self.victims.push_back(event.header.pid);
+                self.victims.add(&event.header);
             }
             Record::Exec(_) => account.process.record_exec(),
             Record::Exit(event) => {
-                let victim = self.victims.iter().position(|pid| *pid == event.header.pid);
-                booked.exit_reason = match victim {
-                    Some(at) => {
-                        self.victims.remove(at);
-                        process::OOM_KILLED
-                    }
-                    None => process::reason(event),
-                };
+                booked.exit_reason =
+                    if self.victims.is_end(event) { process::OOM_KILLED } else { process::reason(event) };
                 account.process.record_exit(booked.exit_reason);
             }
             Record::Cgroup(..) | Record::Call(..) => {}
