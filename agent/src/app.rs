@@ -3,6 +3,7 @@
 use std::{
     env,
     io::{self, IsTerminal as _, Write as _},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::Path,
     sync::{
         Arc, Mutex, PoisonError,
@@ -109,9 +110,12 @@ fn tracepoints(config: &Config) -> Tracepoints {
     }
 }
 
+/// For whoever loads the kernel half and listens nowhere.
+pub const NO_LISTENERS: [SocketAddr; 2] = [SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0); 2];
+
 /// Loads the kernel half for this configuration.
-pub fn load(config: &Config, hierarchy: Hierarchy, own_ports: [u16; 2]) -> Result<Loaded> {
-    let settings = settings(config, hierarchy, own_ports);
+pub fn load(config: &Config, hierarchy: Hierarchy, own_listeners: [SocketAddr; 2]) -> Result<Loaded> {
+    let settings = settings(config, hierarchy, own_listeners);
     Kernel::load(&settings, |sensor| is_enabled(config, sensor))
         .context("cannot load the kernel programs; `podwitness doctor` says what this machine lacks")
 }
@@ -134,10 +138,10 @@ async fn serve(config: &Config, privilege: Privilege, recording: Option<&Path>) 
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
 
-    let own_ports = [metrics.address().port(), debug.address().port()];
+    let own_listeners = [metrics.address(), debug.address()];
     let tree = Tree::find(config.identity.hierarchy)?;
     let Loaded { kernel, rings, slots, stats, banks, errors, requests, opcodes, cpus } =
-        load(config, tree.hierarchy(), own_ports)?;
+        load(config, tree.hierarchy(), own_listeners)?;
     let names = Arc::new(Names::new(NameBounds {
         containers: config.limits.containers,
         grace: config.metrics.grace,
@@ -420,9 +424,9 @@ pub fn is_enabled(config: &Config, sensor: SensorId) -> bool {
     }
 }
 
-fn settings(config: &Config, hierarchy: Hierarchy, own_ports: [u16; 2]) -> Settings {
+fn settings(config: &Config, hierarchy: Hierarchy, own_listeners: [SocketAddr; 2]) -> Settings {
     Settings {
-        own_ports,
+        own_listeners,
         hierarchy,
         room: Room {
             map_memory: config.limits.map_memory,

@@ -55,7 +55,7 @@ pub fn run(config: &Config, json: bool) -> Result<()> {
     let mut error_of_load = None;
     let loaded = Tree::find(config.identity.hierarchy)
         .map_err(anyhow::Error::from)
-        .and_then(|tree| app::load(config, tree.hierarchy(), [0; 2]));
+        .and_then(|tree| app::load(config, tree.hierarchy(), app::NO_LISTENERS));
     match loaded {
         Ok(loaded) => {
             let (_running, states) = loaded.kernel.attach(|sensor| app::is_enabled(config, sensor));

@@ -100,7 +100,8 @@ fn exporter(flags: &[String], limit: usize) -> Result<Exporter> {
     let words = words.into_iter().chain(flags.iter().map(String::as_str)).map(OsString::from);
     let (config, _) = Config::load(&cli::parse(words)?.flags, []).map_err(|errors| anyhow!("{errors}"))?;
     let tree = Tree::find(config.identity.hierarchy)?;
-    let Loaded { kernel, slots, stats, opcodes, .. } = app::load(&config, tree.hierarchy(), [0, 0])?;
+    let Loaded { kernel, slots, stats, opcodes, .. } =
+        app::load(&config, tree.hierarchy(), app::NO_LISTENERS)?;
     let (running, _) = kernel.attach(|_| false);
     let most = config.limits.containers;
     let names = Arc::new(Names::new(NameBounds { containers: most, grace: config.metrics.grace }));

@@ -30,7 +30,7 @@ impl Half {
         let Ok(invocation) = cli::parse(words) else { return Ok(None) };
         let Ok((config, _)) = Config::load(&invocation.flags, []) else { return Ok(None) };
         let tree = Tree::find(config.identity.hierarchy)?;
-        let Loaded { kernel, rings, slots, .. } = app::load(&config, tree.hierarchy(), [0, 0])?;
+        let Loaded { kernel, rings, slots, .. } = app::load(&config, tree.hierarchy(), app::NO_LISTENERS)?;
         let (mut running, sensors) = kernel.attach(|sensor| app::is_enabled(&config, sensor));
         for (sensor, state) in sensors {
             if matches!(state, State::Unsupported { .. } | State::Degraded { .. }) {

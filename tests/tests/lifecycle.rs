@@ -1,9 +1,9 @@
 //! Start and end of the agent, orderly and not.
 
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener, TcpStream};
 
 use integration_tests::{
-    Agent, Cgroup, Options, Workload, agent, bpf, http, require_kernel,
+    Agent, Cgroup, Options, Tail, Workload, agent, bpf, http, require_kernel,
     wait::{PATIENCE, wait_until},
 };
 
@@ -171,6 +171,15 @@ fn the_agent_does_not_count_connections_to_itself() {
     tail.wait("the closes of the scrapes, on the side of the one who scraped", |tail| {
         (tail.events(ours).len() >= SCRAPES).then_some(())
     });
-    let accepted = tail.events(|event| event["local_port"] == port);
-    assert!(accepted.is_empty(), "{accepted:#?}");
+    let accepted = |tail: &Tail| tail.events(|event| event["local_port"] == port);
+    assert!(accepted(&tail).is_empty(), "{:#?}", accepted(&tail));
+
+    // Who listens on the same port of another address is somebody else.
+    let neighbour = SocketAddr::from(([127, 0, 0, 2], agent.metrics.port()));
+    let listener = TcpListener::bind(neighbour).unwrap();
+    drop((TcpStream::connect(neighbour).unwrap(), listener.accept().unwrap()));
+    let both = tail.wait("what is accepted by the neighbour, and closed", |tail| {
+        Some(accepted(tail)).filter(|both| both.len() >= 2)
+    });
+    assert!(both.iter().all(|event| event["local_address"] == "127.0.0.2"), "{both:#?}");
 }

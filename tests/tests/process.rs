@@ -1,6 +1,8 @@
 //! The `process` sensor: every start and every end, and how it came.
 
-use integration_tests::{Agent, Cgroup, Options, Workload, require_kernel};
+use std::{env, fs, process::Command};
+
+use integration_tests::{Agent, Cgroup, Options, Workload, require_kernel, wait::unique};
 
 const STARTED: &str = "podwitness_processes_started_total";
 const EXITS: &str = "podwitness_process_exits_total";
@@ -89,4 +91,28 @@ fn threads_are_no_processes() {
     agent.wait_count(EXITS, &of, 1);
     let metrics = agent.scrape();
     assert_eq!((metrics.count(STARTED, &of), metrics.count(EXITS, &of)), (1, 1));
+}
+
+/// A file system that is mounted has threads of the kernel's own, which end with it.
+#[test]
+fn threads_of_the_kernel_are_no_processes() {
+    require_kernel!();
+    let directory = env::temp_dir().join(format!("podwitness-mount-{}", unique()));
+    fs::create_dir(&directory).unwrap();
+    let agent = Agent::start(Options::default());
+    let tail = agent.tail("?kind=process.exit");
+    let script = "truncate -s 16M image && mkfs.ext4 -q image && mkdir on && mount -o loop image on && umount on; \
+                  code=$?; rm -r image on; exit $code";
+    let output = Command::new("sh").args(["-c", script]).current_dir(&directory).output().unwrap();
+    fs::remove_dir(&directory).unwrap();
+    if !output.status.success() {
+        eprintln!("not run: nothing can be mounted here: {}", String::from_utf8_lossy(&output.stderr));
+        return;
+    }
+    // What ends in this cgroup afterwards is told afterwards.
+    let cgroup = Cgroup::new("after");
+    Workload::run(&["spawn", "--count", "1"], &cgroup).0.finish();
+    tail.wait_of("process.exit", cgroup.path(), 2);
+    let threads = tail.events(|event| event["ppid"] == 2);
+    assert!(threads.is_empty(), "{threads:#?}");
 }

@@ -13,20 +13,37 @@ pub struct Control {
     /// The same for what the container's system calls give rise to by themselves: slow and failed ones.
     pub calls_rate: u64,
     pub calls_burst: u64,
-    /// The ports that the agent listens on, 16 bits each, and its network namespace (inode number): who connects
-    /// there is none of anybody's business.
-    pub own_ports: u64,
+    /// What the agent listens on in its network namespace (inode number): who connects there is none of anybody's business.
+    pub own_listeners: [Listener; 2],
     pub own_netns: u64,
     /// Counts whatever may give a task another slot: tasks that move between cgroups, threads that end, slots that
     /// change hands. A slot found under another number has to be looked up again; 0: always.
     pub generation: u64,
 }
 
-/// Whether `port` is one of the packed ports.
+/// Where the agent listens.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Listener {
+    pub port: u64,
+    /// See [`half`]; 0: on all addresses.
+    pub address: u64,
+}
+
+impl Listener {
+    /// Whether it accepts who connects to this port of this address.
+    #[inline(always)]
+    pub fn accepts(&self, address: u64, port: u16) -> bool {
+        port != 0 && self.port == u64::from(port) && (self.address == 0 || self.address == address)
+    }
+}
+
+/// What addresses are compared by: the last eight bytes of an IPv6 address, as they lie in memory; those of the mapped
+/// address for IPv4.
 #[inline(always)]
-pub fn has_port(packed: u64, port: u16) -> bool {
-    let port = port as u64;
-    port != 0 && (packed & 0xffff == port || packed >> 16 & 0xffff == port)
+pub const fn half(v4: u32) -> u64 {
+    let [a, b, c, d] = v4.to_ne_bytes();
+    u64::from_ne_bytes([0, 0, 0xff, 0xff, a, b, c, d])
 }
 
 /// The token bucket of one container slot; shared by all CPUs. It counts what is missing, so that a bucket that nobody
@@ -59,13 +76,16 @@ pub fn refill(spent: u64, elapsed_ns: u64, rate: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::{has_port, refill};
+    use super::{Listener, half, refill};
 
     #[test]
-    fn ports_are_found_where_they_are_packed() {
-        let packed = 9481 | 9482 << 16;
-        assert!(has_port(packed, 9481) && has_port(packed, 9482));
-        assert!(!has_port(packed, 0) && !has_port(packed, 80) && !has_port(0, 0));
+    fn a_listener_accepts_at_its_own_address() {
+        let here = half(u32::from_ne_bytes([127, 0, 0, 1]));
+        let listener = Listener { port: 9482, address: here };
+        assert!(listener.accepts(here, 9482));
+        assert!(!listener.accepts(here, 9481) && !listener.accepts(half(0), 9482));
+        assert!(Listener { address: 0, ..listener }.accepts(here, 9482), "all addresses");
+        assert!(!Listener::default().accepts(0, 0), "there is none");
     }
 
     #[test]

@@ -28,6 +28,7 @@ pub const FIELDS: &[Field] = &[
     field("TASK_REAL_PARENT", "task_struct.real_parent", 8),
     field("TASK_EXIT_CODE", "task_struct.exit_code", 4),
     field("TASK_START_BOOTTIME", "task_struct.start_boottime", 8),
+    field("TASK_FLAGS", "task_struct.flags", 4),
     field("TASK_MM", "task_struct.mm", 8),
     field("TASK_REAL_CRED", "task_struct.real_cred", 8),
     field("TASK_FILES", "task_struct.files", 8),

@@ -56,6 +56,9 @@ fn sched_process_exec(ctx: BtfTracePointContext) -> i32 {
     0
 }
 
+/// A thread of the kernel's own (include/linux/sched.h).
+const PF_KTHREAD: u32 = 0x0020_0000;
+
 /// Runs for every thread; the last one ends the process.
 ///
 /// match-proto: `void(struct task_struct *p)`, since 6.16 `void(struct task_struct *p, bool group_dead)`
@@ -79,7 +82,11 @@ fn sched_process_exit(ctx: BtfTracePointContext) -> i32 {
     let (leader, cgroup_id) =
         unsafe { (field::<KernelPtr>(task, &offset::TASK_GROUP_LEADER), task::cgroup_id(task)) };
     // SAFETY: typed, as `task` is.
-    let (pid, _) = unsafe { task::ids(leader) };
+    let ((pid, _), flags) = unsafe { (task::ids(leader), field::<u32>(leader, &offset::TASK_FLAGS)) };
+    if flags & PF_KTHREAD != 0 {
+        // It runs no program, and what its exit code means is the kernel's own affair.
+        return 0;
+    }
     if task::is_self(pid) {
         filtered(SensorId::Process);
         return 0;

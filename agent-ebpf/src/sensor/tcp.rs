@@ -11,7 +11,6 @@ mod table;
 mod turn;
 
 use agent_ebpf::contract::{
-    control::has_port,
     event::EventKind,
     stats::SensorId,
     tcp::{
@@ -225,12 +224,16 @@ fn established(subject: Subject, place: Place, old: u32, now: u64) -> Option<Out
 #[inline(always)]
 fn own_listener(subject: Subject, port: u16) -> u32 {
     let control = CONTROL.at();
-    // SAFETY: memory of ours.
+    // SAFETY: memory of ours; the hook's typed argument.
     unsafe {
-        if !has_port((*control).own_ports, port) {
-            return 0;
+        let address = record::local_half(subject.sk);
+        let [metrics, debug] = (*control).own_listeners;
+        let is_own = metrics.accepts(address, port) || debug.accepts(address, port);
+        if is_own && u64::from(subject.netns) == (*control).own_netns {
+            (*control).self_pid as u32
+        } else {
+            0
         }
-        if u64::from(subject.netns) == (*control).own_netns { (*control).self_pid as u32 } else { 0 }
     }
 }
 

@@ -3,12 +3,13 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs, io,
+    net::{IpAddr, SocketAddr},
     os::fd::AsFd as _,
     thread,
 };
 
 use agent_ebpf::contract::{
-    control::Control,
+    control::{Control, half},
     io_uring::RequestBank,
     offsets::{COMPAT_MASK, FILE},
     slot::CACHE_CELLS,
@@ -43,8 +44,8 @@ use crate::{
 /// What the programs and their maps are made for.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Ports that the agent listens on in its network namespace.
-    pub own_ports: [u16; 2],
+    /// Where the agent listens in its network namespace.
+    pub own_listeners: [SocketAddr; 2],
     /// Whose cgroups count.
     pub hierarchy: Hierarchy,
     /// How large the maps may be.
@@ -303,8 +304,12 @@ impl Kernel {
         control.store(0, std::mem::offset_of!(Control, calls_burst) / 8, settings.calls.burst);
         control.store(0, std::mem::offset_of!(Control, rate) / 8, settings.event_rate);
         control.store(0, std::mem::offset_of!(Control, burst) / 8, settings.event_burst);
-        let [first, second] = settings.own_ports.map(u64::from);
-        control.store(0, std::mem::offset_of!(Control, own_ports) / 8, first | second << 16);
+        let own_listeners = std::mem::offset_of!(Control, own_listeners) / 8;
+        let listeners =
+            settings.own_listeners.map(|address| [u64::from(address.port()), half_of(address.ip())]);
+        for (index, word) in listeners.concat().into_iter().enumerate() {
+            control.store(0, own_listeners + index, word);
+        }
         control.store(0, std::mem::offset_of!(Control, own_netns) / 8, host::network_namespace());
         Ok(Loaded {
             rings,
@@ -516,6 +521,15 @@ impl Running {
         }
         self.attached.insert(hook.program, attached);
         Ok(())
+    }
+}
+
+/// An address as the programs compare it; 0 if it means all.
+fn half_of(address: IpAddr) -> u64 {
+    match address {
+        _ if address.is_unspecified() => 0,
+        IpAddr::V4(address) => half(u32::from_ne_bytes(address.octets())),
+        IpAddr::V6(address) => u64::from_ne_bytes(*address.octets().last_chunk().unwrap_or(&[0; 8])),
     }
 }
 

@@ -1,6 +1,9 @@
 //! Filling a record in place.
 
-use agent_ebpf::contract::tcp::{DURATION_KNOWN, TcpEvent, Traffic};
+use agent_ebpf::contract::{
+    control::half,
+    tcp::{DURATION_KNOWN, TcpEvent, Traffic},
+};
 use aya_ebpf::helpers::generated::{bpf_probe_read_user, bpf_skc_to_tcp_sock};
 
 use crate::kernel::{
@@ -97,6 +100,23 @@ pub(super) unsafe fn fill_socket(event: *mut TcpEvent, sk: KernelPtr) {
             write_v4(remote.cast(), field(sk, &offset::SOCK_DADDR));
         }
         (*event).remote_port = u16::from_be(field(sk, &offset::SOCK_DPORT));
+    }
+}
+
+/// The socket's own address, as addresses are compared: see [`half`].
+///
+/// # Safety
+///
+/// `sk` is BTF-typed.
+#[inline(always)]
+pub(super) unsafe fn local_half(sk: KernelPtr) -> u64 {
+    // SAFETY: the caller's promise.
+    unsafe {
+        if field::<u16>(sk, &offset::SOCK_FAMILY) == AF_INET6 {
+            field(sk.wrapping_add(8), &offset::SOCK_V6_RCV_SADDR)
+        } else {
+            half(field(sk, &offset::SOCK_RCV_SADDR))
+        }
     }
 }
 

@@ -183,7 +183,12 @@ pub(super) const SECTIONS: &[Section] = &[
             ),
             Metric {
                 bound: "4 values of `reason`",
-                ..counter("podwitness_process_exits_total", &["reason"], "Processes that ended.", "processes")
+                ..counter(
+                    "podwitness_process_exits_total",
+                    &["reason"],
+                    "Processes that ended; threads of the kernel's own are none.",
+                    "processes",
+                )
             },
         ],
     },
