@@ -126,11 +126,12 @@ const OF_TLS: &str = "podwitness_debug_tls_";
 
 /// What counts only where something is lost, refused, folded or late, or what this test has none of. Of most of them
 /// another test has its share.
-const RARE: [&str; 50] = [
+const RARE: [&str; 51] = [
     "podwitness_accounts_dropped_total",
     "podwitness_calls_watched",
     "podwitness_calls_watched_cgroups",
     "podwitness_excluded_cgroups",
+    "podwitness_http_connections_displaced_total",
     "podwitness_http_connections_silent_total",
     "podwitness_identity_contradictions_total",
     "podwitness_identity_evicted_total",

@@ -31,6 +31,7 @@ impl<S> Patient<S> {
     }
 
     fn judge<T>(&mut self, cx: &mut Context<'_>, progress: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        self.visit.stall(progress.is_pending());
         if progress.is_ready() || self.visit.may_be_slow() {
             self.stalled = None;
             return progress;

@@ -1,9 +1,10 @@
 //! Serving a router on a listener: how many connections, for how long, and how it ends.
 
 use std::{
+    convert::Infallible,
     io::{self, Write as _},
     pin::pin,
-    sync::Arc,
+    sync::{Arc, Weak},
     time::Duration,
 };
 
@@ -16,7 +17,7 @@ use hyper_util::{
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
+    sync::{OwnedSemaphorePermit, Semaphore},
     task::JoinSet,
     time::{sleep, timeout},
 };
@@ -26,7 +27,7 @@ use super::{
     Listener, Shutdown, Tls,
     patience::Patient,
     stopped,
-    visit::{Connections, Visit},
+    visit::{Answer, Connections, Visit},
 };
 
 /// For the first request, and before it for the handshake. A connection that asks for nothing takes a place away from
@@ -39,6 +40,9 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(75);
 
 /// For answers under way when the listener ends.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// For an idle connection to make place for a new one. Nobody else is let in meanwhile.
+const DISMISSAL: Duration = Duration::from_millis(200);
 
 /// Of a head that comes in, and of what waits to be written: each connection that isn't read from holds so much.
 const BUFFER: usize = 32 << 10;
@@ -54,7 +58,7 @@ const FULL: &str = "HTTP/1.1 503 Service Unavailable\r\ncontent-type: text/plain
 /// Whom a listener lets in.
 #[derive(Clone, Debug)]
 pub(super) struct Door {
-    /// At a time; more are turned away.
+    /// At a time. One more takes the place of who has been idle for longest; if nobody is, it is turned away.
     pub(super) places: usize,
     /// How long a peer may not read what it asked for.
     pub(super) patience: Duration,
@@ -69,6 +73,7 @@ pub(super) struct Door {
 pub(super) async fn serve(listener: Listener, router: Router, door: Door, mut shutdown: Shutdown) {
     let places = Arc::new(Semaphore::new(door.places));
     let mut under_way = JoinSet::new();
+    let mut visits: Vec<Weak<Visit>> = Vec::new();
     loop {
         let stream = tokio::select! {
             () = stopped(&mut shutdown) => break,
@@ -76,13 +81,16 @@ pub(super) async fn serve(listener: Listener, router: Router, door: Door, mut sh
         };
         // Ended ones would pile up in the set otherwise.
         while under_way.try_join_next().is_some() {}
-        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+        visits.retain(|visit| visit.strong_count() > 0);
+        let Some(place) = find_place(&places, &visits).await else {
             door.connections.refuse();
             refuse(stream, door.tls.is_some());
             continue;
         };
         let open = door.connections.admit();
-        let connection = serve_connection(stream, router.clone(), door.clone(), shutdown.clone());
+        let visit = Arc::new(Visit::default());
+        visits.push(Arc::downgrade(&visit));
+        let connection = serve_connection(stream, router.clone(), door.clone(), visit, shutdown.clone());
         under_way.spawn(async move {
             connection.await;
             drop((open, place));
@@ -93,6 +101,19 @@ pub(super) async fn serve(listener: Listener, router: Router, door: Door, mut sh
     if timeout(DRAIN_TIMEOUT, drained).await.is_err() {
         under_way.shutdown().await;
     }
+}
+
+/// Whoever asks now and then and keeps connections must not keep others out: a probe that is turned away has the agent
+/// restarted.
+async fn find_place(places: &Arc<Semaphore>, visits: &[Weak<Visit>]) -> Option<OwnedSemaphorePermit> {
+    if let Ok(place) = Arc::clone(places).try_acquire_owned() {
+        return Some(place);
+    }
+    let visits = visits.iter().filter_map(Weak::upgrade);
+    let idle = visits.filter_map(|visit| Some((visit.idle_since()?, visit)));
+    let (_, longest) = idle.min_by_key(|(since, _)| *since)?;
+    longest.dismiss();
+    timeout(DISMISSAL, Arc::clone(places).acquire_owned()).await.ok()?.ok()
 }
 
 /// Says so, if that can be said at once: who is turned away costs next to nothing. What it asks for isn't read, so the
@@ -106,30 +127,36 @@ fn refuse(stream: TcpStream, is_encrypted: bool) {
     }
 }
 
-async fn serve_connection(stream: TcpStream, router: Router, door: Door, mut shutdown: Shutdown) {
+async fn serve_connection(
+    stream: TcpStream,
+    router: Router,
+    door: Door,
+    visit: Arc<Visit>,
+    mut shutdown: Shutdown,
+) {
     // Every line of a stream is to arrive at once; without it they only arrive later.
     let _ = stream.set_nodelay(true);
-    let Some(tls) = &door.tls else { return speak(stream, router, &door, shutdown).await };
+    let Some(tls) = &door.tls else { return speak(stream, router, &door, visit, shutdown).await };
     let encrypted = tokio::select! {
         () = stopped(&mut shutdown) => None,
         encrypted = tls.shake_hands(stream, door.first_request) => encrypted,
     };
     if let Some(stream) = encrypted {
-        speak(stream, router, &door, shutdown).await;
+        speak(stream, router, &door, visit, shutdown).await;
     }
 }
 
-async fn speak<S>(stream: S, router: Router, door: &Door, mut shutdown: Shutdown)
+async fn speak<S>(stream: S, router: Router, door: &Door, visit: Arc<Visit>, mut shutdown: Shutdown)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let visit = Arc::new(Visit::default());
     let service = {
         let visit = Arc::clone(&visit);
         service_fn(move |mut request: Request<Incoming>| {
             visit.ask();
             request.extensions_mut().insert(Arc::clone(&visit));
-            router.clone().call(request)
+            let (answer, visit) = (router.clone().call(request), Arc::clone(&visit));
+            async { Ok::<_, Infallible>(answer.await?.map(|body| Answer::new(body, visit))) }
         })
     };
     let stream = Patient::new(stream, door.patience, Arc::clone(&visit));
@@ -147,6 +174,12 @@ where
             () = stopped(&mut shutdown) => {
                 connection.as_mut().graceful_shutdown();
                 break connection.await;
+            }
+            () = visit.dismissed() => {
+                // Else it has asked meanwhile.
+                if visit.idle_since().is_some() {
+                    return door.connections.displace();
+                }
             }
             () = first_request.as_mut(), if is_new => {
                 if !visit.has_asked() {

@@ -1,15 +1,30 @@
 //! What is known of a connection while it is served, and of all of a listener together.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+use std::{
+    pin::Pin,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+    task::{Context, Poll},
+    time::Instant,
 };
+
+use axum::body::Body;
+use bytes::Bytes;
+use hyper::body::{Frame, SizeHint};
+use tokio::sync::Notify;
 
 /// One connection.
 #[derive(Debug, Default)]
 pub(super) struct Visit {
     has_asked: AtomicBool,
     may_be_slow: AtomicBool,
+    /// What was written last has not gone.
+    is_stalled: AtomicBool,
+    /// Since when the last request is answered, while none has come after it.
+    answered: Mutex<Option<Instant>>,
+    dismissal: Notify,
 }
 
 impl Visit {
@@ -17,6 +32,7 @@ impl Visit {
     pub(super) fn ask(&self) {
         self.has_asked.store(true, Relaxed);
         self.may_be_slow.store(false, Relaxed);
+        *self.answered() = None;
     }
 
     pub(super) fn has_asked(&self) -> bool {
@@ -31,6 +47,67 @@ impl Visit {
     pub(super) fn may_be_slow(&self) -> bool {
         self.may_be_slow.load(Relaxed)
     }
+
+    pub(super) fn stall(&self, is_stalled: bool) {
+        self.is_stalled.store(is_stalled, Relaxed);
+    }
+
+    /// None while there is something to answer, or nothing has been asked at all.
+    pub(super) fn idle_since(&self) -> Option<Instant> {
+        self.answered().filter(|_| !self.is_stalled.load(Relaxed))
+    }
+
+    /// Somebody else needs the place.
+    pub(super) fn dismiss(&self) {
+        self.dismissal.notify_one();
+    }
+
+    pub(super) async fn dismissed(&self) {
+        self.dismissal.notified().await;
+    }
+
+    // Nothing is half done while it is locked.
+    fn answered(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.answered.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The body of an answer, after which the connection is idle.
+pub(super) struct Answer {
+    body: Body,
+    visit: Arc<Visit>,
+}
+
+impl Answer {
+    pub(super) fn new(body: Body, visit: Arc<Visit>) -> Self {
+        Self { body, visit }
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        *self.visit.answered() = Some(Instant::now());
+    }
+}
+
+impl hyper::body::Body for Answer {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
 }
 
 /// What became of the connections to one listener.
@@ -40,6 +117,7 @@ pub struct Connections {
     admitted: AtomicU64,
     refused: AtomicU64,
     silent: AtomicU64,
+    displaced: AtomicU64,
 }
 
 impl Connections {
@@ -53,7 +131,7 @@ impl Connections {
         self.admitted.load(Relaxed)
     }
 
-    /// Those that were turned away because every place was taken.
+    /// Those that were turned away because every place was taken by somebody who is served.
     pub fn refused(&self) -> u64 {
         self.refused.load(Relaxed)
     }
@@ -61,6 +139,15 @@ impl Connections {
     /// Of those that were served, the ones that were closed because they asked for nothing.
     pub fn silent(&self) -> u64 {
         self.silent.load(Relaxed)
+    }
+
+    /// Of those that were served, the idle ones that were closed for the sake of new ones.
+    pub fn displaced(&self) -> u64 {
+        self.displaced.load(Relaxed)
+    }
+
+    pub(super) fn displace(&self) {
+        self.displaced.fetch_add(1, Relaxed);
     }
 
     pub(super) fn refuse(&self) {

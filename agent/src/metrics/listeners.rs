@@ -15,7 +15,7 @@ pub(super) fn expose(page: &mut Page, listeners: &Listeners) {
     );
     page.own_counter(
         "podwitness_http_connections",
-        "Connections to the agent's listeners: admitted, or refused because every place was taken",
+        "Connections to the agent's listeners: admitted, or refused because every place was taken by somebody who is served",
         &["listener", "outcome"],
         both.into_iter()
             .flat_map(|(name, of)| [([name, "admitted"], of.admitted()), ([name, "refused"], of.refused())]),
@@ -25,6 +25,12 @@ pub(super) fn expose(page: &mut Page, listeners: &Listeners) {
         "Admitted connections that were closed because no request came",
         &["listener"],
         both.map(|(name, of)| ([name], of.silent())),
+    );
+    page.own_counter(
+        "podwitness_http_connections_displaced",
+        "Admitted connections that were idle and were closed for the sake of new ones, because every place was taken",
+        &["listener"],
+        both.map(|(name, of)| ([name], of.displaced())),
     );
     let Some(tls) = tls else { return };
     // Whoever looks at the metrics learns of a certificate that can't be used, also where nobody connects.

@@ -42,8 +42,7 @@ fn site(door: Door) -> (Site, Arc<Connections>) {
 #[test]
 fn connections_beyond_the_limit_are_refused_and_counted() {
     let (site, connections) = site(door(1));
-    let mut first = connect(site.address, "GET / HTTP/1.1\r\nHost: x\r\n\r\n");
-    assert_eq!(read_head(&mut first).0, 200);
+    let first = connect(site.address, "GET / HTTP/1.1\r\nHo");
     let mut second = connect(site.address, "GET / HTTP/1.1\r\nHost: x\r\n\r\n");
     let (status, head) = read_head(&mut second);
     let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok()).unwrap();
@@ -52,7 +51,6 @@ fn connections_beyond_the_limit_are_refused_and_counted() {
     assert!(status == 503 && head.contains("retry-after: 10\r\n"), "{head}");
     assert!(body.starts_with(b"as many connections as allowed") && body.ends_with(b"them\n"));
     assert_eq!((connections.open(), connections.admitted(), connections.refused()), (1, 1, 1));
-    first.read_exact(&mut [0; OK]).unwrap();
     drop(first);
     wait_until("the end of the first", || connections.open() == 0);
     assert_eq!(get(site.address, "/").status, 200);
@@ -100,5 +98,35 @@ fn only_the_answer_that_may_be_slow_may_be_slow() {
     stuck.read_exact(&mut [0; OK]).unwrap();
     stuck.get_mut().write_all(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
     wait_until("the end of who doesn't read", || connections.admitted() == 1 && connections.open() == 0);
+    site.stop();
+}
+
+#[test]
+fn whoever_has_been_idle_for_longest_makes_place_for_a_new_one() {
+    let (site, connections) = site(door(4));
+    let ask = || {
+        let mut kept = connect(site.address, "GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+        assert_eq!(read_head(&mut kept).0, 200);
+        kept.read_exact(&mut [0; OK]).unwrap();
+        kept
+    };
+    let mut busy = connect(site.address, "GET /large HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert_eq!(read_head(&mut busy).0, 200);
+    let mut kept = [(); 3].map(|()| ask());
+    // The first has asked once more, so the second is the one.
+    kept[0].get_mut().write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    assert_eq!(read_head(&mut kept[0]).0, 200);
+    kept[0].read_exact(&mut [0; OK]).unwrap();
+    let _new = ask();
+    assert_eq!(kept[1].read(&mut [0]).unwrap(), 0);
+    for kept in [0, 2].map(|number| &kept[number]) {
+        kept.get_ref().set_nonblocking(true).unwrap();
+        assert_eq!(kept.get_ref().peek(&mut [0]).unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+    }
+    let counts = (connections.open(), connections.admitted(), connections.displaced(), connections.refused());
+    assert_eq!(counts, (4, 5, 1, 0));
+    // An answer that is under way is no pause.
+    let mut body = vec![0; 64 << 20];
+    busy.read_exact(&mut body).unwrap();
     site.stop();
 }

@@ -453,7 +453,7 @@ pub(super) const SECTIONS: &[Section] = &[
                 ..counter(
                     "podwitness_http_connections_total",
                     &["listener", "outcome"],
-                    "Connections to the `metrics` and the `debug` listener: `admitted`, or `refused` because every place was taken (64; `debug.clients` and 16).",
+                    "Connections to the `metrics` and the `debug` listener: `admitted`, or `refused` because every place was taken (64; `debug.clients` and 16) and none was idle.",
                     "connections",
                 )
             },
@@ -472,6 +472,15 @@ pub(super) const SECTIONS: &[Section] = &[
                     "podwitness_http_connections_silent_total",
                     &["listener"],
                     "Admitted ones that were closed because no request came within 10 s.",
+                    "connections",
+                )
+            },
+            Metric {
+                bound: "2",
+                ..counter(
+                    "podwitness_http_connections_displaced_total",
+                    &["listener"],
+                    "Admitted ones that were answered and idle, and were closed for the sake of new ones because every place was taken: those that had been idle for longest.",
                     "connections",
                 )
             },
