@@ -32,6 +32,8 @@ const REFUSAL_MAX: usize = 4 << 10;
 const EVENT_MAX: usize = 1 << 20;
 /// Bytes of events that are read in a second; then the engine has to wait. Containers that come and go make far less.
 const EVENTS_PER_SECOND: usize = 1 << 20;
+/// As how many bytes a piece of the stream counts besides its own, and a line: small ones are dear.
+const OVERHEAD: usize = 256;
 
 /// Why there are no names from an engine.
 #[derive(Debug, Error)]
@@ -114,19 +116,20 @@ impl Client {
                 Err(source) => return DockerError::Broken { call: CALL, source },
             };
             lines.push(&piece);
-            read += piece.len();
-            if read > EVENTS_PER_SECOND {
-                sleep_until(second + Duration::from_secs(1)).await;
-            }
-            if second.elapsed() >= Duration::from_secs(1) {
-                (second, read) = (Instant::now(), 0);
-            }
+            read += piece.len() + OVERHEAD;
             while let Some(line) = lines.next() {
+                read += OVERHEAD;
                 let event = line.ok().and_then(|line| serde_json::from_slice::<Event>(line).ok());
                 let change = event.map(Event::change);
                 if change != Some(Change::Other) && into.send(change).await.is_err() {
                     return DockerError::Ended;
                 }
+            }
+            if read > EVENTS_PER_SECOND {
+                sleep_until(second + Duration::from_secs((read / EVENTS_PER_SECOND) as u64)).await;
+            }
+            if second.elapsed() >= Duration::from_secs(1) {
+                (second, read) = (Instant::now(), 0);
             }
         }
         DockerError::Ended

@@ -273,6 +273,13 @@ fn an_engine_that_never_stops_has_to_wait() {
         let (_tasks, sent) = bench.flood(Bytes::from(format!("{idle}\n")));
         wait("4 MiB", || sent.load(Relaxed) >= 64).await;
         assert!(begin.elapsed() >= Duration::from_secs(1), "{:?}", begin.elapsed());
+
+        let bench = Bench::new("docker-endless-lines", world());
+        bench.wait_listener().await;
+        let begin = Instant::now();
+        let _flood = bench.flood(Bytes::from_static(b"x\n"));
+        wait("as many lines", || bench.names.garbled_by(Source::Docker) >= 8192).await;
+        assert!(begin.elapsed() >= Duration::from_secs(1), "{:?}", begin.elapsed());
     });
 }
 
