@@ -300,6 +300,38 @@ fn metrics_are_those_that_prometheus_gets() {
     workload.finish();
 }
 
+/// By metrics as by spans.
+#[test]
+fn who_has_no_name_is_known_by_ids_alone() {
+    require_kernel!();
+    require_receiver!();
+    let receiver = Receiver::start(Protocol::Http);
+    let options = with_metrics(&receiver)
+        .flag("identity-docker-socket", "off")
+        .flag("identity-cri-socket", "off")
+        .flag("identity-kubernetes", "off");
+    let _agent = Agent::start(options);
+    let netns = NetNs::new();
+    let arguments =
+        ["connect", "--addr", CLOSED_V4, "--count", "3", "--netns", &netns.path().display().to_string()];
+    let (pod, uid, id) = container();
+    let docker = id.replacen("0", "d", 1);
+    for (cgroup, id, uid) in
+        [(&pod, &id, Some(&uid)), (&Cgroup::at(&format!("/docker/{docker}")), &docker, None)]
+    {
+        let (workload, _) = Workload::run(&arguments, cgroup);
+        for signal in ["metrics", "traces"] {
+            let resource = &receiver.wait(signal, 1, of(id))[0]["resource"];
+            assert_eq!(resource["service.name"], "unknown_service", "{signal}: {resource}");
+            assert_eq!(resource["service.instance.id"], **id, "{signal}: {resource}");
+            assert_eq!(resource["k8s.pod.uid"], json!(uid), "{signal}: {resource}");
+            let names = ["container.name", "k8s.container.name", "k8s.pod.name"];
+            assert!(names.iter().all(|name| resource[name].is_null()), "{signal}: {resource}");
+        }
+        workload.finish();
+    }
+}
+
 #[test]
 fn the_last_page_is_sent_at_the_end_and_waits_for_nobody() {
     require_kernel!();

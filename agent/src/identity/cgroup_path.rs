@@ -113,6 +113,22 @@ impl Placement {
         }
     }
 
+    /// What the labels have of the container's id for as long as nobody knows its name. LXC's ids are names.
+    pub fn short_id(&self) -> Option<&str> {
+        match self {
+            Self::Container { engine: Engine::Lxc, .. } => None,
+            _ => self.container_id().map(short),
+        }
+    }
+
+    /// A container's pod; what isn't in one stays what it is.
+    pub fn without_container(&self) -> Self {
+        match self {
+            Self::Pod { uid, depth, .. } => Self::Pod { uid: uid.clone(), depth: *depth, container: None },
+            other => other.clone(),
+        }
+    }
+
     /// The pod's uid, with dashes.
     pub fn pod_uid(&self) -> Option<&str> {
         match self {

@@ -297,6 +297,24 @@ impl Registry {
         all
     }
 
+    /// Those of whose labels one is an id, because nobody has named them, by these labels: what has them is of one
+    /// container, or of one pod.
+    pub fn nameless(&self) -> HashMap<Labels, Placement> {
+        let mut all = HashMap::new();
+        for Listed { container, .. } in self.list() {
+            let (labels, placement) = (container.labels(), &container.placement);
+            let (id, uid) = (placement.short_id(), placement.pod_uid());
+            let is_id = |label: &str| !label.is_empty() && [id, uid].contains(&Some(label));
+            if is_id(&labels.container) || is_id(&labels.pod) {
+                all.entry((*labels).clone()).or_insert_with(|| placement.clone());
+            }
+            if is_id(&labels.workload) {
+                all.entry(labels.of_workload()).or_insert_with(|| placement.without_container());
+            }
+        }
+        all
+    }
+
     pub fn stats(&self) -> Stats {
         self.read().stats()
     }

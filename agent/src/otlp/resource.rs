@@ -39,15 +39,16 @@ const KINDS: [(&str, &str); 6] = [
 ];
 
 impl Host {
-    /// The resource of whoever has these labels; `placement` where it is one single container. Of an attribute that
+    /// The resource of whoever has these labels; `placement` where it is one single container, or pod. Of an attribute that
     /// several tell, what is observed counts more than what the user has configured, and that more than what a pod says;
     /// but a pod knows best what service it is.
     pub fn resource(&self, placement: Option<&Placement>, labels: &Labels, details: &Details) -> Bytes {
         let id = placement.and_then(Placement::container_id);
         let uid = placement.and_then(Placement::pod_uid);
         // Where nobody knows a name, the labels have a part of the id, or the uid.
-        let container = known(&labels.container, id);
-        let pod = known(&labels.pod, uid);
+        let short = placement.and_then(Placement::short_id);
+        let container = unless(&labels.container, short);
+        let pod = unless(&labels.pod, uid);
         let is_pod = uid.is_some() || !labels.namespace.is_empty();
         let owners = [Workload { kind: labels.workload_kind.clone(), name: labels.workload.clone() }];
         let described = Described {
@@ -59,7 +60,8 @@ impl Host {
             container,
             version: details.version.as_deref(),
         };
-        let mut attributes = Attributes::default().text("service.name", service(labels, &described));
+        let mut attributes =
+            Attributes::default().text("service.name", service(labels, [short, uid], &described));
         if is_pod {
             let instance = described.service_instance_id();
             attributes = attributes
@@ -113,14 +115,14 @@ fn encoded(attributes: &Attributes) -> Bytes {
     Message::default().attributes(ATTRIBUTES, attributes).finish()
 }
 
-fn known<'l>(label: &'l str, id: Option<&str>) -> &'l str {
-    if id.is_some_and(|id| id.starts_with(label)) { "" } else { label }
+fn unless<'l>(label: &'l str, id: Option<&str>) -> &'l str {
+    if id == Some(label) { "" } else { label }
 }
 
-fn service(labels: &Labels, described: &Described<'_>) -> String {
+fn service(labels: &Labels, ids: [Option<&str>; 2], described: &Described<'_>) -> String {
     if labels.namespace.is_empty() {
         let name = if labels.workload.is_empty() { &labels.workload_kind } else { &labels.workload };
-        let is_known = !name.is_empty() && name != "unknown" && name != "other";
+        let is_known = !ids.contains(&Some(name)) && name != "unknown" && name != "other";
         return if is_known { name.clone() } else { UNKNOWN_SERVICE.to_owned() };
     }
     described.service_name().unwrap_or(UNKNOWN_SERVICE).to_owned()
@@ -246,10 +248,25 @@ mod tests {
 
     #[test]
     fn ids_are_not_passed_off_as_names() {
-        let found = attributes(&format!("/kubepods/burstable/pod{UID}/{ID}"), None);
+        let path = format!("/kubepods/burstable/pod{UID}/{ID}");
+        let found = attributes(&path, None);
+        assert_eq!(of(&found, "service.name"), UNKNOWN_SERVICE);
         assert_eq!((of(&found, "k8s.pod.name"), of(&found, "k8s.container.name")), ("", ""));
         assert_eq!((of(&found, "k8s.pod.uid"), of(&found, "container.id")), (UID, ID));
         assert_eq!(of(&found, "service.instance.id"), ID);
+        let docker = attributes(&format!("/docker/{ID}"), None);
+        assert_eq!((of(&docker, "service.name"), of(&docker, "container.name")), (UNKNOWN_SERVICE, ""));
+        assert_eq!((of(&docker, "service.instance.id"), of(&docker, "container.id")), (ID, ID));
+    }
+
+    #[test]
+    fn names_are_not_taken_for_ids() {
+        let named = |container: &str| Labels { container: container.into(), ..cart() };
+        let path = format!("/kubepods/burstable/pod{UID}/{ID}");
+        for name in ["0", "0123", "0123456789ab-x"] {
+            assert_eq!(of(&attributes(&path, Some(named(name))), "k8s.container.name"), name);
+        }
+        assert_eq!(of(&attributes("/lxc/web", None), "container.name"), "web");
     }
 
     #[test]

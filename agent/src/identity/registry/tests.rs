@@ -216,6 +216,39 @@ fn room_is_made_of_the_longest_dead_never_of_the_living() {
 }
 
 #[test]
+fn whose_labels_are_ids_is_known_by_them() {
+    const UID: &str = "6d5f1c1e-8c0b-4f0e-9a7e-3f2b1c0d9e8f";
+    let bench = Bench::new("nameless", BOUNDS);
+    let id = |digit: &str| digit.repeat(64);
+    let pod = format!("/kubepods/burstable/pod{UID}/{}", id("a"));
+    for (cgroup, path) in [
+        (1, pod.as_str()),
+        (2, &format!("/docker/{}", id("b"))),
+        (3, "/lxc/web"),
+        (4, "/system.slice/nginx.service"),
+    ] {
+        bench.born(cgroup, path);
+    }
+    let nameless = bench.registry.nameless();
+    let mut found: Vec<_> = nameless
+        .iter()
+        .map(|(labels, of)| (labels.values().join(" "), of.container_id().map(str::len), of.pod_uid()))
+        .collect();
+    found.sort();
+    let (a, b) = (id("a")[..12].to_owned(), id("b")[..12].to_owned());
+    assert_eq!(
+        found,
+        [
+            // The workload's series, and the container's.
+            (format!(" Pod {UID}  "), None, Some(UID)),
+            (format!(" Pod {UID} {UID} {a}"), Some(64), Some(UID)),
+            (format!(" docker {b}  "), Some(64), None),
+            (format!(" docker {b}  {b}"), Some(64), None),
+        ]
+    );
+}
+
+#[test]
 fn ids_that_are_asked_for_are_bounded_too() {
     let bench = Bench::new("asked", Bounds { containers: 4, ..BOUNDS });
     for id in 100..1000 {

@@ -43,7 +43,7 @@ use crate::{
     clock::WallClock,
     exemplar::Exemplar as Span,
     http::{Exposition, Format, RenderError},
-    identity::{Labels, Registry, names::Details},
+    identity::{Labels, Placement, Registry, names::Details},
     kernel::boot_ns,
 };
 
@@ -77,6 +77,13 @@ pub(super) fn clock() -> Clock {
 struct Times {
     start_ns: u64,
     now_ns: u64,
+}
+
+/// What labels don't say.
+struct Known {
+    details: HashMap<Labels, Details>,
+    /// Whose labels are ids.
+    nameless: HashMap<Labels, Placement>,
 }
 
 /// Sends the page every `every`, and once more when the agent ends.
@@ -119,7 +126,6 @@ impl Export {
     }
 
     async fn send(&mut self, delivery: &mut Delivery, starts: &mut Starts) {
-        let now = (self.clock)();
         let exposition = Arc::clone(&self.exposition);
         let render = move || {
             let chunks: Vec<Bytes> = exposition.render(Format::OpenMetrics)?.collect();
@@ -133,9 +139,11 @@ impl Export {
             }
             Err(_) => return tracing::warn!("the metrics could not be written for the collector"),
         };
+        // The page waits for a look at what has happened meanwhile: nothing in it is of later than this.
+        let now = (self.clock)();
         let page = Page::parse(&page);
         let starts = starts.of(&page, now.boot_ns);
-        let details = self.registry.details();
+        let known = Known { details: self.registry.details(), nameless: self.registry.nameless() };
         let counts = self.figures.of(Signal::Metrics);
         counts.produce(page.series.len() as u64);
         let mut lost = None;
@@ -145,7 +153,7 @@ impl Export {
                 // Whoever can't take one part can't take the next. A minute later there are newer ones.
                 Some(why) => counts.drop(why, items),
                 None => {
-                    let request = self.request(&page, series, starts, &details, now);
+                    let request = self.request(&page, series, starts, &known, now);
                     let outcome = delivery.deliver(&request, items).await;
                     // What is refused is refused for what is in it: other parts don't have it.
                     lost = outcome.err().filter(|why| *why != Loss::Refused);
@@ -159,7 +167,7 @@ impl Export {
         page: &Page<'_>,
         series: &[Series<'_>],
         starts: &[u64],
-        details: &HashMap<Labels, Details>,
+        known: &Known,
         now: Now,
     ) -> Bytes {
         let mut resources: HashMap<Option<&Labels>, BTreeMap<usize, Metric>> = HashMap::new();
@@ -178,7 +186,8 @@ impl Export {
             let resource = match base {
                 Some(labels) => {
                     let nothing = Details::default();
-                    self.host.resource(None, labels, details.get(labels).unwrap_or(&nothing))
+                    let details = known.details.get(labels).unwrap_or(&nothing);
+                    self.host.resource(known.nameless.get(labels), labels, details)
                 }
                 None => self.host.own(&self.service),
             };

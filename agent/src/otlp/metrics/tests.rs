@@ -32,13 +32,17 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 const OFFSET: i64 = 1_000;
 
-/// Shows what it was given.
+/// Shows what it was given. With each page a nanosecond goes by.
 #[derive(Default)]
-struct Shown(Mutex<String>);
+struct Shown {
+    page: Mutex<String>,
+    boot_ns: AtomicU64,
+}
 
 impl Exposition for Shown {
     fn render(&self, _: Format) -> Result<Text, RenderError> {
-        Ok(Box::new([self.0.lock().unwrap().clone().into()].into_iter()))
+        self.boot_ns.fetch_add(1, Relaxed);
+        Ok(Box::new([self.page.lock().unwrap().clone().into()].into_iter()))
     }
 }
 
@@ -71,7 +75,7 @@ impl Asked {
 struct Bench {
     shown: Arc<Shown>,
     figures: Arc<Figures>,
-    /// The offset of the wall clock. By the boot clock each page is one nanosecond after the one before, from 1 on.
+    /// The offset of the wall clock.
     offset: Arc<AtomicI64>,
     requests: mpsc::Receiver<Asked>,
     stop: watch::Sender<bool>,
@@ -99,15 +103,15 @@ impl Bench {
         let sender = Sender::new(&target(&config.otlp, Signal::Metrics).unwrap().unwrap()).unwrap();
         let delivery =
             Delivery::new(Signal::Metrics, sender, &config.otlp, Arc::clone(&figures), stopping.clone());
-        let shown = Arc::new(Shown(Mutex::new(page.to_owned())));
+        let shown = Arc::new(Shown { page: Mutex::new(page.to_owned()), ..Shown::default() });
         let bounds = Bounds { containers: 16, hold: PATIENCE, grace: PATIENCE };
         let names = Arc::new(Names::new(NameBounds { containers: 16, grace: PATIENCE }));
         let tree = Tree::at(std::env::temp_dir()).unwrap();
-        let (offset, boot) = (Arc::new(AtomicI64::new(OFFSET)), AtomicU64::new(1));
-        let wall = Arc::clone(&offset);
+        let offset = Arc::new(AtomicI64::new(OFFSET));
+        let (wall, boot) = (Arc::clone(&offset), Arc::clone(&shown));
         let export = Export {
             clock: Box::new(move || Now {
-                boot_ns: boot.fetch_add(1, Relaxed),
+                boot_ns: boot.boot_ns.load(Relaxed),
                 offset_ns: wall.load(Relaxed),
             }),
             began_ns: 0,
@@ -128,7 +132,7 @@ impl Bench {
     }
 
     fn show(&self, page: &str) {
-        page.clone_into(&mut self.shown.0.lock().unwrap());
+        page.clone_into(&mut self.shown.page.lock().unwrap());
     }
 }
 
