@@ -510,7 +510,7 @@ pub const OPTIONS: &[OptionSpec] = &[
     OptionSpec {
         key: "otlp.timeout",
         default: "10s",
-        doc: "How long the collector may take to answer.",
+        doc: "How long the collector may take to answer. Half of it may go by until there is a connection.",
         kind: &Span {
             min: Duration::from_millis(10),
             max: Duration::from_secs(300),
