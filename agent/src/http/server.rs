@@ -41,8 +41,9 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(75);
 /// For answers under way when the listener ends.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// For an idle connection to make place for a new one. Nobody else is let in meanwhile.
-const DISMISSAL: Duration = Duration::from_millis(200);
+/// For an idle connection to make place for a new one, and how many are asked to. Nobody else is let in meanwhile.
+const DISMISSAL: Duration = Duration::from_millis(50);
+const DISMISSALS: usize = 4;
 
 /// Of a head that comes in, and of what waits to be written: each connection that isn't read from holds so much.
 const BUFFER: usize = 32 << 10;
@@ -110,10 +111,16 @@ async fn find_place(places: &Arc<Semaphore>, visits: &[Weak<Visit>]) -> Option<O
         return Some(place);
     }
     let visits = visits.iter().filter_map(Weak::upgrade);
-    let idle = visits.filter_map(|visit| Some((visit.idle_since()?, visit)));
-    let (_, longest) = idle.min_by_key(|(since, _)| *since)?;
-    longest.dismiss();
-    timeout(DISMISSAL, Arc::clone(places).acquire_owned()).await.ok()?.ok()
+    let mut idle: Vec<_> = visits.filter_map(|visit| Some((visit.idle_since()?, visit))).collect();
+    idle.sort_by_key(|(since, _)| *since);
+    for (_, longest) in idle.iter().take(DISMISSALS) {
+        longest.dismiss();
+        // Else it has asked meanwhile.
+        if let Ok(place) = timeout(DISMISSAL, Arc::clone(places).acquire_owned()).await {
+            return place.ok();
+        }
+    }
+    None
 }
 
 /// Says so, if that can be said at once: who is turned away costs next to nothing. What it asks for isn't read, so the
@@ -170,6 +177,8 @@ where
     let mut is_new = true;
     let outcome = loop {
         tokio::select! {
+            // First of all: what it has asked by now is answered.
+            biased;
             outcome = connection.as_mut() => break outcome,
             () = stopped(&mut shutdown) => {
                 connection.as_mut().graceful_shutdown();
