@@ -160,7 +160,7 @@ fn a_connection_that_falls_silent_is_left() {
     require_kernel!();
     require_receiver!();
     let mut receiver = Receiver::start(Protocol::Frames);
-    let options = Options::default().flag("otlp-timeout", "500ms");
+    let options = Options::default().flag("otlp-timeout", "3s");
     let scene = Scene::new(&receiver.endpoint(), receiver.protocol(), options);
     scene.fail(10);
     wait_until(PATIENCE, "the first come", || scene.come(&receiver) == 10);

@@ -66,9 +66,7 @@ impl Delivery {
 
     /// Sends a request with so many items, again and again where that is right. Counts what becomes of them.
     pub(super) async fn deliver(&mut self, request: &Bytes, items: u64) -> Result<(), Loss> {
-        if let Some(quiet) = self.quiet_until.take() {
-            self.rest_until(quiet).await;
-        }
+        self.rest().await;
         let begin = Instant::now();
         let mut backoff = Backoff::new(SHORTEST, LONGEST);
         loop {
@@ -115,6 +113,13 @@ impl Delivery {
         let farewell = *farewell.get_or_insert_with(|| Instant::now() + FAREWELL);
         let outcome = timeout_at(farewell, sending).await;
         outcome.unwrap_or(Outcome::Unanswered { why: "the agent ends".to_owned() })
+    }
+
+    /// Waits for as long as the collector has asked for.
+    pub(super) async fn rest(&mut self) {
+        if let Some(quiet) = self.quiet_until.take() {
+            self.rest_until(quiet).await;
+        }
     }
 
     async fn rest_until(&mut self, time: Instant) {

@@ -118,6 +118,8 @@ impl Export {
             if is_last && delivery.is_over() {
                 return;
             }
+            // Before there is a page, which would grow old meanwhile.
+            delivery.rest().await;
             self.send(&mut delivery, &mut starts).await;
             if is_last {
                 return;
@@ -131,6 +133,8 @@ impl Export {
             let chunks: Vec<Bytes> = exposition.render(Format::OpenMetrics)?.collect();
             Ok::<_, RenderError>(String::from_utf8(chunks.concat())?)
         };
+        // What comes from now on may be in the next page only.
+        let begun_ns = (self.clock)().boot_ns;
         let rendered = tokio::task::spawn_blocking(render).await;
         let page = match rendered {
             Ok(Ok(page)) => page,
@@ -142,7 +146,7 @@ impl Export {
         // The page waits for a look at what has happened meanwhile: nothing in it is of later than this.
         let now = (self.clock)();
         let page = Page::parse(&page);
-        let starts = starts.of(&page, now.boot_ns);
+        let starts = starts.of(&page, begun_ns, now.boot_ns);
         let known = Known { details: self.registry.details(), nameless: self.registry.nameless() };
         let counts = self.figures.of(Signal::Metrics);
         counts.produce(page.series.len() as u64);

@@ -11,8 +11,9 @@ use super::page::{Kind, Page, Series, Value};
 pub(super) struct Starts {
     /// Those of the last page, in the order of their hashes: 24 bytes each.
     known: Vec<Known>,
-    /// When that was, or the agent's start, by the boot clock.
-    last_ns: u64,
+    /// When that was begun and when it was ready, or the agent's start, by the boot clock.
+    begun_ns: u64,
+    ready_ns: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -25,18 +26,22 @@ struct Known {
 impl Starts {
     /// All that the first page has begins here.
     pub(super) fn new(began_ns: u64) -> Self {
-        Self { known: Vec::new(), last_ns: began_ns }
+        Self { known: Vec::new(), begun_ns: began_ns, ready_ns: began_ns }
     }
 
-    /// The starts of all series of a page, in their order, where they have some.
-    pub(super) fn of(&mut self, page: &Page<'_>, now_ns: u64) -> Vec<u64> {
+    /// The starts of all series of a page that was begun and ready then, in their order, where they have some.
+    pub(super) fn of(&mut self, page: &Page<'_>, begun_ns: u64, ready_ns: u64) -> Vec<u64> {
         let mut next = Vec::with_capacity(page.series.len());
         let starts = page.series.iter().map(|series| {
             let Some(count) = count(page, series) else { return 0 };
             let id = id(page, series);
             let known = self.known.binary_search_by_key(&id, |known| known.series);
-            let known = known.map(|at| self.known[at]).ok().filter(|known| known.count <= count);
-            let start_ns = known.map_or(self.last_ns, |known| known.start_ns);
+            let start_ns = match known.map(|at| self.known[at]) {
+                // Whatever is new may have begun while the page was made.
+                Err(_) => self.begun_ns,
+                Ok(known) if known.count <= count => known.start_ns,
+                Ok(_) => self.ready_ns,
+            };
             next.push(Known { series: id, count, start_ns });
             start_ns
         });
@@ -44,7 +49,7 @@ impl Starts {
         next.sort_unstable_by_key(|known| known.series);
         // Gauges have taken no place.
         next.shrink_to_fit();
-        (self.known, self.last_ns) = (next, now_ns);
+        (self.known, self.begun_ns, self.ready_ns) = (next, begun_ns, ready_ns);
         starts
     }
 }

@@ -194,10 +194,12 @@ async fn a_series_that_begins_anew_says_so() {
     let starts: [&[(&str, u64)]; 6] = [
         &[("a", 0), ("b", 0)],
         &[("b", 0)],
-        &[("a", 2), ("b", 0), ("c", 2)],
-        &[("a", 2), ("b", 3), ("c", 2)],
-        &[("a", 2), ("b", 3), ("c", 2)],
-        &[("c", 2), ("b", 3), ("a", 2)],
+        // Since the second page was begun.
+        &[("a", 1), ("b", 0), ("c", 1)],
+        // Since the third one was ready.
+        &[("a", 1), ("b", 3), ("c", 1)],
+        &[("a", 1), ("b", 3), ("c", 1)],
+        &[("c", 1), ("b", 3), ("a", 1)],
     ];
     let mut bench = Bench::new(Duration::from_millis(1), 100, &counters(pages[0])).await;
     for (now, starts) in (1..).zip(starts) {
@@ -226,14 +228,14 @@ async fn no_start_is_after_its_point() {
 #[tokio::test]
 async fn what_is_refused_takes_no_other_part_along() {
     let page = counters(&[("a", 1), ("b", 1), ("c", 1)]);
-    let mut bench = Bench::new(Duration::from_secs(3600), 1, &page).await;
-    bench.stop.send(true).unwrap();
+    let mut bench = Bench::new(Duration::from_millis(1), 1, &page).await;
     for (name, status) in [("a", 200), ("b", 400), ("c", 200)] {
         let asked = bench.next().await;
         assert_eq!(asked.names(), [name]);
         asked.answer(status);
     }
-    bench.export.await.unwrap();
+    // The next page: all of the first is accounted for.
+    bench.next().await;
     let counts = bench.figures.of(Signal::Metrics);
     assert_eq!((counts.sent(), counts.dropped(Loss::Refused)), (2, 1));
 }

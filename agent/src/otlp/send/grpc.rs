@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::{BufMut as _, Bytes};
-use http::{HeaderMap, Response, Uri, uri::PathAndQuery};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, Uri, header::CONTENT_TYPE, uri::PathAndQuery};
 use hyper::body::{Body, Frame, Incoming};
 use prost::Message as _;
 use tonic::{
@@ -76,7 +76,10 @@ impl Grpc {
 }
 
 fn service(connector: &Connector, origin: &Uri, compression: Compression) -> Service<Bounded> {
-    let begun: fn(Response<Incoming>) -> _ = |answer| answer.map(Begun::new);
+    let begun: fn(Response<Incoming>) -> _ = |answer| {
+        let is_grpc = is_grpc(&answer);
+        answer.map(|body| Begun::new(body, is_grpc))
+    };
     let service = Service::with_origin(connector.client().map_response(begun), origin.clone());
     let service = service.max_decoding_message_size(ANSWER_MAX);
     match compression {
@@ -86,11 +89,18 @@ fn service(connector: &Connector, origin: &Uri, compression: Compression) -> Ser
     }
 }
 
+/// Whether a collector has answered, not something on the way to it that has a page for whoever comes.
+fn is_grpc<B>(answer: &Response<B>) -> bool {
+    let kind = answer.headers().get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+    answer.status() == StatusCode::OK && kind.is_some_and(|kind| kind.starts_with(b"application/grpc"))
+}
+
 /// An answer whose length is looked at before its message is read. tonic's own word for one that is too long is the same
 /// as a collector's that wants the request once more.
 #[derive(Debug)]
 struct Begun<B> {
     body: B,
+    is_grpc: bool,
     /// Whether it is compressed, and how long it is.
     head: Vec<u8>,
 }
@@ -103,15 +113,17 @@ const HEAD: usize = 5;
 struct TooLong;
 
 impl<B> Begun<B> {
-    fn new(body: B) -> Self {
-        Self { body, head: Vec::with_capacity(HEAD) }
+    fn new(body: B, is_grpc: bool) -> Self {
+        Self { body, is_grpc, head: Vec::with_capacity(HEAD) }
     }
 
     fn is_too_long(&mut self, data: &[u8]) -> bool {
         let lacking = HEAD - self.head.len();
         self.head.extend(data.iter().take(lacking));
-        let length = self.head.get(1..HEAD).and_then(|bytes| bytes.try_into().ok()).map(u32::from_be_bytes);
-        length.is_some_and(|length| length as usize > ANSWER_MAX)
+        match *self.head {
+            [0 | 1, a, b, c, d] if self.is_grpc => u32::from_be_bytes([a, b, c, d]) as usize > ANSWER_MAX,
+            _ => false,
+        }
     }
 }
 
@@ -230,5 +242,24 @@ mod tests {
         let outcome = meaning(&status);
         let Outcome::Later { wait: Some(wait), .. } = outcome else { panic!("{outcome:?}") };
         assert_eq!(wait.as_millis(), 3500);
+    }
+
+    #[test]
+    fn only_a_collector_answers_at_length() {
+        let answer = |status: u16, kind: &str| {
+            is_grpc(&Response::builder().status(status).header(CONTENT_TYPE, kind).body(()).unwrap())
+        };
+        assert!(answer(200, "application/grpc") && answer(200, "application/grpc+proto"));
+        assert!(!answer(200, "text/html") && !answer(503, "application/grpc"));
+        assert!(!is_grpc(&Response::new(())));
+        let is_too_long = |is_grpc, pieces: &[&[u8]]| {
+            let mut begun = Begun::new((), is_grpc);
+            pieces.iter().any(|piece| begun.is_too_long(piece))
+        };
+        assert!(is_too_long(true, &[&[0, 0, 1, 0, 1]]));
+        assert!(is_too_long(true, &[&[1, 0], &[1, 0, 1, 7]]), "in pieces");
+        assert!(!is_too_long(true, &[&[0, 0, 1, 0, 0, 7, 7]]));
+        assert!(!is_too_long(true, &[b"<html>"]), "no message");
+        assert!(!is_too_long(false, &[&[0, 0, 1, 0, 1]]));
     }
 }
