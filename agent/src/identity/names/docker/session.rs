@@ -53,6 +53,8 @@ struct Open {
     asked: Vec<String>,
     /// Those of them that are in a podman pod.
     in_pods: Vec<Listed>,
+    /// Those of these that have ended already, by their keys.
+    gone: Vec<String>,
 }
 
 /// A session ends by an error only.
@@ -157,7 +159,13 @@ impl<'a> Session<'a> {
                     open.in_pods.push(*listed);
                 }
                 Some(Change::Renamed(id)) => open.asked.push(id),
-                Some(Change::Gone(id)) => self.forget(&key(&id, user)),
+                Some(Change::Gone(id)) => {
+                    let key = key(&id, user);
+                    self.forget(&key);
+                    if open.in_pods.iter().any(|listed| listed.id == id) {
+                        open.gone.push(key);
+                    }
+                }
                 Some(Change::Other) => {}
                 None => {
                     self.names.garbled(self.source, 1);
@@ -179,6 +187,10 @@ impl<'a> Session<'a> {
                 listed.pod_name.clone_from(name);
                 self.put(listed.fact(user));
             }
+        }
+        // They have had their name; what they did may still be told.
+        for key in open.gone {
+            self.forget(&key);
         }
         Ok(())
     }

@@ -15,11 +15,16 @@ use super::{
 /// A server that doesn't know `PartialObjectMetadata` sends the whole object.
 const LARGEST: usize = 4 << 20;
 
+/// After so many failures in a row nobody waits for answers any more.
+const HOPELESS: u32 = 2;
+
 /// Answers every question that the pods raise.
 pub(super) async fn run(shared: &Shared) -> Infallible {
     let mut backoff = shared.pace.backoff();
     // By `Middle`: until when it is not worth asking.
     let mut forbidden = [None::<Instant>; Middle::ALL.len()];
+    // In a row.
+    let mut failures = 0;
     loop {
         let now = Instant::now();
         let may_ask = permitted(&forbidden, now);
@@ -36,6 +41,7 @@ pub(super) async fn run(shared: &Shared) -> Infallible {
         match outcome {
             Ok(found) => {
                 backoff.reset();
+                failures = 0;
                 let workload = lookup.answer(found.as_ref().map(|object| &object.metadata));
                 shared.mirror().learn(&lookup, workload, &shared.names, std::time::Instant::now());
                 shared.expect_owners(permitted(&forbidden, Instant::now()));
@@ -52,7 +58,11 @@ pub(super) async fn run(shared: &Shared) -> Infallible {
                     forbidden[middle as usize] = Some(Instant::now() + shared.pace.forbidden);
                     shared.expect_owners(permitted(&forbidden, Instant::now()));
                 } else {
-                    shared.expect_owners([false; Middle::ALL.len()]);
+                    failures += 1;
+                    // A single one may be a server that is asked by many at once.
+                    if failures >= HOPELESS {
+                        shared.expect_owners([false; Middle::ALL.len()]);
+                    }
                     tracing::debug!(%error, ?wait, "the owner of a pod could not be asked for");
                     sleep(wait).await;
                 }
