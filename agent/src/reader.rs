@@ -16,7 +16,7 @@ use thiserror::Error;
 use crate::{
     clock::WallClock,
     config::Config,
-    identity::Registry,
+    identity::{Registry, Renamed},
     kernel::{Rings, Source, give_memory_back},
     ledger::{self, Ledger, Owner},
     live::{Hub, is_death},
@@ -138,6 +138,7 @@ impl Reader {
                 tidied = now;
                 let renamed = lock(&self.ledger).tidy(now);
                 self.hub.rename(&renamed);
+                early.rename(&renamed);
             }
             if !more {
                 self.looks.end();
@@ -168,7 +169,7 @@ impl Reader {
         let drained = rings.drain(BATCH, |bytes, source| match Record::decode(bytes) {
             Ok(record) => {
                 if source == Source::Bulk {
-                    early.bulk_ns = record.header().time_ns;
+                    early.bulk_ns = early.bulk_ns.max(record.header().time_ns);
                 }
                 by_sensor[record.sensor() as usize] += 1;
                 if let Record::Cgroup(kind, event) = record {
@@ -226,6 +227,16 @@ struct Early {
     seen: Vec<Seen>,
     /// When the latest of the bulk that was read happened, `CLOCK_BOOTTIME` ns.
     bulk_ns: u64,
+}
+
+impl Early {
+    /// Containers have got other labels.
+    fn rename(&mut self, renamed: &[Renamed]) {
+        for Renamed { from, to } in renamed {
+            let theirs = self.seen.iter_mut().filter(|seen| seen.observation.labels == *from);
+            theirs.for_each(|seen| seen.observation.labels = Arc::clone(to));
+        }
+    }
 }
 
 /// The ledger under lock, and what of its entries goes to the live stream and to the collector.

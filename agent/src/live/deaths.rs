@@ -83,12 +83,17 @@ impl Deaths {
         let share = self.bound.div_ceil(SHARE);
         if let Some(of_container) = self.kept.get_mut(labels) {
             while count(of_container) > share {
-                self.dropped += u64::from(drop_one(of_container.iter_mut().enumerate()));
+                self.dropped += u64::from(drop_one(of_container.iter_mut()));
             }
         }
         while self.len() > self.bound {
-            let all = self.kept.values_mut().flat_map(|of_container| of_container.iter_mut().enumerate());
-            self.dropped += u64::from(drop_one(all));
+            let of_cause = |cause: &usize| {
+                let alike = || self.kept.values().map(|of_container| &of_container[*cause]);
+                (alike().map(Alike::len).sum::<usize>(), Reverse(alike().filter_map(oldest).min()))
+            };
+            let cause = (0..CAUSES).max_by_key(of_cause).unwrap_or_default();
+            let alike = self.kept.values_mut().map(|of_container| &mut of_container[cause]);
+            self.dropped += u64::from(drop_one(alike));
             self.kept.retain(|_, of_container| count(of_container) > 0);
         }
     }
@@ -105,11 +110,14 @@ fn count(of_container: &[Alike; CAUSES]) -> usize {
     of_container.iter().map(Alike::len).sum()
 }
 
-/// Drops the oldest of the most; among equals of those whose cause tells the least.
-fn drop_one<'a>(by_cause: impl Iterator<Item = (usize, &'a mut Alike)>) -> bool {
-    let oldest = |alike: &Alike| alike.front().map(|(number, _)| *number);
-    let most = by_cause.max_by_key(|(cause, alike)| (alike.len(), Reverse(*cause), Reverse(oldest(alike))));
-    most.is_some_and(|(_, alike)| alike.pop_front().is_some())
+fn oldest(alike: &Alike) -> Option<u64> {
+    alike.front().map(|(number, _)| *number)
+}
+
+/// Drops the oldest of those of whom there are most; of several such, the oldest of all.
+fn drop_one<'a>(all: impl Iterator<Item = &'a mut Alike>) -> bool {
+    let most = all.max_by_key(|alike| (alike.len(), Reverse(oldest(alike))));
+    most.is_some_and(|alike| alike.pop_front().is_some())
 }
 
 fn cause(death: &Observation) -> usize {
@@ -182,6 +190,16 @@ mod tests {
         (200..300).for_each(|pid| deaths.keep(dies_of(SIGNAL, "app", pid)));
         deaths.keep(dies_of("error", "app", 300));
         assert_eq!(pids(&deaths).last(), Some(&300));
+        // Nor are many that were killed, each in a container of its own.
+        for bound in [1, 16, 64] {
+            let mut deaths = Deaths::new(bound);
+            (0..100).for_each(|pid| deaths.keep(dies_of(SIGNAL, &pid.to_string(), pid)));
+            deaths.keep(dies_of("error", "app", 300));
+            deaths.keep(dies_of(SIGNAL, "app", 301));
+            assert_eq!(pids(&deaths).last(), Some(&301), "{bound}");
+            deaths.keep(dies_of(OOM_KILLED, "other", 302));
+            assert_eq!(pids(&deaths).last(), Some(&302), "{bound}");
+        }
     }
 
     #[test]

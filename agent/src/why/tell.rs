@@ -108,7 +108,8 @@ impl Death {
     /// Whether it was for want of memory, and whether by a signal.
     fn cause(&self) -> (bool, bool) {
         let exit = self.event();
-        (self.kill.is_some() || exit["reason"] == OOM_KILLED, exit["signal"].is_u64())
+        let is_oom = self.kill.is_some() || exit["reason"] == OOM_KILLED;
+        (is_oom, !is_oom && exit["signal"].is_u64())
     }
 
     /// How it went, in words.
