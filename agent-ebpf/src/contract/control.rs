@@ -26,7 +26,7 @@ pub struct Control {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Listener {
     pub port: u64,
-    /// See [`half`]; 0: on all addresses.
+    /// See [`half`]; that of 0.0.0.0 means all of IPv4, 0 all addresses.
     pub address: u64,
 }
 
@@ -34,7 +34,14 @@ impl Listener {
     /// Whether it accepts who connects to this port of this address.
     #[inline(always)]
     pub fn accepts(&self, address: u64, port: u16) -> bool {
-        port != 0 && self.port == u64::from(port) && (self.address == 0 || self.address == address)
+        const V4: u64 = half(0);
+        const FIRST: u64 = u64::from_ne_bytes([0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0]);
+        let is_there = match self.address {
+            0 => true,
+            V4 => address & FIRST == V4,
+            own => own == address,
+        };
+        port != 0 && self.port == u64::from(port) && is_there
     }
 }
 
@@ -85,6 +92,9 @@ mod tests {
         assert!(listener.accepts(here, 9482));
         assert!(!listener.accepts(here, 9481) && !listener.accepts(half(0), 9482));
         assert!(Listener { address: 0, ..listener }.accepts(here, 9482), "all addresses");
+        let v6 = u64::from_ne_bytes([0, 0, 0, 0, 0, 0, 0, 1]);
+        let any_v4 = Listener { address: half(0), ..listener };
+        assert!(any_v4.accepts(here, 9482) && !any_v4.accepts(v6, 9482));
         assert!(!Listener::default().accepts(0, 0), "there is none");
     }
 

@@ -14,7 +14,7 @@ use aya_ebpf::{
 };
 
 use crate::kernel::{
-    event::{Admission, Ring, fill_header, now_ns, reserve},
+    event::{Admission, Ring, fill_header, now_ns, reserve, untracked},
     load::{KernelPtr, at, copied, field},
     log::trace_event,
     maps::{KILLED, OOM_SEARCH},
@@ -57,7 +57,9 @@ fn signal_generate(ctx: BtfTracePointContext) -> i32 {
     let (signal, from, to): (i32, u64, u64) = (ctx.arg(0), ctx.arg(1), ctx.arg(2));
     if signal == SIGKILL && from == FROM_KERNEL {
         let (_, killer) = task::current_ids(task::current());
-        let _ = KILLED.insert(killer, to, BPF_ANY as u64);
+        if KILLED.insert(killer, to, BPF_ANY as u64).is_err() {
+            untracked(SensorId::Oom);
+        }
     }
     0
 }

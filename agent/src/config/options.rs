@@ -291,7 +291,7 @@ pub const OPTIONS: &[OptionSpec] = &[
         doc: "Bytes of kernel memory that all tables and rings may take together. There are fewer slots than \
               limits.slots where they don't fit beside the others, but at least two.",
         kind: &Size {
-            min: 8 << 20,
+            min: 16 << 20,
             max: 16 << 30,
             ring: false,
             field: |config| &mut config.limits.map_memory,
@@ -312,8 +312,8 @@ pub const OPTIONS: &[OptionSpec] = &[
     OptionSpec {
         key: "limits.tasks",
         default: "16384",
-        doc: "Tasks that sleep in a system call at once, on Linux before 6.4; later kernels keep with each task what \
-              belongs to it. Calls of those beyond it, the longest asleep first, are counted as untimed.",
+        doc: "Tasks that sleep in a system call at once, on Linux before 6.4 or without BTF; others keep with each task \
+              what belongs to it. Calls of those beyond it, the longest asleep first, are counted as untimed.",
         kind: &Number { min: 128, max: 1 << 22, field: |config| &mut config.limits.tasks },
     },
     OptionSpec {

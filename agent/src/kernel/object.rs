@@ -527,7 +527,7 @@ impl Running {
 /// An address as the programs compare it; 0 if it means all.
 fn half_of(address: IpAddr) -> u64 {
     match address {
-        _ if address.is_unspecified() => 0,
+        IpAddr::V6(address) if address.is_unspecified() => 0,
         IpAddr::V4(address) => half(u32::from_ne_bytes(address.octets())),
         IpAddr::V6(address) => u64::from_ne_bytes(*address.octets().last_chunk().unwrap_or(&[0; 8])),
     }

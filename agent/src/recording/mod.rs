@@ -100,7 +100,7 @@ impl Recorder {
         }
     }
 
-    /// Nothing more will be seen. Says so if something that was seen is missing.
+    /// Nothing more will be seen. Says so if something that was seen could not be written; that it is full has been said.
     pub fn finish(self) -> Result<(), RecordError> {
         self.failure.map_or(Ok(()), Err)
     }

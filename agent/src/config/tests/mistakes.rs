@@ -28,7 +28,7 @@ fn what_an_option_refuses_is_refused_from_everywhere() {
         ("ring.poll_min", "0s", "is below 1ms"),
         ("ring.poll_max", "2s", "is above 1s"),
         ("limits.slots", "1", "is below 2"),
-        ("limits.map_memory", "1MiB", "is below 8MiB"),
+        ("limits.map_memory", "1MiB", "is below 16MiB"),
         ("limits.sockets", "16777217", "is above 16777216"),
         ("identity.hold", "6m", "is above 5m"),
         ("identity.scan_interval", "0s", "is below 1s"),

@@ -51,7 +51,7 @@ const SAMPLES: [(&str, [&str; 3]); 76] = [
     ("ring.poll_max", ["1ms", "51ms", "1s"]),
     ("ring.look_timeout", ["1ms", "100ms", "10s"]),
     ("limits.slots", ["2", "3", "65535"]),
-    ("limits.map_memory", ["8MiB", "16GiB", "8388609"]),
+    ("limits.map_memory", ["16MiB", "16GiB", "16777217"]),
     ("limits.containers", ["16", "17", "1000000"]),
     ("limits.sockets", ["16", "17", "16777216"]),
     ("limits.tasks", ["128", "129", "4194304"]),

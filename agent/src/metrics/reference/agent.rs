@@ -100,7 +100,7 @@ pub(super) const SECTIONS: &[Section] = &[
                 ..gauge(
                     "podwitness_limit",
                     &["key"],
-                    "Bounds in force, by configuration key. `limits.slots` is what `limits.map_memory` has left of it.",
+                    "Bounds in force, by configuration key. `limits.slots` is what `limits.map_memory` has left of it; `limits.tasks` bounds something only on Linux before 6.4 or without BTF.",
                     "as the key",
                 )
             },
