@@ -31,17 +31,21 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Whether it accepts who connects to this port of this address.
     #[inline(always)]
-    pub fn accepts(&self, address: u64, port: u16) -> bool {
+    pub fn has_port(&self, port: u16) -> bool {
+        port != 0 && self.port == u64::from(port)
+    }
+
+    /// Whether it accepts who connects to its port at this address.
+    #[inline(always)]
+    pub fn accepts_at(&self, address: u64) -> bool {
         const V4: u64 = half(0);
         const FIRST: u64 = u64::from_ne_bytes([0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0]);
-        let is_there = match self.address {
+        match self.address {
             0 => true,
             V4 => address & FIRST == V4,
             own => own == address,
-        };
-        port != 0 && self.port == u64::from(port) && is_there
+        }
     }
 }
 
@@ -87,15 +91,13 @@ mod tests {
 
     #[test]
     fn a_listener_accepts_at_its_own_address() {
-        let here = half(u32::from_ne_bytes([127, 0, 0, 1]));
-        let listener = Listener { port: 9482, address: here };
-        assert!(listener.accepts(here, 9482));
-        assert!(!listener.accepts(here, 9481) && !listener.accepts(half(0), 9482));
-        assert!(Listener { address: 0, ..listener }.accepts(here, 9482), "all addresses");
-        let v6 = u64::from_ne_bytes([0, 0, 0, 0, 0, 0, 0, 1]);
-        let any_v4 = Listener { address: half(0), ..listener };
-        assert!(any_v4.accepts(here, 9482) && !any_v4.accepts(v6, 9482));
-        assert!(!Listener::default().accepts(0, 0), "there is none");
+        let at = |address| Listener { port: 9482, address };
+        let (here, v6) =
+            (half(u32::from_ne_bytes([127, 0, 0, 1])), u64::from_ne_bytes([0, 0, 0, 0, 0, 0, 0, 1]));
+        assert!(at(here).accepts_at(here) && !at(here).accepts_at(half(0)) && !at(here).accepts_at(v6));
+        assert!(at(half(0)).accepts_at(here) && !at(half(0)).accepts_at(v6), "all of IPv4");
+        assert!(at(0).accepts_at(here) && at(0).accepts_at(v6), "all addresses");
+        assert!(at(0).has_port(9482) && !at(0).has_port(9481) && !Listener::default().has_port(0));
     }
 
     #[test]

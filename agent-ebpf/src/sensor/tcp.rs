@@ -226,9 +226,12 @@ fn own_listener(subject: Subject, port: u16) -> u32 {
     let control = CONTROL.at();
     // SAFETY: memory of ours; the hook's typed argument.
     unsafe {
+        let listeners = &(*control).own_listeners;
+        if !listeners.iter().any(|listener| listener.has_port(port)) {
+            return 0;
+        }
         let address = record::local_half(subject.sk);
-        let [metrics, debug] = (*control).own_listeners;
-        let is_own = metrics.accepts(address, port) || debug.accepts(address, port);
+        let is_own = listeners.iter().any(|listener| listener.has_port(port) && listener.accepts_at(address));
         if is_own && u64::from(subject.netns) == (*control).own_netns {
             (*control).self_pid as u32
         } else {
