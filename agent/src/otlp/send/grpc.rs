@@ -121,7 +121,7 @@ impl<B> Begun<B> {
         let lacking = HEAD - self.head.len();
         self.head.extend(data.iter().take(lacking));
         match *self.head {
-            [0 | 1, a, b, c, d] if self.is_grpc => u32::from_be_bytes([a, b, c, d]) as usize > ANSWER_MAX,
+            [0 | 1, a, b, c, d] => u32::from_be_bytes([a, b, c, d]) as usize > ANSWER_MAX,
             _ => false,
         }
     }
@@ -139,6 +139,10 @@ where
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
+        // tonic takes any page for a message; without one, it goes by the status.
+        if !self.is_grpc && frame.as_ref().is_some_and(|frame| frame.as_ref().is_ok_and(Frame::is_data)) {
+            return Poll::Ready(None);
+        }
         Poll::Ready(frame.map(|frame| {
             let frame = frame.map_err(Into::into)?;
             let is_too_long = frame.data_ref().is_some_and(|data| self.is_too_long(data));
@@ -206,7 +210,56 @@ impl Encoder for Encoded {
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+
+    use http_body_util::Full;
+    use hyper::{server::conn::http2, service::service_fn};
+    use hyper_util::rt::{TokioExecutor, TokioIo};
+    use tokio::net::TcpListener;
+
     use super::*;
+    use crate::{
+        config::{Config, Protocol},
+        otlp::{figures::Signal, settings::target},
+    };
+
+    /// What becomes of a request that is answered so.
+    async fn outcome(status: u16, kind: &'static str, body: &'static [u8]) -> Outcome {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            let (stream, _) = listener.accept().await.unwrap();
+            let answer = move |_| async move {
+                let answer = Response::builder().status(status).header(CONTENT_TYPE, kind);
+                Ok::<_, Infallible>(answer.body(Full::new(Bytes::from_static(body))).unwrap())
+            };
+            let server = http2::Builder::new(TokioExecutor::new());
+            server.serve_connection(TokioIo::new(stream), service_fn(answer)).await
+        });
+        let mut config = Config::default();
+        config.otlp.endpoint = Some(format!("http://{address}"));
+        config.otlp.protocol = Protocol::Grpc;
+        let target = target(&config.otlp, Signal::Metrics).unwrap().unwrap();
+        Grpc::new(&target).unwrap().send(Bytes::new()).await
+    }
+
+    #[tokio::test]
+    async fn pages_of_proxies_are_no_answers() {
+        for (status, kind, body) in [
+            (503, "text/html", &b"<html>later</html>"[..]),
+            (502, "text/plain", b"no healthy upstream"),
+            (429, "text/plain", b"\0\0\0\0\0"),
+        ] {
+            let found = outcome(status, kind, body).await;
+            assert!(matches!(found, Outcome::Later { .. }), "{status}: {found:?}");
+        }
+        for (status, kind, body) in [(404, "text/html", &b"<html>"[..]), (200, "text/html", b"<html>")] {
+            let found = outcome(status, kind, body).await;
+            assert!(matches!(found, Outcome::Refused { .. }), "{status}: {found:?}");
+        }
+        let long = outcome(200, "application/grpc", b"\0\0\x01\0\x01...").await;
+        assert!(matches!(long, Outcome::Taken { .. }), "{long:?}");
+    }
 
     #[test]
     fn only_what_may_be_repeated_is() {
@@ -252,14 +305,13 @@ mod tests {
         assert!(answer(200, "application/grpc") && answer(200, "application/grpc+proto"));
         assert!(!answer(200, "text/html") && !answer(503, "application/grpc"));
         assert!(!is_grpc(&Response::new(())));
-        let is_too_long = |is_grpc, pieces: &[&[u8]]| {
-            let mut begun = Begun::new((), is_grpc);
+        let is_too_long = |pieces: &[&[u8]]| {
+            let mut begun = Begun::new((), true);
             pieces.iter().any(|piece| begun.is_too_long(piece))
         };
-        assert!(is_too_long(true, &[&[0, 0, 1, 0, 1]]));
-        assert!(is_too_long(true, &[&[1, 0], &[1, 0, 1, 7]]), "in pieces");
-        assert!(!is_too_long(true, &[&[0, 0, 1, 0, 0, 7, 7]]));
-        assert!(!is_too_long(true, &[b"<html>"]), "no message");
-        assert!(!is_too_long(false, &[&[0, 0, 1, 0, 1]]));
+        assert!(is_too_long(&[&[0, 0, 1, 0, 1]]));
+        assert!(is_too_long(&[&[1, 0], &[1, 0, 1, 7]]), "in pieces");
+        assert!(!is_too_long(&[&[0, 0, 1, 0, 0, 7, 7]]));
+        assert!(!is_too_long(&[b"<html>"]), "no message");
     }
 }
