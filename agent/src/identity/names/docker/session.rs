@@ -155,6 +155,9 @@ impl<'a> Session<'a> {
             match change {
                 Some(Change::Here(listed)) if listed.pod.is_empty() => self.put(listed.fact(user)),
                 Some(Change::Here(listed)) => {
+                    // It may have been gone, and is here again.
+                    let key = key(&listed.id, user);
+                    open.gone.retain(|gone| *gone != key);
                     open.asked.push(listed.id.clone());
                     open.in_pods.push(*listed);
                 }

@@ -175,10 +175,17 @@ fn podman_tells_of_pods() {
         wait("the brief one", || bench.called(&id('d')) == " podman shop shop told").await;
         assert_eq!(bench.called(&id('e')), " podman eeeeeeeeeeee  eeeeeeeeeeee");
         assert_eq!(bench.called(&id('c')), " podman shop shop ");
+        // One that is gone before it can be asked for, and one that is here again by then.
+        for (action, who) in
+            [("start", 'f'), ("remove", 'f'), ("start", '1'), ("remove", '1'), ("start", '1')]
+        {
+            bench.server.happens(action, &id(who), "p").await;
+        }
+        wait("the one that is here", || bench.called(&id('1')) == " podman shop shop told").await;
         bench.server.happens("remove", ID, "").await;
         wait("the end", || {
             bench.names.expire(std::time::Instant::now() + Duration::from_secs(61));
-            bench.names.stats().facts == 3
+            bench.names.stats().facts == 4
         })
         .await;
     });
