@@ -85,7 +85,7 @@ pub(crate) fn filtered(sensor: SensorId) {
     }
 }
 
-/// Counts a beginning that found no room, so that its end will lack a duration.
+/// Counts a beginning that found no room, so that its end will lack a duration, or not be told.
 #[inline(always)]
 pub(crate) fn untracked(sensor: SensorId) {
     // SAFETY: a counter in our map.

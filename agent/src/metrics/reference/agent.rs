@@ -21,7 +21,7 @@ pub(super) const SECTIONS: &[Section] = &[
                 ..counter(
                     "podwitness_sensor_untracked_total",
                     &["sensor"],
-                    "Beginnings that found no room in a table, so that their end has no duration; for `calls`, that it isn't told.",
+                    "Beginnings that found no room in a table, so that their end has no duration; for `calls`, that it isn't told; for `oom`, processes that the kernel killed, of which an OOM kill isn't told.",
                     "events",
                 )
             },
