@@ -21,6 +21,14 @@ struct Bench {
 }
 
 impl Bench {
+    /// A pod `web-1` with a container `app`, in which `kill` is called again and again: its namespace and uid.
+    fn pod_at_work(&self) -> (String, String) {
+        let namespace = format!("shop-{}", unique());
+        let pod = self.containerd.pod(&namespace, "web-1");
+        pod.run("app", 0, "while :; do kill -0 $$; sleep 0.05; done");
+        (namespace, pod.uid.clone())
+    }
+
     fn new() -> Self {
         let (containerd, api) = (Containerd::start(), Api::down());
         let mut options = Options::default();
@@ -94,12 +102,7 @@ fn flags(containerd: &Containerd, api: &Api) -> [[String; 2]; 4] {
 fn sources_that_fail_come_back_and_nothing_restarts() {
     require_containerd!();
     let mut bench = Bench::new();
-    let namespace = format!("shop-{}", unique());
-    let uid = {
-        let pod = bench.containerd.pod(&namespace, "web-1");
-        pod.run("app", 0, "while :; do kill -0 $$; sleep 0.05; done");
-        pod.uid.clone()
-    };
+    let (namespace, uid) = bench.pod_at_work();
     let pod =
         [("namespace", namespace.as_str()), ("pod", "web-1"), ("container", "app"), ("syscall", "kill")];
     let by = |kind, workload| [&[("workload_kind", kind), ("workload", workload)], &pod[..]].concat();
@@ -150,12 +153,7 @@ fn sources_that_fail_come_back_and_nothing_restarts() {
 fn a_workload_that_was_guessed_is_corrected_by_the_api() {
     require_containerd!();
     let mut bench = Bench::new();
-    let namespace = format!("shop-{}", unique());
-    let uid = {
-        let pod = bench.containerd.pod(&namespace, "web-1");
-        pod.run("app", 0, "while :; do kill -0 $$; sleep 0.05; done");
-        pod.uid.clone()
-    };
+    let (namespace, uid) = bench.pod_at_work();
     let owned = |name: &str, uid: &str, owner: &str, more: &str| {
         format!(
             r#"{{"metadata":{{"name":"{name}","namespace":"{namespace}","uid":"{uid}","resourceVersion":"1","labels":{{"pod-template-hash":"abc12"}},"ownerReferences":[{owner}]}}{more}}}"#
