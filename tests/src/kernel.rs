@@ -62,6 +62,11 @@ pub fn available() -> Result<(), String> {
     Ok(())
 }
 
+/// Whether there are MPTCP sockets.
+pub fn has_mptcp() -> bool {
+    Path::new("/proc/sys/net/mptcp/enabled").exists()
+}
+
 /// The two first numbers of the running kernel's release.
 pub fn release() -> (u32, u32) {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").expect("the kernel's release");

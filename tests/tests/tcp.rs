@@ -26,12 +26,8 @@ fn established(scene: &Scene, listen: &str, to: &str) {
     let server_cgroup = Cgroup::new("server");
     let tail = scene.agent.tail_of(&server_cgroup);
     let netns = scene.netns();
-    let mut server = Workload::prepare(
-        &["listen", "--addr", listen, "--count", "1000", "--netns", &netns],
-        &server_cgroup,
-    );
-    server.go();
-    let listening = server.report();
+    let arguments = ["listen", "--addr", listen, "--count", "1000", "--netns", &netns];
+    let (mut server, listening) = Workload::run(&arguments, &server_cgroup);
     let port = listening["listening"].as_str().unwrap().rsplit(':').next().unwrap().to_owned();
     scene.connect(&format!("{to}:{port}"), 1_000, 1, ESTABLISHED);
     assert_eq!(server.report()["accepted"], 1_000);
@@ -244,6 +240,25 @@ fn connects_without_a_way_are_counted_by_reason() {
     }
 }
 
+/// Their connections are those of sockets that no program has a descriptor of.
+#[test]
+fn connects_of_multipath_sockets_are_counted_by_reason() {
+    require_kernel!();
+    if !kernel::has_mptcp() {
+        return eprintln!("not run: this kernel has no MPTCP");
+    }
+    let scene = Scene::new();
+    for nonblocking in ["false", "true"] {
+        let more = ["--multipath", "true", "--nonblocking", nonblocking];
+        for address in [CLOSED_V4, CLOSED_V6] {
+            scene.connect_with(&more, address, 10, 1, REFUSED);
+        }
+        for address in [NO_ROUTE_V4, NO_ROUTE_V6] {
+            scene.connect_with(&more, address, 10, 1, NET_UNREACHABLE);
+        }
+    }
+}
+
 /// A socket that was refused may be connected anew, by the same descriptor: what is told of the first attempt must
 /// not be taken for the second one's.
 #[test]
@@ -293,10 +308,8 @@ fn connects_without_a_port_of_their_own_are_counted() {
     scene.netns.leave_one_port(PORT);
     let cgroup = Cgroup::new("holder");
     let (netns, address) = (scene.netns(), format!("[::]:{PORT}"));
-    let mut holder =
-        Workload::prepare(&["listen", "--addr", &address, "--count", "1", "--netns", &netns], &cgroup);
-    holder.go();
-    holder.report();
+    let arguments = ["listen", "--addr", &address, "--count", "1", "--netns", &netns];
+    let (holder, _) = Workload::run(&arguments, &cgroup);
     for address in [CLOSED_V4, CLOSED_V6] {
         for more in [&[][..], &["--nonblocking", "true"]] {
             scene.connect_with(more, address, 20, 1, NO_PORT);

@@ -70,6 +70,7 @@ pub const FIELDS: &[Field] = &[
     field("TCP_TOTAL_RETRANS", "tcp_sock.total_retrans", 4),
     field("TCP_SRTT", "tcp_sock.srtt_us", 4),
     field("TCP_WRITE_SEQ", "tcp_sock.write_seq", 4),
+    field("MPTCP_FIRST", "mptcp_sock.first", 8),
     field("SOCK_CGROUP", "sock.sk_cgrp_data.cgroup", 8),
     field("SOCK_MEMCG", "sock.sk_memcg", 8),
     field("MEMCG_CGROUP", "mem_cgroup.css.cgroup", 8),

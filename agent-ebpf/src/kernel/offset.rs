@@ -129,6 +129,7 @@ offsets! {
     TCP_TOTAL_RETRANS,
     TCP_SRTT,
     TCP_WRITE_SEQ,
+    MPTCP_FIRST,
     SOCK_CGROUP,
     SOCK_MEMCG,
     MEMCG_CGROUP,

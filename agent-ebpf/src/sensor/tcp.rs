@@ -49,6 +49,7 @@ const TCP_CLOSE: u32 = 7;
 const TCP_LISTEN: u32 = 10;
 
 const IPPROTO_TCP: u16 = 6;
+const IPPROTO_MPTCP: u16 = 262;
 /// State of a `struct socket` (include/uapi/linux/net.h).
 const SS_UNCONNECTED: u32 = 1;
 

@@ -128,7 +128,7 @@ fn remote(event: &CallEvent) -> Option<IpAddr> {
 }
 
 /// What [`protocol`] says.
-pub const PROTOCOLS: [&str; 8] = ["tcp", "udp", "ip", "unix", "netlink", "packet", "vsock", "other"];
+pub const PROTOCOLS: [&str; 9] = ["tcp", "mptcp", "udp", "ip", "unix", "netlink", "packet", "vsock", "other"];
 
 /// What kind of socket the descriptor is.
 fn protocol(event: &CallEvent) -> Option<&'static str> {
@@ -137,6 +137,7 @@ fn protocol(event: &CallEvent) -> Option<&'static str> {
     }
     Some(match (i32::from(event.family), i32::from(event.protocol)) {
         (libc::AF_INET | libc::AF_INET6, libc::IPPROTO_TCP) => "tcp",
+        (libc::AF_INET | libc::AF_INET6, libc::IPPROTO_MPTCP) => "mptcp",
         (libc::AF_INET | libc::AF_INET6, libc::IPPROTO_UDP) => "udp",
         (libc::AF_INET | libc::AF_INET6, _) => "ip",
         (libc::AF_UNIX, _) => "unix",

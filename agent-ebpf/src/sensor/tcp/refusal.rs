@@ -7,7 +7,7 @@ use agent_ebpf::contract::{
 };
 
 use super::{
-    IPPROTO_TCP, NR_CONNECT, TCP,
+    IPPROTO_MPTCP, IPPROTO_TCP, NR_CONNECT, TCP,
     record::{self, AF_INET, AF_INET6},
     table,
 };
@@ -94,13 +94,17 @@ fn is_refusal(errno: i64) -> bool {
     matches!(errno, EPERM | EACCES | EADDRNOTAVAIL | ENETDOWN | ENETUNREACH | EHOSTUNREACH)
 }
 
-/// The TCP socket behind a file descriptor of the task, if it is one.
+/// The TCP socket behind a file descriptor of the task, if it is one. Of a multipath socket it is the first of those
+/// that connections are made by; where the kernel has no such sockets, it has no such protocol either.
 #[inline(always)]
 fn socket_of(task: KernelPtr, fd: u32) -> Option<KernelPtr> {
     let file = task::file(task, fd)?;
     // connect(2) has returned an error that only sockets give, so this is one.
     let socket = copied::<u64>(file, &offset::FILE_PRIVATE_DATA) as KernelPtr;
-    let sk = copied::<u64>(socket, &offset::SOCKET_SK) as KernelPtr;
+    let mut sk = copied::<u64>(socket, &offset::SOCKET_SK) as KernelPtr;
+    if copied::<u16>(sk, &offset::SOCK_PROTOCOL) == IPPROTO_MPTCP {
+        sk = copied::<u64>(sk, &offset::MPTCP_FIRST) as KernelPtr;
+    }
     let family = copied::<u16>(sk, &offset::SOCK_FAMILY);
     let is_inet = family == AF_INET || family == AF_INET6;
     (is_inet && copied::<u16>(sk, &offset::SOCK_PROTOCOL) == IPPROTO_TCP).then_some(sk)

@@ -25,15 +25,16 @@ struct Seen {
     latencies: Vec<Duration>,
 }
 
-/// `--addr A --count N [--threads T] [--netns PATH] [--nonblocking true] [--after B]`: connects, each measured from
-/// just before connect(2) until its outcome is known here, so that the kernel's own measure can't be longer. `B` is
-/// where each socket is refused before.
+/// `--addr A --count N [--threads T] [--netns PATH] [--nonblocking true] [--multipath true] [--after B]`: connects, each
+/// measured from just before connect(2) until its outcome is known here, so that the kernel's own measure can't be
+/// longer. `B` is where each socket is refused before.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     enter_netns(arguments)?;
     let address: SocketAddr = arguments.required("addr")?;
     let count: u64 = arguments.required("count")?;
     let threads: u64 = arguments.or("threads", 1)?;
-    let nonblocking = arguments.or("nonblocking", false)?;
+    let flags = if arguments.or("nonblocking", false)? { libc::SOCK_NONBLOCK } else { 0 };
+    let protocol = if arguments.or("multipath", false)? { libc::IPPROTO_MPTCP } else { libc::IPPROTO_TCP };
     let after = arguments.optional("after")?;
     ready()?;
     let workers: Result<Vec<_>, _> = (0..threads)
@@ -41,7 +42,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
             let part = share(count, threads, index);
             thread::Builder::new()
                 .name("pw-connect".into())
-                .spawn(move || work(address, part, nonblocking, after))
+                .spawn(move || work(address, part, flags, protocol, after))
         })
         .collect();
     let mut tids = Vec::new();
@@ -66,12 +67,18 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
-fn work(address: SocketAddr, count: u64, nonblocking: bool, after: Option<SocketAddr>) -> Result<Seen> {
+fn work(
+    address: SocketAddr,
+    count: u64,
+    flags: i32,
+    protocol: i32,
+    after: Option<SocketAddr>,
+) -> Result<Seen> {
     // SAFETY: gettid takes nothing and can't fail.
     let tid = unsafe { libc::gettid() };
     let mut seen = Seen { tid, ..Seen::default() };
     for _ in 0..count {
-        let socket = Socket::new(address, if nonblocking { libc::SOCK_NONBLOCK } else { 0 })?;
+        let socket = Socket::of(address, flags, protocol)?;
         if let Some(closed) = after {
             socket.be_refused(closed)?;
         }
@@ -116,9 +123,13 @@ pub(super) struct Socket(OwnedFd);
 impl Socket {
     /// A socket of the family of `address`; a v4-mapped address makes it an IPv6 one.
     pub(super) fn new(address: SocketAddr, flags: i32) -> io::Result<Self> {
+        Self::of(address, flags, libc::IPPROTO_TCP)
+    }
+
+    fn of(address: SocketAddr, flags: i32, protocol: i32) -> io::Result<Self> {
         let family = if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
         // SAFETY: socket(2) takes three numbers.
-        let fd = unsafe { libc::socket(family, libc::SOCK_STREAM | libc::SOCK_CLOEXEC | flags, 0) };
+        let fd = unsafe { libc::socket(family, libc::SOCK_STREAM | libc::SOCK_CLOEXEC | flags, protocol) };
         if fd < 0 {
             return Err(io::Error::last_os_error());
         }
