@@ -25,6 +25,14 @@ pub struct Observation {
     pub detail: Detail,
 }
 
+impl Observation {
+    /// The same of a container that goes by these labels.
+    #[must_use]
+    pub fn labelled(&self, labels: &Arc<Labels>) -> Self {
+        Self { labels: Arc::clone(labels), ..self.clone() }
+    }
+}
+
 /// The task an event belongs to; for an OOM kill, the victim.
 #[derive(Clone, Debug, Serialize)]
 pub struct Process {

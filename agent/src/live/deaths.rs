@@ -69,9 +69,7 @@ impl Deaths {
             let Some(of_container) = self.kept.remove(from) else { continue };
             let under_both = self.kept.entry(Arc::clone(to)).or_default();
             for (there, here) in of_container.into_iter().zip(under_both) {
-                here.extend(there.into_iter().map(|(number, death)| {
-                    (number, Arc::new(Observation { labels: Arc::clone(to), ..Observation::clone(&death) }))
-                }));
+                here.extend(there.into_iter().map(|(number, death)| (number, Arc::new(death.labelled(to)))));
                 here.make_contiguous().sort_by_key(|(number, _)| *number);
             }
             self.make_room(to);

@@ -164,7 +164,11 @@ impl Hub {
 
     /// Containers have got other labels.
     pub fn rename(&self, renamed: &[Renamed]) {
+        if renamed.is_empty() {
+            return;
+        }
         lock(&self.deaths).rename(renamed);
+        self.lock_replay().rename(renamed);
     }
 
     /// The last deaths, the newest last.

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use tokio::sync::Notify;
 
 use super::{Demand, EventId, Line, Notice, to_line};
-use crate::{filter::Filter, observation::Observation};
+use crate::{filter::Filter, identity::Labels, observation::Observation};
 
 /// Entries that an empty queue keeps its room for. What a slow moment has needed beyond that is given back.
 const KEPT: usize = 128;
@@ -173,6 +173,15 @@ impl Event {
 
     pub(super) fn time(&self) -> jiff::Timestamp {
         self.observation.time
+    }
+
+    pub(super) fn labels(&self) -> &Arc<Labels> {
+        &self.observation.labels
+    }
+
+    /// The same event of a container that goes by these labels.
+    pub(super) fn labelled(&self, labels: &Arc<Labels>) -> Self {
+        Self::new(self.id, Arc::new(self.observation.labelled(labels)))
     }
 
     pub(super) fn is_wanted_by(&self, filter: &Filter) -> bool {

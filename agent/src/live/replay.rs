@@ -1,8 +1,14 @@
 //! What was published a moment ago, for readers who come back.
 
-use std::{collections::VecDeque, fmt, str::FromStr, sync::Arc};
+use std::{
+    collections::{HashMap, VecDeque},
+    fmt,
+    str::FromStr,
+    sync::Arc,
+};
 
 use super::queue::Event;
+use crate::identity::Renamed;
 
 /// Names an event among all that any agent has published. A reader that lost its connection says the last one it has
 /// seen, and goes on behind it.
@@ -97,6 +103,16 @@ impl Replay {
             self.events.pop_front();
         }
         self.events.push_back(Arc::clone(event));
+    }
+
+    /// Containers go by other labels now, and with them what they did.
+    pub(super) fn rename(&mut self, renamed: &[Renamed]) {
+        let new: HashMap<_, _> = renamed.iter().map(|Renamed { from, to }| (from, to)).collect();
+        for event in &mut self.events {
+            if let Some(labels) = new.get(event.labels()) {
+                *event = Arc::new(event.labelled(labels));
+            }
+        }
     }
 
     /// Nobody has read for a while, and what happens from now on isn't even looked at.

@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::{BATCH, HOLD, Hub, Line, Subscription, TooManyClients};
 use crate::{
     filter::Filter,
+    identity::{Labels, Renamed},
     live::{Start, testing::exec},
 };
 
@@ -247,6 +248,30 @@ fn nothing_is_kept_where_nobody_reads() {
     let _reader = nothing.subscribe(everything()).unwrap();
     nothing.publish(exec(1, "sh"));
     assert_eq!(nothing.replay(), (0, 0));
+}
+
+#[test]
+fn what_is_kept_goes_with_the_name() {
+    let hub = remembering(8);
+    let mut first = hub.subscribe(everything()).unwrap();
+    (1..=2).for_each(|pid| hub.publish(exec(pid, "sh")));
+    let from = Arc::clone(&exec(0, "sh").labels);
+    let named = |pod: &str| Arc::new(Labels { pod: pod.into(), ..Labels::clone(&from) });
+    let before = drain(&mut first);
+    hub.rename(&[
+        Renamed { from: named("web-0"), to: named("other-0") },
+        Renamed { from: Arc::clone(&from), to: named("web-0") },
+    ]);
+    hub.publish(exec(3, "sh"));
+    let of = |pod: &str| {
+        let filter = Filter::parse(&format!("pod={pod}")).unwrap();
+        let from = Start::Since(exec(0, "sh").time);
+        let lines = drain(&mut hub.subscribe_from(filter, from, false).unwrap());
+        lines.into_iter().filter(|line| line["id"].is_string()).collect::<Vec<_>>()
+    };
+    let ids = |events: &[Value]| events.iter().map(|event| event["id"].clone()).collect::<Vec<_>>();
+    assert_eq!(ids(&of("web-0")), ids(&before));
+    assert_eq!((pids(&of("cart-1")), of("other-0").len()), (vec![3], 0));
 }
 
 #[test]
