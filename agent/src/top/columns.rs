@@ -2,6 +2,7 @@
 
 use std::{cmp::Ordering, fmt::Write as _};
 
+use agent_ebpf::contract::stats::SensorId::{self, Oom, Process, Syscalls, Tcp};
 use unicode_width::UnicodeWidthStr as _;
 
 use super::rates::{Rates, Row};
@@ -22,6 +23,8 @@ pub(super) struct Column {
     pub width: u16,
     /// The larger, the sooner it goes where there is no room.
     pub expendable: u8,
+    /// Who sees what it shows, if that takes a sensor.
+    pub sensor: Option<SensorId>,
     pub figure: Figure,
 }
 
@@ -43,22 +46,23 @@ pub(super) enum Figure {
 
 /// The first is the name.
 pub(super) static COLUMNS: [Column; 15] = [
-    column("name", 'n', "CONTAINER", 20, 0, Figure::Text(|row| place(&row.labels))),
-    column("calls", 's', "CALLS/S", 9, 0, Figure::Rate(|rates| rates.syscalls)),
-    column("errors", 'e', "ERRORS/S", 9, 1, Figure::Rate(|rates| rates.syscall_errors)),
-    column("connects", 'c', "CONN/S", 8, 2, Figure::Rate(|rates| rates.connects)),
-    column("failed", 'f', "FAILED/S", 9, 3, Figure::Rate(|rates| rates.connect_failures)),
-    column("accepts", 'a', "ACCEPT/S", 9, 14, Figure::Rate(|rates| rates.accepts)),
-    column("sent", 't', "SENT/S", 9, 8, traffic(|row| Some(row.rates?.sent))),
-    column("received", 'g', "RECV/S", 9, 9, traffic(|row| Some(row.rates?.received))),
-    column("rtt", 'l', "RTT", 8, 10, round_trip(|row| row.rates?.rtt)),
+    column("name", 'n', "CONTAINER", 20, 0, None, Figure::Text(|row| place(&row.labels))),
+    column("calls", 's', "CALLS/S", 9, 0, Some(Syscalls), Figure::Rate(|rates| rates.syscalls)),
+    column("errors", 'e', "ERRORS/S", 9, 1, Some(Syscalls), Figure::Rate(|rates| rates.syscall_errors)),
+    column("connects", 'c', "CONN/S", 8, 2, Some(Tcp), Figure::Rate(|rates| rates.connects)),
+    column("failed", 'f', "FAILED/S", 9, 3, Some(Tcp), Figure::Rate(|rates| rates.connect_failures)),
+    column("accepts", 'a', "ACCEPT/S", 9, 14, Some(Tcp), Figure::Rate(|rates| rates.accepts)),
+    column("sent", 't', "SENT/S", 9, 8, Some(Tcp), traffic(|row| Some(row.rates?.sent))),
+    column("received", 'g', "RECV/S", 9, 9, Some(Tcp), traffic(|row| Some(row.rates?.received))),
+    column("rtt", 'l', "RTT", 8, 10, Some(Tcp), round_trip(|row| row.rates?.rtt)),
     column(
         "memory",
         'm',
         "MEMORY",
         9,
         7,
-        memory(|row| row.memory.map(|of| of.working_set_bytes as f64), false),
+        None,
+        memory(|row| Some(row.memory?.working_set_bytes as f64), false),
     ),
     column(
         "headroom",
@@ -66,12 +70,13 @@ pub(super) static COLUMNS: [Column; 15] = [
         "HEADROOM",
         9,
         4,
-        memory(|row| row.memory?.headroom_bytes.map(|of| of as f64), true),
+        None,
+        memory(|row| Some(row.memory?.headroom_bytes? as f64), true),
     ),
-    column("deaths", 'd', "DEATHS", 7, 11, Figure::Count(|row| row.figures.deaths())),
-    column("oom", 'o', "OOM", 4, 12, Figure::Count(|row| row.figures.oom_kills)),
-    column("restarts", 'u', "RESTARTS", 8, 13, whole(|row| Some(row.restart_count?.into()))),
-    column("busiest", 'b', "BUSIEST CALL", 16, 6, Figure::Text(busiest)),
+    column("deaths", 'd', "DEATHS", 7, 11, Some(Process), Figure::Count(|row| row.figures.deaths())),
+    column("oom", 'o', "OOM", 4, 12, Some(Oom), Figure::Count(|row| row.figures.oom_kills)),
+    column("restarts", 'u', "RESTARTS", 8, 13, None, whole(|row| Some(row.restart_count?.into()))),
+    column("busiest", 'b', "BUSIEST CALL", 16, 6, Some(Syscalls), Figure::Text(busiest)),
 ];
 
 const fn memory(of: fn(&Row) -> Option<f64>, least_first: bool) -> Figure {
@@ -97,9 +102,10 @@ const fn column(
     title: &'static str,
     width: u16,
     expendable: u8,
+    sensor: Option<SensorId>,
     figure: Figure,
 ) -> Column {
-    Column { name, key, title, width, expendable, figure }
+    Column { name, key, title, width, expendable, sensor, figure }
 }
 
 impl Column {
@@ -114,6 +120,7 @@ impl Column {
     /// For people.
     pub(super) fn shown(&self, row: &Row) -> String {
         match &self.figure {
+            _ if self.sensor.is_some_and(|sensor| row.blind.contains(sensor.name())) => nothing(),
             Figure::Text(of) => of(row),
             Figure::Rate(of) => row.rates.as_ref().map_or_else(nothing, |rates| rate(of(rates))),
             Figure::Count(of) => of(row).to_string(),
@@ -124,6 +131,7 @@ impl Column {
     /// For programs: numbers as they are.
     fn plain(&self, row: &Row) -> String {
         match &self.figure {
+            _ if self.sensor.is_some_and(|sensor| row.blind.contains(sensor.name())) => nothing(),
             Figure::Rate(of) => row.rates.as_ref().map_or_else(nothing, |rates| format!("{:.1}", of(rates))),
             Figure::Value { of, plain, .. } => of(row).map_or_else(nothing, plain),
             Figure::Text(_) | Figure::Count(_) => self.shown(row),

@@ -1,6 +1,9 @@
 //! Rates: what has been counted between two answers.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::Arc,
+};
 
 use serde_json::Value;
 
@@ -21,6 +24,8 @@ pub(super) struct Row {
     /// The busiest now first.
     pub calls: Vec<Call>,
     pub deaths: Vec<Value>,
+    /// Sensors that see nothing there.
+    pub blind: Arc<HashSet<String>>,
 }
 
 /// A system call by its name.
@@ -82,7 +87,8 @@ impl Watch {
             return false;
         }
         let base = self.last.as_ref().and_then(|last| Base::of(last, &look));
-        self.rows = look.containers.containers.iter().map(|told| row(told, base.as_ref())).collect();
+        let blind = Arc::new(look.status.blind());
+        self.rows = look.containers.containers.iter().map(|told| row(told, base.as_ref(), &blind)).collect();
         self.last = Some(look);
         true
     }
@@ -120,7 +126,7 @@ fn seconds(from: jiff::Timestamp, to: jiff::Timestamp) -> f64 {
     to.duration_since(from).as_secs_f64()
 }
 
-fn row(told: &Told, base: Option<&Base<'_>>) -> Row {
+fn row(told: &Told, base: Option<&Base<'_>>, blind: &Arc<HashSet<String>>) -> Row {
     let Told { labels, alive, cgroups, memory, restart_count, figures, calls, deaths } = told;
     let before = base.and_then(|base| Before::of(told, base));
     Row {
@@ -133,6 +139,7 @@ fn row(told: &Told, base: Option<&Base<'_>>) -> Row {
         rates: before.as_ref().map(|before| before.rates(figures)),
         calls: self::calls(calls, before.as_ref()),
         deaths: deaths.clone(),
+        blind: Arc::clone(blind),
     }
 }
 

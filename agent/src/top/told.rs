@@ -1,7 +1,7 @@
 //! What the agent tells: `/v1/containers` and `/v1/status`, as far as `top` shows it. What an older agent doesn't
 //! tell is absent or 0.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -105,6 +105,14 @@ pub(super) struct Status {
     pub node: String,
     #[serde(default)]
     pub sensors: BTreeMap<String, Sensor>,
+}
+
+impl Status {
+    /// Sensors that see nothing: their figures are no figures.
+    pub(super) fn blind(&self) -> HashSet<String> {
+        let is_blind = |sensor: &Sensor| ["disabled", "unsupported"].contains(&&*sensor.state);
+        self.sensors.iter().filter(|(_, sensor)| is_blind(sensor)).map(|(name, _)| name.clone()).collect()
+    }
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]

@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use self::tell::{Death, counted, deaths};
+use self::tell::{Answer, Death, counted, deaths, unwatched};
 use crate::{
     config::Config,
     remote::{Place, Remote, RemoteError, query},
@@ -40,34 +40,25 @@ pub struct Options {
 /// Asks once and prints.
 pub fn run(options: &Options, config: &Config) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let Answer { whose, deaths, counted, since } = runtime.block_on(ask(options, config))?;
+    let answer = runtime.block_on(ask(options, config))?;
     let mut out = io::stdout().lock();
     let written = if options.json {
+        let Answer { whose, deaths, counted, since, unwatched } = &answer;
         let report = json!({
             "pod": whose,
             "since": since,
             "counted": counted,
+            "unwatched": unwatched,
             "deaths": deaths.iter().map(Death::json).collect::<Vec<_>>(),
         });
         writeln!(out, "{report:#}")
     } else {
-        tell::write(&mut out, &whose, &deaths, counted, since)
+        tell::write(&mut out, &answer)
     };
     match written {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         written => Ok(written?),
     }
-}
-
-struct Answer {
-    /// The pod or workload.
-    whose: String,
-    /// Those that are remembered.
-    deaths: Vec<Death>,
-    /// As many as there were.
-    counted: u64,
-    /// When the agent began to look.
-    since: Option<Timestamp>,
 }
 
 async fn ask(options: &Options, config: &Config) -> Result<Answer> {
@@ -102,7 +93,7 @@ async fn ask(options: &Options, config: &Config) -> Result<Answer> {
             death.take_evidence(&events);
         }
     }
-    Ok(Answer { whose, deaths, counted, since })
+    Ok(Answer { whose, deaths, counted, since, unwatched: unwatched(&status["sensors"]) })
 }
 
 /// Those who are asked about, and by which of their labels they are known.
@@ -115,29 +106,38 @@ struct Whose<'c> {
 }
 
 /// The containers of the pod of that name; else those of the workload that is in no pod, such as a unit's or an engine's,
-/// whose name, or the last part of it, this is. Else why that isn't clear.
+/// whose name, or the last part of it, this is; else the engine's container of that name; else what has no name but its
+/// kind, such as `host`. Else why that isn't clear.
 fn whose<'c>(known: &[&'c Value], namespace: Option<&str>, name: &str) -> Result<Whose<'c>, String> {
     let text = |container: &'c Value, label: &str| container[label].as_str().unwrap_or_default();
-    let is_there =
-        |container: &&&Value| namespace.is_none_or(|namespace| container["namespace"] == namespace);
-    let is_workload =
-        |workload: &str| workload == name || workload.rsplit_once('/').is_some_and(|(_, last)| last == name);
-    let here = || known.iter().filter(is_there).copied();
-    let of_pod: Vec<_> = here().filter(|container| text(container, "pod") == name).collect();
-    let (by, containers) = if of_pod.is_empty() {
-        let outside = here().filter(|container| text(container, "pod").is_empty());
-        ("workload", outside.filter(|container| is_workload(text(container, "workload"))).collect::<Vec<_>>())
-    } else {
-        ("pod", of_pod)
+    // A workload may have a name of several parts: `shop/web` is a service of a project, or a cgroup.
+    let whole = namespace.map_or_else(|| name.to_owned(), |namespace| format!("{namespace}/{name}"));
+    let is_there = |of: &'c Value| namespace.is_none_or(|namespace| text(of, "namespace") == namespace);
+    let is_outside = |of: &'c Value| text(of, "pod").is_empty();
+    let is_workload = |of: &'c Value| {
+        let workload = text(of, "workload");
+        let last = workload.rsplit_once('/').filter(|_| namespace.is_none()).map(|(_, last)| last);
+        last == Some(name) || workload == whole || workload.strip_prefix('/') == Some(&whole)
     };
-    let Some(first) = containers.first().copied() else {
+    let is_nameless = |of: &'c Value| text(of, "workload").is_empty() && text(of, "workload_kind") == whole;
+    let ways: [(_, &dyn Fn(&'c Value) -> bool); 4] = [
+        ("pod", &|of| is_there(of) && text(of, "pod") == name),
+        ("workload", &|of| is_outside(of) && is_workload(of)),
+        ("container", &|of| is_outside(of) && text(of, "container") == whole),
+        ("workload_kind", &|of| is_outside(of) && is_nameless(of)),
+    ];
+    let meant = |is_meant: &dyn Fn(&'c Value) -> bool| {
+        known.iter().copied().filter(|of| is_meant(of)).collect::<Vec<_>>()
+    };
+    let mut found = ways.into_iter().map(|(by, is_meant)| (by, meant(is_meant)));
+    let Some((by, containers)) = found.find(|(_, containers)| !containers.is_empty()) else {
         let place = namespace.map(|namespace| format!(" in the namespace {namespace}")).unwrap_or_default();
         return Err(format!(
             "knows no pod {name}{place}, and no workload of that name outside of pods: nothing of it has run there since the \
              agent started, or it is forgotten (metrics.grace), or goes by another name (`podwitness tail` shows the names)"
         ));
     };
-    let (namespace, name) = (text(first, "namespace"), text(first, by));
+    let (namespace, name) = (text(containers[0], "namespace"), text(containers[0], by));
     let mut others: Vec<_> = containers.iter().map(|container| text(container, by)).collect();
     others.retain(|other| *other != name);
     if let Some(other) = others.first() {

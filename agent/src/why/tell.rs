@@ -37,6 +37,34 @@ pub(super) struct Death {
     before: Vec<Value>,
 }
 
+/// What is known of somebody's deaths.
+pub(super) struct Answer {
+    /// The pod or workload.
+    pub whose: String,
+    /// Those that are remembered.
+    pub deaths: Vec<Death>,
+    /// As many as there were.
+    pub counted: u64,
+    /// When the agent began to look.
+    pub since: Option<Timestamp>,
+    /// What isn't seen of deaths there, and why.
+    pub unwatched: Vec<String>,
+}
+
+/// Of the sensors that see deaths those that see nothing.
+pub(super) fn unwatched(sensors: &Value) -> Vec<String> {
+    let missed = [("process", "how processes end"), ("oom", "kills for want of memory")]
+        .into_iter()
+        .filter_map(|(sensor, what)| {
+            let state = sensors[sensor]["state"].as_str()?;
+            let reason = sensors[sensor]["reason"].as_str().filter(|reason| !reason.is_empty());
+            let reason = reason.map(|reason| format!(": {reason}")).unwrap_or_default();
+            matches!(state, "disabled" | "unsupported")
+                .then(|| format!("{what} can't be seen there: the sensor {sensor} is {state}{reason}"))
+        });
+    missed.collect()
+}
+
 pub(super) fn time_of(event: &Value) -> Option<Timestamp> {
     event["time"].as_str()?.parse().ok()
 }
@@ -192,23 +220,22 @@ fn told(deaths: &[Death]) -> Vec<&Death> {
     told.into_iter().map(|(_, death)| death).collect()
 }
 
-pub(super) fn write(
-    out: &mut impl Write,
-    whose: &str,
-    deaths: &[Death],
-    counted: u64,
-    since: Option<Timestamp>,
-) -> io::Result<()> {
+pub(super) fn write(out: &mut impl Write, answer: &Answer) -> io::Result<()> {
+    let Answer { whose, deaths, counted, since, unwatched } = answer;
     let whose = Harmless(whose);
+    for missed in unwatched {
+        writeln!(out, "{}", Harmless(missed))?;
+    }
     let since = since.map(|time| format!(" since {time:.0}, when the agent started")).unwrap_or_default();
-    match (deaths.len(), counted) {
+    match (deaths.len(), *counted) {
+        (0, 0) if !unwatched.is_empty() => return writeln!(out, "{whose}: no death that was seen{since}"),
         (0, 0) => return writeln!(out, "{whose}: no death{since}"),
         (0, _) => {
             let forgotten = "none of them is remembered: others came after them, or debug.deaths is 0";
             return writeln!(out, "{whose}: deaths{since}: {counted}; {forgotten}");
         }
         (1, 0..=1) => writeln!(out, "{whose}: one death{since}")?,
-        (kept, _) if kept as u64 >= counted => {
+        (kept, _) if kept as u64 >= *counted => {
             writeln!(out, "{whose}: {kept} deaths that are remembered{since}")?;
         }
         (kept, _) => writeln!(out, "{whose}: of {counted} deaths{since}, {kept} are remembered")?,

@@ -1,7 +1,7 @@
 use serde_json::{Value, json};
 
 use super::{
-    tell::{Death, counted, deaths, write},
+    tell::{Answer, Death, counted, deaths, unwatched, write},
     whose,
 };
 
@@ -23,13 +23,19 @@ fn end(time: &str, pid: u64, more: &Value) -> Value {
     end
 }
 
-fn told(deaths: &[Death]) -> String {
+fn told(deaths: Vec<Death>) -> String {
     told_of(0, deaths)
 }
 
-fn told_of(counted: u64, deaths: &[Death]) -> String {
+fn told_of(counted: u64, deaths: Vec<Death>) -> String {
+    told_where(&Value::Null, counted, deaths)
+}
+
+fn told_where(sensors: &Value, counted: u64, deaths: Vec<Death>) -> String {
     let mut out = Vec::new();
-    write(&mut out, "shop/web-0", deaths, counted, "2026-01-01T00:00:00Z".parse().ok()).unwrap();
+    let since = "2026-01-01T00:00:00Z".parse().ok();
+    let unwatched = unwatched(sensors);
+    write(&mut out, &Answer { whose: "shop/web-0".into(), deaths, counted, since, unwatched }).unwrap();
     String::from_utf8(out).unwrap()
 }
 
@@ -39,7 +45,7 @@ fn a_kill_and_its_end_are_one_death() {
     let app = container("app", &json!([kill(), end("2026-01-02T03:04:05.6Z", 7, &killed)]));
     let found = deaths(&[&app]);
     assert_eq!(
-        told(&found),
+        told(found),
         "shop/web-0: one death since 2026-01-01T00:00:00Z, when the agent started\n\n\
          2026-01-02T03:04:05.500Z  app  hog[7]  killed for want of memory: the container's limit was reached\n    \
          it held 64.0MiB of its own, 4.0KiB of files and 0B of shared memory; more was asked for by other[8]; it had \
@@ -92,7 +98,7 @@ fn what_failed_shortly_before_is_told_with_it() {
     ];
     events.extend((0..8).map(|second| event(&format!("2026-01-02T03:04:04.{second}Z"), "app")));
     found[0].take_evidence(&events);
-    let text = told(&found);
+    let text = told(found.clone());
     let before: Vec<_> = text.lines().filter(|line| line.contains(" before: ")).collect();
     assert_eq!(before.len(), 5, "{text}");
     assert_eq!(before[4], "    300.0ms before: a\\u{1b}b[7] tcp.connect → 10.0.0.9:443 refused ECONNREFUSED");
@@ -104,14 +110,14 @@ fn many_deaths_are_not_all_told() {
     let many: Vec<_> = (0..23)
         .map(|pid| end(&format!("2026-01-02T03:04:{pid:02}Z"), 100 + pid, &json!({"exit_code": 1})))
         .collect();
-    let text = told(&deaths(&[&container("app", &json!(many))]));
+    let text = told(deaths(&[&container("app", &json!(many))]));
     assert!(text.contains("23 deaths") && text.contains("(13 others left out"), "{text}");
     assert_eq!(text.lines().filter(|line| line.contains("exit code 1")).count(), 10);
     let with_kill = [&[kill()], &many[..]].concat();
-    let text = told(&deaths(&[&container("app", &json!(with_kill))]));
+    let text = told(deaths(&[&container("app", &json!(with_kill))]));
     assert_eq!(text.lines().filter(|line| line.contains("exit code 1")).count(), 9);
     assert!(text.contains("24 deaths") && text.contains("want of memory"), "{text}");
-    assert_eq!(told(&[]), "shop/web-0: no death since 2026-01-01T00:00:00Z, when the agent started\n");
+    assert_eq!(told(Vec::new()), "shop/web-0: no death since 2026-01-01T00:00:00Z, when the agent started\n");
 }
 
 #[test]
@@ -120,22 +126,39 @@ fn what_is_not_remembered_is_told_too() {
     let mut app = container("app", &json!([]));
     app["figures"] = json!({"process_exits": exits, "oom_kills": 2});
     assert_eq!(counted(&[&app, &app]), 14);
-    let begin = told_of(14, &[]);
+    let begin = told_of(14, Vec::new());
     assert!(
         begin.starts_with("shop/web-0: deaths since 2026-01-01T00:00:00Z, when the agent started: 14; none"),
         "{begin}"
     );
     let one =
-        deaths(&[&container("app", &json!([end("2026-01-02T03:04:05Z", 7, &json!({"exit_code": 1}))]))]);
-    assert!(told_of(1, &one).starts_with("shop/web-0: one death since"));
+        || deaths(&[&container("app", &json!([end("2026-01-02T03:04:05Z", 7, &json!({"exit_code": 1}))]))]);
+    assert!(told_of(1, one()).starts_with("shop/web-0: one death since"));
     assert!(
-        told_of(6, &one)
+        told_of(6, one())
             .starts_with("shop/web-0: of 6 deaths since 2026-01-01T00:00:00Z, when the agent started, 1")
     );
     // A kill whose victim has not ended counts once; containers that are forgotten don't count any more.
     app["figures"] = json!({"process_exits": {}, "oom_kills": 1});
     assert_eq!(counted(&[&app]), 1);
     assert_eq!(counted(&[&container("app", &json!([]))]), 0);
+}
+
+#[test]
+fn what_nobody_looked_for_is_no_absence() {
+    let sensors = json!({
+        "process": {"state": "disabled", "reason": ""}, "tcp": {"state": "disabled", "reason": ""},
+        "oom": {"state": "unsupported", "reason": "no \u{1b}BTF"},
+    });
+    let text = told_where(&sensors, 0, Vec::new());
+    assert_eq!(
+        text,
+        "how processes end can't be seen there: the sensor process is disabled\n\
+         kills for want of memory can't be seen there: the sensor oom is unsupported: no \\u{1b}BTF\n\
+         shop/web-0: no death that was seen since 2026-01-01T00:00:00Z, when the agent started\n"
+    );
+    let active = json!({"process": {"state": "active"}, "oom": {"state": "degraded", "reason": "some"}});
+    assert!(told_where(&active, 0, Vec::new()).starts_with("shop/web-0: no death since"));
 }
 
 #[test]
@@ -149,6 +172,9 @@ fn outside_of_pods_a_workload_is_meant() {
         json!({"namespace": "", "workload": "/system.slice/nginx.service", "pod": ""}),
         json!({"namespace": "", "workload": "/user.slice/a/job", "pod": ""}),
         json!({"namespace": "", "workload": "/user.slice/b/job", "pod": ""}),
+        json!({"namespace": "", "workload": "shop/cart", "pod": "", "container": "shop-cart-1"}),
+        json!({"namespace": "", "workload": "blog/cart", "pod": "", "container": "blog-cart-1"}),
+        json!({"namespace": "", "workload_kind": "host", "workload": "", "pod": "", "container": ""}),
     ];
     let known: Vec<_> = known.iter().collect();
     let found = |namespace, name| {
@@ -168,4 +194,13 @@ fn outside_of_pods_a_workload_is_meant() {
     // What runs in pods goes by these.
     assert!(found(None, "web").unwrap_err().contains("knows no pod web, and no workload"));
     assert!(found(Some("else"), "web-0").unwrap_err().contains("in the namespace else"));
+    // What stands before the last part is no namespace then.
+    assert_eq!(found(Some("system.slice"), "nginx.service").unwrap(), nginx);
+    assert_eq!(found(Some("user.slice/a"), "job").unwrap().1, "/user.slice/a/job");
+    assert!(found(Some("slice"), "nginx.service").is_err());
+    let several = found(None, "cart").unwrap_err();
+    assert!(several.contains("shop/cart and blog/cart"), "{several}");
+    assert_eq!(found(Some("blog"), "cart").unwrap(), ("workload", "blog/cart".to_owned(), 1));
+    assert_eq!(found(None, "blog-cart-1").unwrap(), ("container", "blog-cart-1".to_owned(), 1));
+    assert_eq!(found(None, "host").unwrap(), ("workload_kind", "host".to_owned(), 1));
 }

@@ -146,6 +146,23 @@ fn plain_text_has_every_column_and_numbers_as_they_are() {
 }
 
 #[test]
+fn what_nobody_looks_at_is_not_known() {
+    let mut app = app("calls");
+    for second in [0, 2] {
+        let mut look = look(second, vec![container("a", json!({"tcp_connects": second}))]);
+        look.status.sensors = serde_json::from_value(json!({
+            "syscalls": {"state": "unsupported"}, "process": {"state": "disabled"}, "oom": {"state": "disabled"},
+            "tcp": {"state": "degraded"},
+        }))
+        .unwrap();
+        app.hear(looked(look));
+    }
+    let text = plain(&app.rows());
+    let line = text.lines().last().unwrap().split_whitespace().collect::<Vec<_>>().join(" ");
+    assert_eq!(line, "shop/a/app - - 1.0 0.0 0.0 0.0 0.0 - - - - - - -");
+}
+
+#[test]
 fn bytes_and_round_trips_are_those_of_closed_connections() {
     let mut app = app("sent");
     let at = |second: i64, bytes: u64, count: u64, seconds: f64| {
