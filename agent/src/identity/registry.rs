@@ -133,6 +133,8 @@ pub struct Forgotten {
 #[derive(Clone, Debug)]
 pub struct Listed {
     pub container: Arc<Container>,
+    /// Nothing was counted for it before.
+    pub since: Instant,
     /// When it was found dead; None while it lives.
     pub died: Option<Instant>,
 }
@@ -297,6 +299,19 @@ impl Registry {
         all
     }
 
+    /// Since when something may have been counted under these labels, a container's or a workload's.
+    pub fn beginnings(&self) -> HashMap<Labels, Instant> {
+        let mut all = HashMap::new();
+        for Listed { container, since, .. } in self.list() {
+            let labels = container.labels();
+            for labels in [labels.of_workload(), Labels::clone(&labels)] {
+                let first = all.entry(labels).or_insert(since);
+                *first = since.min(*first);
+            }
+        }
+        all
+    }
+
     /// Those of whose labels one is an id, because nobody has named them, by these labels: what has them is of one
     /// container, or of one pod.
     pub fn nameless(&self) -> HashMap<Labels, Placement> {
@@ -305,8 +320,11 @@ impl Registry {
             let (labels, placement) = (container.labels(), &container.placement);
             let (id, uid) = (placement.short_id(), placement.pod_uid());
             let is_id = |label: &str| !label.is_empty() && [id, uid].contains(&Some(label));
-            if is_id(&labels.container) || is_id(&labels.pod) {
+            if is_id(&labels.container) {
                 all.entry((*labels).clone()).or_insert_with(|| placement.clone());
+            } else if is_id(&labels.pod) {
+                // A container that was started again has the same name.
+                all.entry((*labels).clone()).or_insert_with(|| placement.without_container());
             }
             if is_id(&labels.workload) {
                 all.entry(labels.of_workload()).or_insert_with(|| placement.without_container());

@@ -199,7 +199,7 @@ impl Agent {
         );
         page.own_counter(
             "podwitness_sensor_untracked",
-            "Beginnings that found no room in a table, so that their end has no duration",
+            "Beginnings that found no room in a table, so that their end has no duration; for calls, that it isn't told; for oom, processes that the kernel killed, of which an OOM kill isn't told",
             &["sensor"],
             untracked,
         );

@@ -41,6 +41,8 @@ pub(super) enum Way {
 #[derive(Debug)]
 struct Known {
     container: Arc<Container>,
+    /// Nothing was counted for it before.
+    since: Instant,
     /// The newest generation in which it was there.
     seen: u64,
     /// Whether a scan has ever found it.
@@ -112,8 +114,10 @@ impl State {
             Way::Scan => self.stats.scan += 1,
         }
         self.naming.begin(&container, now);
+        // Whoever asked for it knew of something that it had done; for longer than the hold nobody is asked for.
+        let since = if was_awaited { now.checked_sub(self.bounds.hold).unwrap_or(now) } else { now };
         let is_found = way == Way::Scan;
-        self.known.insert(id, Known { container, seen: self.generation, is_found, died: None });
+        self.known.insert(id, Known { container, since, seen: self.generation, is_found, died: None });
         if let Some(at) = died {
             self.bury(id, at);
         }
@@ -239,6 +243,7 @@ impl State {
 
     pub(super) fn list(&self) -> Vec<Listed> {
         let listed = |known: &Known| Listed {
+            since: known.since,
             container: Arc::clone(&known.container),
             died: known.died.map(|death| death.at),
         };

@@ -146,7 +146,13 @@ impl Export {
         // The page waits for a look at what has happened meanwhile: nothing in it is of later than this.
         let now = (self.clock)();
         let page = Page::parse(&page);
-        let starts = starts.of(&page, begun_ns, now.boot_ns);
+        let (beginnings, here) = (self.registry.beginnings(), Instant::now().into_std());
+        let since = |labels: &Labels| {
+            let age = here.saturating_duration_since(*beginnings.get(labels)?);
+            let age_ns = u64::try_from(age.as_nanos()).unwrap_or(u64::MAX);
+            Some(now.boot_ns.saturating_sub(age_ns).max(self.began_ns))
+        };
+        let starts = starts.of(&page, begun_ns, now.boot_ns, since);
         let known = Known { details: self.registry.details(), nameless: self.registry.nameless() };
         let counts = self.figures.of(Signal::Metrics);
         counts.produce(page.series.len() as u64);
