@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
 };
 
 use thiserror::Error;
@@ -32,9 +32,20 @@ pub enum BindError {
 
 /// Binds `address`, which the option `option` has given.
 pub async fn bind(address: SocketAddr, option: &'static str) -> Result<Listener, BindError> {
-    let socket = TcpListener::bind(address).await.map_err(|error| BindError::of(error, address, option))?;
+    let socket = match TcpListener::bind(address).await {
+        Err(error) if let Some(address) = without_ipv6(address, &error) => TcpListener::bind(address).await,
+        socket => socket,
+    };
+    let socket = socket.map_err(|error| BindError::of(error, address, option))?;
     let address = socket.local_addr().map_err(|error| BindError::of(error, address, option))?;
     Ok(Listener { socket, address })
+}
+
+/// All addresses of a machine that has no IPv6 (`ipv6.disable=1`), where all of IPv4 and IPv6 were asked for.
+fn without_ipv6(address: SocketAddr, error: &io::Error) -> Option<SocketAddr> {
+    let is_missing = error.raw_os_error() == Some(libc::EAFNOSUPPORT);
+    let all = SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port()));
+    (is_missing && address.ip() == Ipv6Addr::UNSPECIFIED).then_some(all)
 }
 
 impl BindError {
@@ -71,7 +82,7 @@ impl Listener {
 mod tests {
     use std::io::{self, ErrorKind};
 
-    use super::{BindError, bind};
+    use super::{BindError, bind, without_ipv6};
 
     #[tokio::test]
     async fn a_taken_address_is_found_at_once() {
@@ -110,6 +121,17 @@ mod tests {
         for (message, expected) in cases {
             assert_eq!(message, expected);
         }
+    }
+
+    #[test]
+    fn all_addresses_are_those_of_ipv4_where_there_is_no_ipv6() {
+        let instead = |address: &str, errno| {
+            let error = io::Error::from_raw_os_error(errno);
+            without_ipv6(address.parse().unwrap(), &error).map(|address| address.to_string())
+        };
+        assert_eq!(instead("[::]:9481", libc::EAFNOSUPPORT), Some("0.0.0.0:9481".to_owned()));
+        assert_eq!(instead("[::1]:9481", libc::EAFNOSUPPORT), None);
+        assert_eq!(instead("[::]:9481", libc::EADDRINUSE), None);
     }
 
     #[tokio::test]

@@ -104,8 +104,8 @@ pub(super) async fn serve(listener: Listener, router: Router, door: Door, mut sh
     }
 }
 
-/// Whoever asks now and then and keeps connections must not keep others out: a probe that is turned away has the agent
-/// restarted.
+/// Whoever keeps connections, and asks now and then or never, must not keep others out: a probe that is turned away has
+/// the agent restarted.
 async fn find_place(places: &Arc<Semaphore>, visits: &[Weak<Visit>]) -> Option<OwnedSemaphorePermit> {
     if let Ok(place) = Arc::clone(places).try_acquire_owned() {
         return Some(place);
@@ -146,6 +146,7 @@ async fn serve_connection(
     let Some(tls) = &door.tls else { return speak(stream, router, &door, visit, shutdown).await };
     let encrypted = tokio::select! {
         () = stopped(&mut shutdown) => None,
+        () = visit.dismissed() => return door.connections.displace(),
         encrypted = tls.shake_hands(stream, door.first_request) => encrypted,
     };
     if let Some(stream) = encrypted {
@@ -177,7 +178,7 @@ where
     let mut is_new = true;
     let outcome = loop {
         tokio::select! {
-            // First of all: what it has asked by now is answered.
+            // First of all: a request that has come by now is answered. Of many that were sent ahead, some are.
             biased;
             outcome = connection.as_mut() => break outcome,
             () = stopped(&mut shutdown) => {

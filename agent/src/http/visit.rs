@@ -16,15 +16,28 @@ use hyper::body::{Frame, SizeHint};
 use tokio::sync::Notify;
 
 /// One connection.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Visit {
     has_asked: AtomicBool,
     may_be_slow: AtomicBool,
     /// What was written last has not gone.
     is_stalled: AtomicBool,
-    /// Since when the last request is answered, while none has come after it.
-    answered: Mutex<Option<Instant>>,
+    /// Since when there is nothing to answer, while there is nothing.
+    idle: Mutex<Option<Instant>>,
     dismissal: Notify,
+}
+
+impl Default for Visit {
+    /// It begins.
+    fn default() -> Self {
+        Self {
+            has_asked: AtomicBool::default(),
+            may_be_slow: AtomicBool::default(),
+            is_stalled: AtomicBool::default(),
+            idle: Mutex::new(Some(Instant::now())),
+            dismissal: Notify::default(),
+        }
+    }
 }
 
 impl Visit {
@@ -32,7 +45,7 @@ impl Visit {
     pub(super) fn ask(&self) {
         self.has_asked.store(true, Relaxed);
         self.may_be_slow.store(false, Relaxed);
-        *self.answered() = None;
+        *self.idle() = None;
     }
 
     pub(super) fn has_asked(&self) -> bool {
@@ -52,9 +65,9 @@ impl Visit {
         self.is_stalled.store(is_stalled, Relaxed);
     }
 
-    /// None while there is something to answer, or nothing has been asked at all.
+    /// Since when it has been waiting for a request, the first or another one; none while there is something to answer.
     pub(super) fn idle_since(&self) -> Option<Instant> {
-        self.answered().filter(|_| !self.is_stalled.load(Relaxed))
+        self.idle().filter(|_| !self.is_stalled.load(Relaxed))
     }
 
     /// Somebody else needs the place.
@@ -67,8 +80,8 @@ impl Visit {
     }
 
     // Nothing is half done while it is locked.
-    fn answered(&self) -> MutexGuard<'_, Option<Instant>> {
-        self.answered.lock().unwrap_or_else(PoisonError::into_inner)
+    fn idle(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -86,7 +99,7 @@ impl Answer {
 
 impl Drop for Answer {
     fn drop(&mut self) {
-        *self.visit.answered() = Some(Instant::now());
+        *self.visit.idle() = Some(Instant::now());
     }
 }
 

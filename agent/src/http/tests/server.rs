@@ -42,7 +42,8 @@ fn site(door: Door) -> (Site, Arc<Connections>) {
 #[test]
 fn connections_beyond_the_limit_are_refused_and_counted() {
     let (site, connections) = site(door(1));
-    let first = connect(site.address, "GET / HTTP/1.1\r\nHo");
+    let mut first = connect(site.address, "GET /large HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert_eq!(read_head(&mut first).0, 200);
     let mut second = connect(site.address, "GET / HTTP/1.1\r\nHost: x\r\n\r\n");
     let (status, head) = read_head(&mut second);
     let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok()).unwrap();
@@ -98,6 +99,20 @@ fn only_the_answer_that_may_be_slow_may_be_slow() {
     stuck.read_exact(&mut [0; OK]).unwrap();
     stuck.get_mut().write_all(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
     wait_until("the end of who doesn't read", || connections.admitted() == 1 && connections.open() == 0);
+    site.stop();
+}
+
+/// A probe of whoever watches over the agent asks at once.
+#[test]
+fn whoever_asks_for_nothing_keeps_nobody_out() {
+    let (site, connections) = site(door(4));
+    let silent: Vec<_> = ["", "GET / HTTP/1.1\r\nHo"].into_iter().cycle().take(40).collect();
+    let _silent: Vec<_> = silent.into_iter().map(|half| connect(site.address, half)).collect();
+    for _ in 0..10 {
+        assert_eq!(get(site.address, "/").status, 200);
+    }
+    assert_eq!((connections.refused(), connections.silent()), (0, 0));
+    assert!(connections.displaced() >= 36, "{}", connections.displaced());
     site.stop();
 }
 

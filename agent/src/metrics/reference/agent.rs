@@ -480,7 +480,7 @@ pub(super) const SECTIONS: &[Section] = &[
                 ..counter(
                     "podwitness_http_connections_displaced_total",
                     &["listener"],
-                    "Admitted ones that were answered and idle, and were closed for the sake of new ones because every place was taken: those that had been idle for longest.",
+                    "Admitted ones that had nothing to be answered, and were closed for the sake of new ones because every place was taken: those that had asked for nothing for longest.",
                     "connections",
                 )
             },
