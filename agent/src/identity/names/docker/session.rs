@@ -12,10 +12,13 @@ use tokio::{
 
 use super::{
     DockerError,
-    api::{self, Change, Lenient, Listed, VERSION, Version},
+    api::{self, Change, Lenient, VERSION, Version},
     client::Client,
 };
-use crate::identity::names::{Container, Names, Source, answer::key};
+use crate::identity::{
+    cgroup_path::fold::{NAME_MAX, text},
+    names::{Container, Names, Source, answer::key},
+};
 
 /// Time between two lists, for what no event told.
 const RELIST: Duration = Duration::from_secs(60);
@@ -51,8 +54,8 @@ struct Open {
     is_garbled: bool,
     /// Ids to search for.
     asked: Vec<String>,
-    /// Those of them that are in a podman pod.
-    in_pods: Vec<Listed>,
+    /// Those of them that are in a podman pod, by its id: as much as is kept of a container, not all that was said of it.
+    in_pods: Vec<(String, Container)>,
     /// Those of these that have ended already, by their keys.
     gone: Vec<String>,
 }
@@ -159,13 +162,14 @@ impl<'a> Session<'a> {
                     let key = key(&listed.id, user);
                     open.gone.retain(|gone| *gone != key);
                     open.asked.push(listed.id.clone());
-                    open.in_pods.push(*listed);
+                    let pod = Some(listed.pod.clone()).filter(|pod| pod.len() <= NAME_MAX);
+                    open.in_pods.extend(pod.zip(listed.fact(user)));
                 }
                 Some(Change::Renamed(id)) => open.asked.push(id),
                 Some(Change::Gone(id)) => {
                     let key = key(&id, user);
                     self.forget(&key);
-                    if open.in_pods.iter().any(|listed| listed.id == id) {
+                    if open.in_pods.iter().any(|(_, container)| container.id == key) {
                         open.gone.push(key);
                     }
                 }
@@ -180,15 +184,14 @@ impl<'a> Session<'a> {
 
     /// Asks for what events have left open.
     async fn close(&mut self, open: Open) -> Result<(), DockerError> {
-        let user = self.client.user();
         self.look_for(&open.asked).await?;
-        for mut listed in open.in_pods {
+        for (pod, container) in open.in_pods {
             // Who lives for a moment is gone before it can be asked for.
-            if !self.held.0.contains(&key(&listed.id, user))
-                && let Some(name) = self.pods.get(&listed.pod)
+            if !self.held.0.contains(&container.id)
+                && let Some(name) = self.pods.get(&pod)
             {
-                listed.pod_name.clone_from(name);
-                self.put(listed.fact(user));
+                let pod_name = Some(text(name, NAME_MAX));
+                self.put(Some(Container { pod_name, ..container }));
             }
         }
         // They have had their name; what they did may still be told.
