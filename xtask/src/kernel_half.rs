@@ -17,6 +17,9 @@ pub(crate) const TOOLCHAIN_VARIABLE: &str = "PODWITNESS_KERNEL_TOOLCHAIN";
 /// The name under which the distribution's compiler is made visible to rustup.
 pub(crate) const DISTRO_TOOLCHAIN: &str = "podwitness-kernel";
 
+/// Where that compiler is.
+pub(crate) const DISTRO_SYSROOT: &str = "/usr";
+
 /// Stands in for a name where there is no rustup to give one.
 const SYSTEM: &str = "system";
 
@@ -42,9 +45,14 @@ impl Toolchain {
         }
         if on_path("rustup").is_none() {
             // Then the compiler in use is the distribution's, and the only one.
-            return Self::at(SYSTEM, Path::new("/usr"));
+            return Self::of_distribution();
         }
         Self::named("nightly").or_else(|| Self::named(DISTRO_TOOLCHAIN))
+    }
+
+    /// What [`DISTRO_TOOLCHAIN`] is a link to, or will be.
+    pub(crate) fn of_distribution() -> Option<Self> {
+        Self::at(SYSTEM, Path::new(DISTRO_SYSROOT))
     }
 
     /// Reads rustup's directory instead of asking rustup, which takes ten times as long.

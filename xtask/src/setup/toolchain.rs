@@ -5,7 +5,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result};
 
 use super::apt::Apt;
-use crate::kernel_half::{DISTRO_TOOLCHAIN, TOOLCHAIN_VARIABLE, Toolchain, on_path};
+use crate::kernel_half::{DISTRO_SYSROOT, DISTRO_TOOLCHAIN, TOOLCHAIN_VARIABLE, Toolchain, on_path};
 use crate::process::quietly;
 use crate::steps::{Failure, Live, Outcome};
 
@@ -20,7 +20,9 @@ pub(super) fn ensure(apt: &mut Apt, live: &Live) -> Result<(Toolchain, Outcome)>
         return Ok((toolchain, Outcome::AlreadyThere));
     }
     let oldest = env!("CARGO_PKG_RUST_VERSION");
-    if let Some(name) = std::env::var_os(TOOLCHAIN_VARIABLE) {
+    // The distribution's may be asked for before it is there: somebody's nightly may be too new for every LLVM.
+    let wanted = std::env::var_os(TOOLCHAIN_VARIABLE).filter(|name| name != DISTRO_TOOLCHAIN);
+    if let Some(name) = wanted {
         return Err(Failure::error(
             format!(
                 "{TOOLCHAIN_VARIABLE}={} is no rustup toolchain of at least {oldest} with the source of `core`",
@@ -29,7 +31,16 @@ pub(super) fn ensure(apt: &mut Apt, live: &Live) -> Result<(Toolchain, Outcome)>
             "rustup component add rust-src --toolchain NAME, or unset the variable",
         ));
     }
-    install(apt, live)?;
+    // It may be there and only the link be missing, which needs no root.
+    let is_there = |found: Toolchain| found.sysroot.join("bin/cargo").exists();
+    if !Toolchain::of_distribution().is_some_and(is_there) {
+        install(apt, live)?;
+    }
+    if on_path("rustup").is_some() {
+        let link = ["toolchain", "link", DISTRO_TOOLCHAIN, DISTRO_SYSROOT];
+        quietly(Command::new("rustup").args(link), live)
+            .context("cannot make the distribution's compiler visible to rustup")?;
+    }
     let toolchain = Toolchain::find()
         .with_context(|| format!("{COMPILER} is installed, but it is not usable or older than {oldest}"))?;
     Ok((toolchain, Outcome::Done))
@@ -50,12 +61,7 @@ fn install(apt: &mut Apt, live: &Live) -> Result<()> {
     apt.install(&PACKAGES, live).map_err(|error| match error.downcast::<Failure>() {
         Ok(failure) => Failure::error(failure.why, format!("{BY_HAND}\n       or: {}", failure.advice)),
         Err(error) => error,
-    })?;
-    if on_path("rustup").is_some() {
-        quietly(Command::new("rustup").args(["toolchain", "link", DISTRO_TOOLCHAIN, "/usr"]), live)
-            .context("cannot make Debian's compiler visible to rustup")?;
-    }
-    Ok(())
+    })
 }
 
 /// Clippy of the same compiler; rustup has its own way to ask for it.
