@@ -58,14 +58,14 @@ impl Steps {
         self.begun += 1;
         let live = Live::new(format!("[{}/{}] {what} …", self.begun, self.total));
         match step(&live) {
-            Ok(Outcome::Done) => live.end(&format!("done ({:.1} s)", live.begun.elapsed().as_secs_f32())),
+            Ok(Outcome::Done) => live.note(&format!("done ({:.1} s)", live.begun.elapsed().as_secs_f32())),
             Ok(Outcome::Ended(how)) => {
-                live.end(&format!("{how} ({:.1} s)", live.begun.elapsed().as_secs_f32()));
+                live.note(&format!("{how} ({:.1} s)", live.begun.elapsed().as_secs_f32()));
             }
-            Ok(Outcome::AlreadyThere) => live.end("already there"),
-            Ok(Outcome::Skipped(why)) => live.end(&format!("skipped: {why}")),
+            Ok(Outcome::AlreadyThere) => live.note("already there"),
+            Ok(Outcome::Skipped(why)) => live.note(&format!("skipped: {why}")),
             Err(error) => {
-                live.end(&format!("failed: {error:#}"));
+                live.note(&format!("failed: {error:#}"));
                 return Err(anyhow!("setup stopped at step {} of {}", self.begun, self.total));
             }
         }
@@ -113,9 +113,10 @@ impl Live {
         }
     }
 
-    fn end(&self, outcome: &str) {
+    /// What the reader should know, on a line of its own: how the step ended, or something before.
+    pub(crate) fn note(&self, what: &str) {
         let rewind = if self.terminal { "\r\x1b[K" } else { "" };
-        self.write(&format!("{rewind}{} {outcome}\n", self.head));
+        self.write(&format!("{rewind}{} {what}\n", self.head));
     }
 
     /// A closed standard error must not stop the work.

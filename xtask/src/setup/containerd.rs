@@ -58,7 +58,8 @@ impl Containerd {
         if !Apt::exists() {
             bail!("this system has no apt-get; install {} by hand", PACKAGES.join(", "));
         }
-        let version = apt.candidate(PACKAGES[0], live).context("no package source has containerd")?;
+        let version = apt.candidate(PACKAGES[0], live);
+        let version = version.with_context(|| apt.with_complaint("no package source has containerd"))?;
         let cache = cache().context("HOME is not set")?;
         let (partial, home) = (
             cache.join(format!(".containerd-{}", std::process::id())),

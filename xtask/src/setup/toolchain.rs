@@ -54,7 +54,9 @@ fn install(apt: &mut Apt, live: &Live) -> Result<()> {
     let candidate = apt.candidate(COMPILER, live).unwrap_or_else(|| "none".into());
     if !is_at_least(&candidate, oldest) {
         return Err(Failure::error(
-            format!("the package sources offer no {COMPILER} of at least {oldest} (they have {candidate})"),
+            apt.with_complaint(&format!(
+                "the package sources offer no {COMPILER} of at least {oldest} (they have {candidate})"
+            )),
             BY_HAND,
         ));
     }
