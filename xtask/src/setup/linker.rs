@@ -1,14 +1,19 @@
 //! bpf-linker, linked with the LLVM major of the toolchain it serves.
 
+use std::ops::RangeInclusive;
 use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 
 use super::apt::Apt;
-use crate::kernel_half::{LINKER_VERSION, Toolchain, on_path};
+use super::toolchain::NIGHTLY;
+use crate::kernel_half::{DISTRO_TOOLCHAIN, LINKER_VERSION, TOOLCHAIN_VARIABLE, Toolchain, on_path};
 use crate::process::{cargo, output, quietly};
 use crate::steps::{Failure, Live, Outcome};
+
+/// The versions of LLVM that this bpf-linker can be built with.
+const LLVMS: RangeInclusive<u32> = 21..=23;
 
 pub(super) fn ensure(toolchain: &Toolchain, apt: &mut Apt, live: &Live) -> Result<Outcome> {
     if works(toolchain) {
@@ -28,7 +33,7 @@ pub(super) fn ensure(toolchain: &Toolchain, apt: &mut Apt, live: &Live) -> Resul
     if on_path("cc").is_none() {
         apt.install(&["gcc", "g++", "libc6-dev"], live)?;
     }
-    install(toolchain, &llvm, Path::new(&prefix), live)?;
+    install(toolchain, &llvm, Path::new(&prefix), apt, live)?;
     if !works(toolchain) {
         bail!("bpf-linker was installed but does not start");
     }
@@ -40,7 +45,7 @@ fn works(toolchain: &Toolchain) -> bool {
     toolchain.linker().is_some_and(|linker| output(Command::new(linker).arg("--version")).is_some())
 }
 
-fn install(toolchain: &Toolchain, llvm: &str, prefix: &Path, live: &Live) -> Result<()> {
+fn install(toolchain: &Toolchain, llvm: &str, prefix: &Path, apt: &Apt, live: &Live) -> Result<()> {
     let home = toolchain.linker_home().context("HOME is not set")?;
     let mut command = cargo();
     // Outside of the workspace, whose settings are none of its business.
@@ -53,16 +58,59 @@ fn install(toolchain: &Toolchain, llvm: &str, prefix: &Path, live: &Live) -> Res
         LINKER_VERSION,
     ]);
     command.args(["--no-default-features", "--features", llvm, "--root"]).arg(&home);
-    if prefix.exists() {
+    // Where it isn't, the variable may be the user's.
+    if prefix.join("include").exists() {
         command.env("LLVM_PREFIX", prefix);
     }
-    quietly(&mut command, live).map_err(|error| {
-        let advice = format!(
-            "install the development files of LLVM {} and run this again, \
-             or take a released build, which brings its LLVM: cargo binstall bpf-linker@{LINKER_VERSION} --root {}",
-            toolchain.llvm,
+    quietly(&mut command, live)
+        .map_err(|error| Failure::error(apt.with_complaint(&format!("{error:#}")), advice(toolchain, &home)))
+}
+
+/// Also for those whose distribution isn't Debian, or has no LLVM as new as a nightly's.
+fn advice(toolchain: &Toolchain, home: &Path) -> String {
+    let mut ways = Vec::new();
+    if LLVMS.contains(&toolchain.llvm) {
+        ways.push(format!(
+            "install the development files of LLVM {}, have its llvm-config first on the PATH or its directory \
+             in LLVM_PREFIX, and run this again",
+            toolchain.llvm
+        ));
+    }
+    if toolchain.is_of_distribution() {
+        ways.push(format!("take a nightly: {NIGHTLY}"));
+    } else {
+        ways.push(format!(
+            "take a released build, which brings the LLVM of a nightly: \
+             cargo binstall bpf-linker@{LINKER_VERSION} --root {}",
             home.display()
-        );
-        Failure::error(format!("{error:#}"), advice)
-    })
+        ));
+        ways.push(format!(
+            "take the distribution's compiler, on Debian 12 and 13: export {TOOLCHAIN_VARIABLE}={DISTRO_TOOLCHAIN}"
+        ));
+    }
+    ways.join("\n       or: ")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::advice;
+    use crate::kernel_half::{DISTRO_TOOLCHAIN, Toolchain};
+
+    #[test]
+    fn advice_names_only_ways_that_are_open() {
+        let ways = |name: &str, llvm| {
+            let toolchain =
+                Toolchain { name: name.into(), sysroot: "/".into(), release: "1.99.0".into(), llvm };
+            let advice = advice(&toolchain, Path::new("/home"));
+            let named =
+                ["development files of LLVM 23", "binstall", "=podwitness-kernel", "component rust-src"];
+            named.map(|way| advice.contains(way))
+        };
+        assert_eq!(ways("nightly", 23), [true, true, true, false]);
+        // Too new to build with, or nothing that a nightly's linker fits.
+        assert_eq!(ways("nightly", 24), [false, true, true, false]);
+        assert_eq!(ways(DISTRO_TOOLCHAIN, 23), [true, false, false, true]);
+    }
 }

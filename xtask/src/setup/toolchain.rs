@@ -13,7 +13,8 @@ use crate::steps::{Failure, Live, Outcome};
 const COMPILER: &str = "rustc-web";
 const PACKAGES: [&str; 3] = [COMPILER, "cargo-web", "rust-web-src"];
 
-const BY_HAND: &str = "rustup toolchain install nightly --component rust-src";
+/// The way that needs no package of a distribution.
+pub(super) const NIGHTLY: &str = "rustup toolchain install nightly --component rust-src";
 
 pub(super) fn ensure(apt: &mut Apt, live: &Live) -> Result<(Toolchain, Outcome)> {
     if let Some(toolchain) = Toolchain::find() {
@@ -48,7 +49,7 @@ pub(super) fn ensure(apt: &mut Apt, live: &Live) -> Result<(Toolchain, Outcome)>
 
 fn install(apt: &mut Apt, live: &Live) -> Result<()> {
     if !Apt::exists() {
-        return Err(Failure::error("no Rust nightly with the source of `core` was found", BY_HAND));
+        return Err(Failure::error("no Rust nightly with the source of `core` was found", NIGHTLY));
     }
     let oldest = env!("CARGO_PKG_RUST_VERSION");
     let candidate = apt.candidate(COMPILER, live).unwrap_or_else(|| "none".into());
@@ -57,11 +58,11 @@ fn install(apt: &mut Apt, live: &Live) -> Result<()> {
             apt.with_complaint(&format!(
                 "the package sources offer no {COMPILER} of at least {oldest} (they have {candidate})"
             )),
-            BY_HAND,
+            NIGHTLY,
         ));
     }
     apt.install(&PACKAGES, live).map_err(|error| match error.downcast::<Failure>() {
-        Ok(failure) => Failure::error(failure.why, format!("{BY_HAND}\n       or: {}", failure.advice)),
+        Ok(failure) => Failure::error(failure.why, format!("{NIGHTLY}\n       or: {}", failure.advice)),
         Err(error) => error,
     })
 }
