@@ -4,12 +4,14 @@ use std::convert::Infallible;
 use std::env;
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
 use crate::architecture::Architecture;
+use crate::debian::MIRROR_VARIABLE;
+use crate::kernel_half::{CACHE_VARIABLE, TOOLCHAIN_VARIABLE};
 use crate::machine;
 use crate::process::{cargo, show, target_directory, workspace};
 use crate::setup::{self, Purpose, Ready};
@@ -97,14 +99,43 @@ pub(crate) fn package(name: &str, profile: Profile) -> Result<()> {
     show(cargo().args(["build", "--package", name]).args(profile.flag()))
 }
 
+/// The variables that xtask itself is told by. The agent's begin with the same prefix.
+pub(crate) const VARIABLES: [&str; 3] = [CACHE_VARIABLE, TOOLCHAIN_VARIABLE, MIRROR_VARIABLE];
+
 /// Builds the agent and becomes it.
 pub(crate) fn run(profile: Profile, arguments: &[OsString]) -> Result<Infallible> {
     setup::run(Purpose::Run)?;
     let agent = agent(profile)?;
     let as_root = format!("start what was just built as root: sudo {}", agent.display());
     machine::can_load(&as_root)?;
-    let mut command = Command::new(&agent);
+    Err(start(&agent, arguments).exec()).with_context(|| format!("cannot start {}", agent.display()))
+}
+
+fn start(agent: &Path, arguments: &[OsString]) -> Command {
+    let mut command = Command::new(agent);
     // Cargo's own libraries must not follow the agent.
     command.args(arguments).env_remove("LD_LIBRARY_PATH");
-    Err(command.exec()).with_context(|| format!("cannot start {}", agent.display()))
+    // It refuses variables with its prefix that it doesn't know.
+    for variable in VARIABLES {
+        command.env_remove(variable);
+    }
+    command
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::{VARIABLES, start};
+    use crate::USAGE;
+
+    #[test]
+    fn our_own_variables_are_explained_and_kept_from_the_agent() {
+        let command = start(Path::new("/agent"), &[]);
+        let removed: Vec<_> = command.get_envs().filter(|(_, value)| value.is_none()).collect();
+        for variable in VARIABLES {
+            assert!(USAGE.contains(&format!("\n  {variable} ")), "{variable}");
+            assert!(removed.contains(&(variable.as_ref(), None)), "{variable}");
+        }
+    }
 }

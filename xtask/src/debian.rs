@@ -15,7 +15,7 @@ use crate::process::{output, quietly};
 use crate::steps::{Failure, Live};
 
 /// Names a Debian mirror (the directory that holds `dists`) where the machine's own sources name none.
-const MIRROR_VARIABLE: &str = "PODWITNESS_DEBIAN_MIRROR";
+pub(crate) const MIRROR_VARIABLE: &str = "PODWITNESS_DEBIAN_MIRROR";
 
 const KEYRINGS: [&str; 2] =
     ["/usr/share/keyrings/debian-archive-keyring.gpg", "/usr/share/keyrings/debian-archive-keyring.pgp"];

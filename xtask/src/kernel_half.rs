@@ -9,10 +9,13 @@ use std::process::Command;
 
 /// What the choice depends on: the build script runs again when one of them changes.
 pub(crate) const VARIABLES: [&str; 5] =
-    [TOOLCHAIN_VARIABLE, "PODWITNESS_CACHE", "XDG_CACHE_HOME", "RUSTUP_HOME", "HOME"];
+    [TOOLCHAIN_VARIABLE, CACHE_VARIABLE, "XDG_CACHE_HOME", "RUSTUP_HOME", "HOME"];
 
 /// Names a rustup toolchain to use instead of the ones looked for.
 pub(crate) const TOOLCHAIN_VARIABLE: &str = "PODWITNESS_KERNEL_TOOLCHAIN";
+
+/// Names the directory for what is kept outside of the clone.
+pub(crate) const CACHE_VARIABLE: &str = "PODWITNESS_CACHE";
 
 /// The name under which the distribution's compiler is made visible to rustup.
 pub(crate) const DISTRO_TOOLCHAIN: &str = "podwitness-kernel";
@@ -121,7 +124,7 @@ impl Toolchain {
 
 /// Everything podwitness keeps outside of the clone.
 pub(crate) fn cache() -> Option<PathBuf> {
-    directory("PODWITNESS_CACHE")
+    directory(CACHE_VARIABLE)
         .or_else(|| Some(directory("XDG_CACHE_HOME")?.join("podwitness")))
         .or_else(|| Some(directory("HOME")?.join(".cache/podwitness")))
 }

@@ -51,8 +51,11 @@ Usage: cargo xtask COMMAND
   lint                             rustfmt, clippy on both halves, cargo deny, tidy
   tidy                             the house rules
 
-Each command installs what it needs first; PODWITNESS_CACHE names the directory for what is kept
-outside of the clone (~/.cache/podwitness).
+Each command installs what it needs first. Variables:
+
+  PODWITNESS_CACHE                 the directory for what is kept outside of the clone (~/.cache/podwitness)
+  PODWITNESS_KERNEL_TOOLCHAIN      the toolchain of rustup that compiles the kernel half
+  PODWITNESS_DEBIAN_MIRROR         a mirror of Debian, where the machine's package sources name none
 ";
 
 fn main() -> ExitCode {
