@@ -45,8 +45,8 @@ pub(crate) fn show(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// Runs `command` in full view and hands each line of its output to `watch` as well. Whether it succeeded.
-pub(crate) fn show_and_watch(mut command: Command, mut watch: impl FnMut(&str)) -> Result<bool> {
+/// Runs `command` and shows each line of its output that `watch` says is worth it. Whether it succeeded.
+pub(crate) fn show_and_watch(mut command: Command, mut watch: impl FnMut(&str) -> bool) -> Result<bool> {
     eprintln!("$ {}", describe(&command));
     if stderr().is_terminal() {
         command.env("CARGO_TERM_COLOR", "always");
@@ -58,8 +58,9 @@ pub(crate) fn show_and_watch(mut command: Command, mut watch: impl FnMut(&str)) 
     // It holds our ends of the pipe, which has to close with the child's.
     drop(command);
     for line in lines(reader) {
-        eprintln!("{line}");
-        watch(&line);
+        if watch(&line) {
+            eprintln!("{line}");
+        }
     }
     Ok(child.wait()?.success())
 }

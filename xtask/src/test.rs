@@ -43,7 +43,9 @@ pub(crate) fn run(unprivileged: bool, filter: &[String]) -> Result<()> {
 
     let seconds = begun.elapsed().as_secs();
     let on_the_kernel = live.as_ref().map_or("skipped".into(), Tally::to_string);
-    eprintln!("\nunit tests: {unit}; tests on the live kernel: {on_the_kernel} ({seconds} s)");
+    let tallies = [Some(&unit), live.as_ref()].into_iter().flatten();
+    eprint!("\n{}", tallies.map(Tally::reasons).collect::<String>());
+    eprintln!("unit tests: {unit}; tests on the live kernel: {on_the_kernel} ({seconds} s)");
     if !unit.success || live.is_some_and(|tally| !tally.success) {
         bail!("tests failed");
     }
@@ -88,27 +90,48 @@ fn hand_over(ready: &Ready, tests: &mut Command) -> Result<()> {
 #[derive(Default)]
 struct Tally {
     success: bool,
-    passed: u32,
-    failed: u32,
-    ignored: u32,
+    passed: usize,
+    failed: usize,
+    ignored: usize,
+    /// Tests that returned before they had proved anything, which counts as passed, and why they did.
+    not_run: Vec<(String, String)>,
+    /// What tests have printed that passed is being listed, behind the results.
+    in_successes: bool,
+    /// Whose output that is, until it has said why it did not run.
+    test: Option<String>,
 }
 
 impl Tally {
-    fn of(tests: Command) -> Result<Self> {
+    fn of(mut tests: Command) -> Result<Self> {
         let mut tally = Self::default();
+        tests.arg("--show-output");
         tally.success = show_and_watch(tests, |line| tally.add(line))?;
         Ok(tally)
     }
 
-    /// Reads lines like "test result: ok. 5 passed; 0 failed; 1 ignored; 0 measured; …".
-    fn add(&mut self, line: &str) {
-        let Some((_, counts)) = line.strip_prefix("test result: ").and_then(|rest| rest.split_once(". "))
-        else {
-            return;
-        };
+    /// Takes a line; whether it is worth showing. The output of tests that passed is so long that it would hide those
+    /// that failed.
+    fn add(&mut self, line: &str) -> bool {
+        if let Some(result) = line.strip_prefix("test result: ") {
+            self.in_successes = false;
+            self.result(result);
+            return true;
+        }
+        match line {
+            "successes:" => self.in_successes = true,
+            "failures:" => self.in_successes = false,
+            _ if self.in_successes => self.output(line),
+            _ => {}
+        }
+        !self.in_successes
+    }
+
+    /// Reads "ok. 5 passed; 0 failed; 1 ignored; 0 measured; …".
+    fn result(&mut self, result: &str) {
+        let Some((_, counts)) = result.split_once(". ") else { return };
         for count in counts.split("; ") {
             if let Some((number, what)) = count.split_once(' ') {
-                let number: u32 = number.parse().unwrap_or(0);
+                let number: usize = number.parse().unwrap_or(0);
                 match what {
                     "passed" => self.passed += number,
                     "failed" => self.failed += number,
@@ -118,13 +141,30 @@ impl Tally {
             }
         }
     }
+
+    fn output(&mut self, line: &str) {
+        let head = line.strip_prefix("---- ").and_then(|rest| rest.strip_suffix(" stdout ----"));
+        if let Some(test) = head {
+            self.test = Some(test.to_owned());
+        } else if let Some(why) = line.strip_prefix("not run: ") {
+            self.not_run.extend(self.test.take().map(|test| (test, why.to_owned())));
+        }
+    }
+
+    /// What the tests that did not run gave as their reasons.
+    fn reasons(&self) -> String {
+        self.not_run.iter().map(|(test, why)| format!("not run: {test}: {why}\n")).collect()
+    }
 }
 
 impl std::fmt::Display for Tally {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} passed, {} failed", self.passed, self.failed)?;
-        if self.ignored > 0 {
-            write!(f, ", {} ignored", self.ignored)?;
+        let not_run = self.not_run.len();
+        write!(f, "{} passed, {} failed", self.passed.saturating_sub(not_run), self.failed)?;
+        for (number, what) in [(self.ignored, "ignored"), (not_run, "not run")] {
+            if number > 0 {
+                write!(f, ", {number} {what}")?;
+            }
         }
         // A test binary that does not compile, or dies, has no counts.
         if !self.success && self.failed == 0 {
@@ -146,8 +186,25 @@ mod tests {
             "test result: ok. 5 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.01s",
             "test result: FAILED. 2 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.01s",
         ] {
-            tally.add(line);
+            assert!(tally.add(line), "{line}");
         }
         assert_eq!(tally.to_string(), "7 passed, 1 failed, 1 ignored");
+    }
+
+    #[test]
+    fn a_test_that_did_not_run_has_not_passed() {
+        let said = "running 4 tests\ntest a ... ok\ntest b ... FAILED\ntest c ... ok\ntest d ... ok\n\n\
+                    successes:\n\n---- a stdout ----\nhm\n\n---- c stdout ----\nfirst\nnot run: no way\n\
+                    not run: none at all\n\n\nsuccesses:\n    a\n    c\n    d\n\n\
+                    failures:\n\n---- b stdout ----\nit is so\n\n\nfailures:\n    b\n\n\
+                    test result: FAILED. 3 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out\n";
+        let mut tally = Tally::default();
+        let shown: Vec<_> = said.lines().filter(|line| tally.add(line)).collect();
+        assert_eq!(tally.to_string(), "2 passed, 1 failed, 1 not run");
+        assert_eq!(tally.reasons(), "not run: c: no way\n");
+        let shown = shown.join("\n");
+        assert!(shown.contains("test c ... ok\ntest d ... ok\n"), "{shown}");
+        assert!(shown.contains("failures:\n\n---- b stdout ----\nit is so\n"), "{shown}");
+        assert!(!shown.contains("hm") && !shown.contains("no way"), "{shown}");
     }
 }
