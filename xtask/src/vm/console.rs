@@ -139,6 +139,11 @@ impl Findings {
         }
     }
 
+    /// Whether a test whose name contains `word` has passed, in the sense of libtest's filter.
+    pub(super) fn has_passed(&self, word: &str) -> bool {
+        self.passed.iter().filter_map(|name| name.split_once("::")).any(|(_, test)| test.contains(word))
+    }
+
     fn full_name(&self) -> String {
         format!("{}::{}", self.program, self.test)
     }
@@ -168,6 +173,11 @@ mod tests {
             assert_eq!(findings.skipped, skipped);
             assert!(findings.failures.contains(&"it is so".to_owned()));
             assert!(!findings.done);
+            assert!(findings.has_passed("a"));
+            // Skipped, failed, none, and the name of the program.
+            for word in ["c", "b", "nothing", "tcp"] {
+                assert!(!findings.has_passed(word), "{word}");
+            }
         }
     }
 
