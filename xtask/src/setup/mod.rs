@@ -12,7 +12,8 @@ mod python;
 mod test_tools;
 mod toolchain;
 
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
@@ -22,7 +23,7 @@ use crate::steps::{Outcome, Steps};
 use apt::Apt;
 pub(crate) use containerd::{Containerd, PROGRAMS as CONTAINERD};
 pub(crate) use cross::Cross;
-pub(crate) use manifest_tools::ManifestTools;
+use manifest_tools::ManifestTools;
 pub(crate) use test_tools::Prometheus;
 
 /// What the setup is for; each use includes `Build`.
@@ -126,7 +127,7 @@ pub(crate) fn run(purpose: Purpose) -> Result<Ready> {
     }
     if purpose == Purpose::Test {
         steps.run("renderers of the manifests", |live| {
-            let (found, outcome) = manifest_tools::ensure(live)?;
+            let (found, outcome) = manifest_tools::ensure(&mut apt, live)?;
             manifest_tools = found;
             Ok(outcome)
         })?;
@@ -136,10 +137,40 @@ pub(crate) fn run(purpose: Purpose) -> Result<Ready> {
 
 /// Helm, if an earlier setup has fetched it or it is on the PATH.
 pub(crate) fn helm() -> Option<PathBuf> {
-    on_path("helm").or_else(|| ManifestTools::find().map(|tools| tools.helm))
+    on_path("helm").or_else(|| manifest_tools::programs().map(|(helm, _)| helm))
+}
+
+/// Moves what is complete to where it is looked for. If another setup was quicker, its work is as good.
+pub(crate) fn settle(partial: &Path, home: &Path) -> Result<()> {
+    match fs::rename(partial, home) {
+        Err(_) if home.exists() => Ok(()),
+        moved => moved.with_context(|| format!("cannot move it to {}", home.display())),
+    }
 }
 
 /// Installs the tools that `cargo xtask bench` compares with.
 pub(crate) fn peers() -> Result<()> {
     Steps::new(1).run("peers", |live| peers::ensure(&mut Apt::default(), live))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{env, fs};
+
+    use super::settle;
+
+    #[test]
+    fn of_two_setups_at_once_the_first_is_taken() {
+        let directory = env::temp_dir().join(format!("podwitness-settle-{}", std::process::id()));
+        let home = directory.join("home");
+        for one in ["first", "second"] {
+            let partial = directory.join(one);
+            fs::create_dir_all(&partial).unwrap();
+            fs::write(partial.join("file"), one).unwrap();
+            settle(&partial, &home).unwrap();
+            assert_eq!(fs::read_to_string(home.join("file")).unwrap(), "first");
+        }
+        assert!(settle(&directory.join("third"), &directory.join("nowhere")).is_err());
+        fs::remove_dir_all(directory).unwrap();
+    }
 }
