@@ -20,6 +20,9 @@ pub(crate) const MIRROR_VARIABLE: &str = "PODWITNESS_DEBIAN_MIRROR";
 const KEYRINGS: [&str; 2] =
     ["/usr/share/keyrings/debian-archive-keyring.gpg", "/usr/share/keyrings/debian-archive-keyring.pgp"];
 
+/// Where a package manager's packages are between download and unpacking.
+const ARCHIVES: &str = "cache/archives";
+
 /// How long the answer to "which version is current?" stays good.
 const FRESH: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -100,9 +103,9 @@ impl Packages {
                 "run this on Debian or in a container of it",
             ));
         }
-        for directory in ["lists/partial", "cache/archives/partial"] {
-            fs::create_dir_all(home.join(directory))
-                .with_context(|| format!("cannot create {}", home.join(directory).display()))?;
+        for directory in [home.join("lists/partial"), home.join(ARCHIVES).join("partial")] {
+            fs::create_dir_all(&directory)
+                .with_context(|| format!("cannot create {}", directory.display()))?;
         }
         let sources: String = suites.iter().map(|suite| mirrors.source(suite)).collect::<Result<_>>()?;
         fs::write(home.join("sources.list"), sources).context("cannot write the list of package sources")?;
@@ -135,7 +138,7 @@ impl Packages {
 
     /// Unpacks one package, and none that it depends on.
     pub(crate) fn unpack(&self, package: &str, into: &Path, live: &Live) -> Result<()> {
-        let archives = self.home.join("cache/archives");
+        let archives = self.no_archives()?;
         quietly(self.apt("apt-get").args(["--quiet", "download", package]).current_dir(&archives), live)
             .with_context(|| format!("cannot download the Debian package {package}"))?;
         self.extract_all(into, live)
@@ -149,6 +152,7 @@ impl Packages {
         into: &Path,
         live: &Live,
     ) -> Result<()> {
+        self.no_archives()?;
         let mut command = self.apt("apt-get");
         command.args(["--quiet", "install", "--download-only", "--yes", "--no-install-recommends"]);
         quietly(command.args(["--target-release", suite]).args(packages), live)
@@ -158,14 +162,26 @@ impl Packages {
 
     /// Everything that was downloaded, which is then no longer needed.
     fn extract_all(&self, into: &Path, live: &Live) -> Result<()> {
-        for entry in self.home.join("cache/archives").read_dir()?.flatten() {
-            let file = entry.path();
-            if file.extension().is_some_and(|extension| extension == "deb") {
-                quietly(Command::new("dpkg-deb").arg("--extract").arg(&file).arg(into), live)?;
-                fs::remove_file(&file)?;
-            }
+        for file in self.archives()? {
+            quietly(Command::new("dpkg-deb").arg("--extract").arg(&file).arg(into), live)?;
+            fs::remove_file(&file)?;
         }
         Ok(())
+    }
+
+    /// Where packages go, without those of a setup that was stopped before it had unpacked them.
+    fn no_archives(&self) -> Result<PathBuf> {
+        for left in self.archives()? {
+            fs::remove_file(&left).with_context(|| format!("cannot remove {}", left.display()))?;
+        }
+        Ok(self.home.join(ARCHIVES))
+    }
+
+    fn archives(&self) -> Result<Vec<PathBuf>> {
+        let directory = self.home.join(ARCHIVES);
+        let entries = directory.read_dir().with_context(|| format!("cannot read {}", directory.display()))?;
+        let files = entries.flatten().map(|entry| entry.path());
+        Ok(files.filter(|file| file.extension().is_some_and(|extension| extension == "deb")).collect())
     }
 
     fn list(&self) -> PathBuf {
@@ -218,7 +234,24 @@ pub(crate) fn noted(file: &Path) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::Mirrors;
+    use std::{env, fs};
+
+    use super::{ARCHIVES, Mirrors, Packages};
+    use crate::architecture::Architecture;
+
+    #[test]
+    fn what_a_stopped_setup_has_downloaded_is_not_unpacked() {
+        let home = env::temp_dir().join(format!("podwitness-archives-{}", std::process::id()));
+        fs::create_dir_all(home.join(ARCHIVES).join("partial")).unwrap();
+        fs::write(home.join(ARCHIVES).join("linux-of-then.deb"), "").unwrap();
+        let packages =
+            Packages { home: home.clone(), on_top_of_this_system: false, architecture: Architecture::X86_64 };
+        assert_eq!(packages.archives().unwrap().len(), 1);
+        assert_eq!(packages.no_archives().unwrap(), home.join(ARCHIVES));
+        assert!(packages.archives().unwrap().is_empty());
+        assert!(home.join(ARCHIVES).join("partial").exists());
+        fs::remove_dir_all(home).unwrap();
+    }
 
     #[test]
     fn the_mirror_is_the_one_the_machine_uses() {

@@ -12,7 +12,7 @@ use crate::architecture::Architecture;
 use crate::debian::{Mirrors, Packages};
 use crate::kernel_half::on_path;
 use crate::process::output;
-use crate::setup::{CONTAINERD, Containerd};
+use crate::setup::{CONTAINERD, Containerd, settle};
 use crate::steps::{Failure, Live, Outcome};
 
 /// Any release's will do.
@@ -48,11 +48,15 @@ impl Userland {
         }
         let apt = home.join(format!("apt-{name}"));
         let packages = Packages::open(apt, &Mirrors::of_this_machine()?, &[SUITE], architecture, live)?;
-        if is_ours {
-            packages.unpack(BUSYBOX, &userland.root, live)?;
-        } else {
-            packages.unpack_with_needs(&PACKAGES, SUITE, &userland.root, live)?;
-        }
+        let partial = home.join(format!(".{name}-{}", std::process::id()));
+        let unpacked = match is_ours {
+            true => packages.unpack(BUSYBOX, &partial, live),
+            false => packages.unpack_with_needs(&PACKAGES, SUITE, &partial, live),
+        };
+        let _ = fs::remove_dir_all(&userland.root);
+        let settled = unpacked.and_then(|()| settle(&partial, &userland.root));
+        let _ = fs::remove_dir_all(&partial);
+        settled?;
         userland.unpacked("busybox")?;
         Ok((userland, Outcome::Done))
     }
