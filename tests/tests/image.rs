@@ -1,7 +1,7 @@
 //! The image that users get, in a real container: nothing but the agent in it, and all of it works.
 
 use std::{
-    net::{Ipv4Addr, SocketAddr, UdpSocket},
+    net::{Ipv4Addr, UdpSocket},
     path::PathBuf,
     sync::{
         Arc,
@@ -20,8 +20,13 @@ use integration_tests::{
 const NAME: &str = concat!("localhost/podwitness:", env!("CARGO_PKG_VERSION"));
 /// The most that a node may have to pull.
 const BYTES_MAX: u64 = 12_000_000;
-/// Nobody else's address for a server of names.
-const NAMES_AT: &str = "127.9.48.1";
+
+/// An address of loopback for a server of names, which has to have port 53: of this process alone.
+fn names_at() -> Ipv4Addr {
+    let [.., high, middle, low] = std::process::id().to_be_bytes();
+    // Numbers of processes have 22 bits.
+    Ipv4Addr::new(127, 64 + high, middle, low)
+}
 
 /// The archive, or none with a sentence.
 fn archive() -> Option<PathBuf> {
@@ -83,7 +88,8 @@ fn names_of_servers_are_resolved_in_the_image() {
     let kubeconfig = containerd.file("kubeconfig");
     std::fs::write(&kubeconfig, text).expect("a kubeconfig");
     containerd.import(&archive);
-    let pod = containerd.pod_with_names(&format!("podwitness-{}", unique()), "agent", NAMES_AT);
+    let pod =
+        containerd.pod_with_names(&format!("podwitness-{}", unique()), "agent", &names_at().to_string());
     let mut confinement = usual();
     confinement.shown.push(kubeconfig.clone());
     let kubeconfig = kubeconfig.to_str().expect("UTF-8");
@@ -106,8 +112,7 @@ struct Names {
 
 impl Names {
     fn start(told: Ipv4Addr) -> Self {
-        let address: SocketAddr = format!("{NAMES_AT}:53").parse().expect("an address");
-        let socket = UdpSocket::bind(address).expect("port 53 of an address of loopback");
+        let socket = UdpSocket::bind((names_at(), 53)).expect("port 53 of an address of loopback");
         socket.set_read_timeout(Some(Duration::from_millis(50))).expect("a timeout");
         let (asked, stop) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
         let (noted, stopping) = (Arc::clone(&asked), Arc::clone(&stop));

@@ -26,7 +26,7 @@ pub(crate) fn run(architecture: Architecture, agent: Option<String>) -> Result<(
     let dist = target_directory().join("dist");
     let _ = fs::remove_dir_all(&dist);
     fs::create_dir_all(&dist).with_context(|| format!("cannot create {}", dist.display()))?;
-    let image = image::make(&agent, architecture, &image::home())?;
+    let image = image::make(&agent, architecture, &image::home(), image::time()?)?;
     for file in [&image.archive, &image.bill] {
         fs::copy(file, dist.join(file.file_name().context("a file without a name")?))?;
     }

@@ -1,5 +1,7 @@
 //! `cargo xtask test`: what needs no privilege first, then the proof on the live kernel.
 
+use std::fs;
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Instant;
 
@@ -9,7 +11,7 @@ use crate::architecture::Architecture;
 use crate::build;
 use crate::image;
 use crate::machine;
-use crate::process::{cargo, show_and_watch};
+use crate::process::{cargo, show_and_watch, target_directory};
 use crate::setup::{self, Purpose, Ready};
 
 /// The crate that needs a kernel it may load programs into.
@@ -34,8 +36,10 @@ pub(crate) fn run(unprivileged: bool, filter: &[String]) -> Result<()> {
         tests.args(["test", "--package", LIVE, "--no-fail-fast", "--"]).args(filter);
         // They share one kernel, and each looks at what the others would disturb.
         tests.arg("--test-threads=1").env("PODWITNESS_BIN", &agent);
-        tests.env("PODWITNESS_IMAGE", image::make(&agent, Architecture::host()?, &image::home())?.archive);
-        hand_over(&ready, &mut tests)?;
+        let own = OwnDirectory(target_directory().join(format!("test-image-{}", std::process::id())));
+        // There need not be a commit to tell the time.
+        let image = image::make(&agent, Architecture::host()?, &own.0, 0)?;
+        hand_over(&ready, tests.env("PODWITNESS_IMAGE", image.archive))?;
         Some(Tally::of(tests)?)
     } else {
         None
@@ -50,6 +54,15 @@ pub(crate) fn run(unprivileged: bool, filter: &[String]) -> Result<()> {
         bail!("tests failed");
     }
     Ok(())
+}
+
+/// Of this run alone: another one in the same clone has its own. It goes with this.
+struct OwnDirectory(PathBuf);
+
+impl Drop for OwnDirectory {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
 }
 
 /// Why the live tests cannot run, if they cannot; on a build server that is an error.

@@ -26,7 +26,7 @@ const TYPE: &str = "application/vnd.oci.image";
 /// Builds the agent, unless there is one, and its image.
 pub(crate) fn run(architecture: Architecture, agent: Option<String>) -> Result<()> {
     let agent = agent.map_or_else(|| build::static_agent(architecture), |agent| Ok(agent.into()))?;
-    let image = make(&agent, architecture, &home())?;
+    let image = make(&agent, architecture, &home(), time()?)?;
     let size = |path: &Path| fs::metadata(path).map_or(0.0, |file| file.len() as f64 / f64::from(1 << 20));
     eprintln!(
         "built {} ({:.1} MiB; the agent in it {:.1} MiB)\n      {}\n      digest of the manifest: {}",
@@ -52,8 +52,8 @@ pub(crate) struct Image {
     pub(crate) digest: String,
 }
 
-/// Makes the image of this agent, which has to be a static one, in a directory that is emptied before.
-pub(crate) fn make(agent: &Path, architecture: Architecture, home: &Path) -> Result<Image> {
+/// Makes the image of this agent, which has to be a static one, as of `time`, in a directory that is emptied before.
+pub(crate) fn make(agent: &Path, architecture: Architecture, home: &Path, time: u64) -> Result<Image> {
     let _ = fs::remove_dir_all(home);
     let (root, layout) = (home.join("root"), home.join("layout"));
     let blobs = layout.join("blobs/sha256");
@@ -65,7 +65,6 @@ pub(crate) fn make(agent: &Path, architecture: Architecture, home: &Path) -> Res
     fs::write(root.join("etc/nsswitch.conf"), "hosts: files dns\n")?;
     fs::write(root.join("etc/passwd"), "root:x:0:0::/:/\npodwitness:x:65532:65532::/:/\n")?;
     fs::copy(workspace().join("LICENSE"), root.join("licenses/podwitness"))?;
-    let time = time()?;
     let date = output(Command::new("date").args(["-u", "-d", &format!("@{time}"), "+%FT%TZ"]));
     let date = date.context("cannot run date")?.trim().to_owned();
     let bill = bill::of_the_agent(&date)?;
@@ -155,17 +154,28 @@ pub(crate) fn sha256(file: &Path) -> Result<String> {
 }
 
 /// Of the last commit, as seconds since 1970, unless SOURCE_DATE_EPOCH says another.
-fn time() -> Result<u64> {
-    let said = env::var("SOURCE_DATE_EPOCH").ok();
-    let said = said
-        .or_else(|| output(Command::new("git").args(["log", "-1", "--format=%ct"]).current_dir(workspace())));
-    let said = said.context("no commit tells the time: set SOURCE_DATE_EPOCH")?;
-    said.trim().parse().context("SOURCE_DATE_EPOCH is a number of seconds")
+pub(crate) fn time() -> Result<u64> {
+    if let Ok(said) = env::var("SOURCE_DATE_EPOCH") {
+        return said.trim().parse().context("SOURCE_DATE_EPOCH is a number of seconds");
+    }
+    let said =
+        git(&["log", "-1", "--format=%ct"]).context("no commit tells the time: set SOURCE_DATE_EPOCH")?;
+    said.parse().context("git tells no time")
 }
 
 fn revision() -> String {
-    let said = output(Command::new("git").args(["rev-parse", "HEAD"]).current_dir(workspace()));
-    said.map_or_else(|| "unknown".into(), |said| said.trim().to_owned())
+    git(&["rev-parse", "HEAD"]).unwrap_or_else(|_| "unknown".into())
+}
+
+/// What git says, or its own reason not to. Whose clone this is doesn't matter: this program came from it, too.
+fn git(arguments: &[&str]) -> Result<String> {
+    let mut command = Command::new("git");
+    command.args(["-c", "safe.directory=*"]).args(arguments).current_dir(workspace());
+    let output = command.output().context("cannot run git")?;
+    if !output.status.success() {
+        bail!("{}", String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
 pub(crate) fn done(command: &mut Command) -> Result<()> {
@@ -196,8 +206,8 @@ mod tests {
         fs::create_dir_all(&directory).unwrap();
         let agent = directory.join("agent");
         fs::write(&agent, "not an agent, but a file").unwrap();
-        let first = make(&agent, X86_64, &directory.join("first")).unwrap();
-        let second = make(&agent, X86_64, &directory.join("second")).unwrap();
+        let first = make(&agent, X86_64, &directory.join("first"), 1).unwrap();
+        let second = make(&agent, X86_64, &directory.join("second"), 1).unwrap();
         assert_eq!(first.digest, second.digest);
         let same = fs::read(&first.archive).unwrap() == fs::read(&second.archive).unwrap();
         assert!(same, "the archives differ");
