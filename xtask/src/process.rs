@@ -6,6 +6,7 @@ use std::ffi::OsStr;
 use std::io::{BufRead as _, BufReader, IsTerminal as _, Read, pipe, stderr};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 use std::sync::mpsc::{self, RecvTimeoutError, SyncSender};
 use std::thread;
 use std::time::Duration;
@@ -30,9 +31,21 @@ pub(crate) fn workspace() -> PathBuf {
     xtask.parent().map(Into::into).unwrap_or(xtask)
 }
 
-/// Where cargo puts what it builds.
+/// Where cargo puts what it builds, which several variables and files may tell it: it is asked, once.
 pub(crate) fn target_directory() -> PathBuf {
-    workspace().join(env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into()))
+    static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
+    let ask = || {
+        let said = output(cargo().args(["metadata", "--no-deps", "--format-version=1", "--offline"]));
+        said.as_deref().and_then(target_directory_in).unwrap_or_else(|| workspace().join("target"))
+    };
+    DIRECTORY.get_or_init(ask).clone()
+}
+
+/// Of what cargo says of the workspace, an object of JSON on one line.
+fn target_directory_in(said: &str) -> Option<PathBuf> {
+    let (_, rest) = said.split_once("\"target_directory\":\"")?;
+    let (path, _) = rest.split_once("\",")?;
+    Some(path.replace("\\\"", "\"").replace("\\\\", "\\").into())
 }
 
 /// Runs `command` in full view: first the command itself, then whatever it prints.
@@ -121,4 +134,19 @@ fn forward(from: impl Read + Send + 'static, to: SyncSender<String>) {
 fn lines(from: impl Read) -> impl Iterator<Item = String> {
     let chunks = BufReader::new(from).split(b'\n');
     chunks.map_while(Result::ok).map(|line| String::from_utf8_lossy(&line).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::{target_directory, target_directory_in};
+
+    #[test]
+    fn cargo_tells_where_it_builds() {
+        let said = r#"{"packages":[],"workspace_root":"/w","target_directory":"/t/\"of\" us","version":1}"#;
+        assert_eq!(target_directory_in(said), Some(PathBuf::from("/t/\"of\" us")));
+        assert_eq!(target_directory_in("error"), None);
+        assert!(target_directory().is_absolute());
+    }
 }
