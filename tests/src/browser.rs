@@ -12,11 +12,12 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::wait::{PATIENCE, scaled, unique, wait_until};
+#[path = "../../xtask/src/chromium.rs"]
+mod chromium;
 
-/// Names that Chromium goes by, the smallest build first.
-const NAMES: [&str; 5] =
-    ["chromium-headless-shell", "chromium", "chromium-browser", "google-chrome-stable", "google-chrome"];
+use chromium::NAMES;
+
+use crate::wait::{PATIENCE, scaled, unique, wait_until};
 
 /// Messages of the browser that nobody has looked at yet; then it waits.
 const WAITING: usize = 1000;

@@ -3,6 +3,7 @@
 mod architecture;
 mod bench;
 mod build;
+mod chromium;
 mod debian;
 mod dist;
 mod fuzz;

@@ -3,12 +3,10 @@
 use anyhow::Result;
 
 use super::apt::Apt;
+use crate::chromium::NAMES;
 use crate::kernel_half::on_path;
 use crate::machine;
 use crate::steps::{Live, Outcome};
-
-/// What Chromium goes by, the smallest build first; that one is installed. The harness of the tests looks for the same.
-const NAMES: [&str; 4] = ["chromium-headless-shell", "chromium", "chromium-browser", "google-chrome"];
 
 pub(super) fn ensure(apt: &mut Apt, live: &Live) -> Result<Outcome> {
     if NAMES.iter().any(|name| on_path(name).is_some()) {
