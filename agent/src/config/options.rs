@@ -23,9 +23,9 @@ pub const OPTIONS: &[OptionSpec] = &[
     },
     OptionSpec {
         key: "metrics.grace",
-        default: "5m",
-        doc: "How long the series of a container that is gone are still exported. Several scrapes should \
-              fit, or the last values of a short-lived container are never seen.",
+        default: "10m",
+        doc: "How long the series of a container that is gone stay: for several scrapes, and longer than the kubelet's \
+              longest wait for a restart (5m). Else last values are missed, and crash loops count from 1 again, unseen by alerts.",
         kind: &Span { min: Duration::ZERO, max: DAY, field: |config| &mut config.metrics.grace },
     },
     OptionSpec {

@@ -16,6 +16,13 @@ fn without_anything_the_defaults_hold() {
     assert_eq!(config.log.level, tracing::Level::INFO);
 }
 
+/// The kubelet's longest wait between two starts of a container is 5 minutes (`MaxContainerBackOff`).
+#[test]
+fn by_default_the_counters_of_a_crash_loop_go_on() {
+    let backoff = std::time::Duration::from_mins(5);
+    assert!(Config::default().metrics.grace > backoff + Config::default().identity.scan_interval);
+}
+
 #[test]
 fn samples_cover_the_table() {
     let keys = |keys: &mut dyn Iterator<Item = &'static str>| keys.collect::<Vec<_>>();
