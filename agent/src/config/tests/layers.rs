@@ -112,6 +112,7 @@ fn other_notations_mean_the_same() {
         ("ring.size", "65536", "64KiB"),
         ("limits.map_memory", "1Gi", "1GiB"),
         ("debug.buffer", "0064", "64"),
+        ("otlp.sample_ratio", "1e-05", "0.00001"),
     ] {
         let (from_file, effective) = load_file(yaml(key, text)).unwrap();
         assert_eq!(value(&effective, key).text, canonical);
