@@ -262,6 +262,28 @@ fn every_switch_of_the_chart_renders() {
     );
 }
 
+/// Values that are taken away leave the chart whole, and open nothing.
+#[test]
+fn values_that_say_nothing_render() {
+    let Some(tools) = Tools::find() else { return };
+    let nothing = ["config=null", "securityContext.extraCapabilities=null", "networkPolicy.apiPorts=[]"];
+    let arguments: Vec<_> = nothing.iter().flat_map(|value| ["--set-json", value]).collect();
+    let rendered = objects(&tools.rewritten(&tools.template(&arguments)));
+    // A rule without ports would let out to all of them.
+    let names = "egress:\n  - ports:\n    - port: 53\n      protocol: UDP\n    - port: 53\n      protocol: TCP\n  ingress:";
+    assert!(rendered["NetworkPolicy podwitness"].contains(names), "{}", rendered["NetworkPolicy podwitness"]);
+    assert!(rendered["DaemonSet podwitness"].contains("add:\n            - BPF\n            - PERFMON\n"));
+    let chart = configuration(&tools.rewritten(&tools.template(&["--set-json", "config=null"])));
+    assert_eq!(chart, configuration(&tools.rewritten(&tools.template(&[]))));
+    // What the agent takes in the form in which Helm writes it.
+    let arguments = ["--set-json", "config={\"otlp\":{\"sample_ratio\":0.00001}}"];
+    let written = configuration(&tools.rewritten(&tools.template(&arguments)));
+    let file = tools.directory.join("config.yaml");
+    fs::write(&file, &written).expect("a configuration");
+    let output = agent::run(&["config", "--config", file.to_str().expect("UTF-8")]);
+    text(output, &format!("the agent on {written}"));
+}
+
 /// A mistake in the values is told before anything is installed.
 #[test]
 fn the_schema_refuses_what_is_no_value() {
@@ -278,6 +300,13 @@ fn the_schema_refuses_what_is_no_value() {
         ("securityContext.seccompProfile.type=Localhost", "localhostProfile"),
         ("metrics.podMonitor.interval=soon", "interval"),
         ("viewers.subjects[0].kind=Robot", "subjects"),
+        // What other values decide.
+        ("config.metrics\\.listen=:80", "metrics.listen"),
+        ("config.metrics.listen=:80", "'listen'"),
+        ("config.identity\\.cri_socket=/x", "identity.cri_socket"),
+        ("config.identity.cri_socket=/x", "'cri_socket'"),
+        ("config.identity.docker_socket=/x", "'docker_socket'"),
+        ("config.peers.kubernetes=true", "'kubernetes'"),
     ] {
         let output = tools.helm(&["template", "podwitness", &chart, "--set", mistake]);
         let said = String::from_utf8_lossy(&output.stderr).into_owned();

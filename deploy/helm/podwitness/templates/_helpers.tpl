@@ -64,5 +64,5 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
     "docker_socket" "off"
     "podman_socket" "off")
   "peers" (dict "kubernetes" .Values.peers.enabled) -}}
-{{- toYaml (mergeOverwrite (deepCopy .Values.config) $decided) -}}
+{{- toYaml (mergeOverwrite (deepCopy (default dict .Values.config)) $decided) -}}
 {{- end -}}
