@@ -226,6 +226,8 @@ fn every_switch_of_the_chart_renders() {
         "viewers.enabled=true",
         "viewers.subjects[0].kind=Group,viewers.subjects[0].name=developers",
         "viewers.subjects[0].apiGroup=rbac.authorization.k8s.io",
+        "extraVolumes[0].name=authorities,extraVolumes[0].secret.secretName=authorities",
+        "extraVolumeMounts[0].name=authorities,extraVolumeMounts[0].mountPath=/etc/authorities",
     ];
     let arguments: Vec<_> = all.iter().flat_map(|value| ["--set", value]).collect();
     let rendered = tools.rewritten(&tools.template(&arguments));
@@ -241,6 +243,8 @@ fn every_switch_of_the_chart_renders() {
         "- SYS_RESOURCE",
         "@sha256:0123",
         "mountPath: /run/containerd",
+        "mountPath: /etc/authorities",
+        "secretName: authorities",
         "team: nodes",
     ] {
         assert!(rendered.contains(expected), "no `{expected}`");
