@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs,
+    env, fs,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -11,7 +11,7 @@ use integration_tests::{
     Agent, Cgroup, NetNs, Options, Prometheus, Workload, kernel,
     netns::CLOSED_V4,
     prometheus, require_kernel,
-    wait::{PATIENCE, wait_until},
+    wait::{PATIENCE, unique, wait_until},
 };
 use serde_json::Value;
 
@@ -51,7 +51,7 @@ fn of_variable(text: &str) -> Option<String> {
 
 /// As Grafana fills it in when all is chosen.
 fn filled(expression: &str) -> String {
-    let mut text = expression.replace("$__rate_interval", "1m").replace("$__range", "1m");
+    let mut text = expression.replace("$__rate_interval", "1m").replace("$__range", "1h");
     for variable in ["$namespace", "$workload", "$pod", "$instance"] {
         text = text.replace(variable, ".*");
     }
@@ -264,6 +264,48 @@ fn check_map(prometheus: &Prometheus, workload: &str) {
     }
     let expected = format!("/{workload} → /loopback");
     assert!(ids.contains(&expected), "no {expected} among {ids:?}");
+}
+
+/// Kills are marked at the minute they fall into, each once, whenever Prometheus scrapes within it.
+#[test]
+fn every_kill_is_marked_once() {
+    if kernel::is_vm() {
+        return eprintln!("not run: the emulated machines have no Prometheus");
+    }
+    // Scrapes are 15 s apart, and Grafana looks 7 s after one of four.
+    const SCRAPES: usize = 60;
+    const KILLS: [usize; 9] = [6, 6, 9, 13, 16, 17, 19, 26, 46];
+    let text = fs::read(deploy().join("grafana/dashboards/oom.json")).expect("a dashboard");
+    let dashboard: Value = serde_json::from_slice(&text).expect("JSON");
+    let marks = dashboard["annotations"]["list"][0]["expr"].as_str().expect("an expression");
+    let count =
+        |scrapes: std::ops::RangeInclusive<usize>| KILLS.iter().filter(|at| scrapes.contains(at)).count();
+    let values: Vec<_> = (0..SCRAPES)
+        .map(|scrape| match count(0..=scrape) {
+            0 => "_".to_owned(),
+            kills => kills.to_string(),
+        })
+        .collect();
+    let mut test = format!(
+        "rule_files: []\ntests:\n- interval: 15s\n  input_series:\n  - series: podwitness_oom_kills_total{{workload=\"w\"}}\n    \
+         values: {}\n  promql_expr_test:\n",
+        values.join(" ")
+    );
+    for minute in 1..SCRAPES / 4 {
+        let samples = match count(4 * minute - 3..=4 * minute) {
+            0 => "[]".to_owned(),
+            kills => format!("[{{labels: '{{workload=\"w\"}}', value: {kills}}}]"),
+        };
+        let at = 60 * minute + 7;
+        test += &format!("  - expr: '{}'\n    eval_time: {at}s\n    exp_samples: {samples}\n", filled(marks));
+    }
+    let file = env::temp_dir().join(format!("podwitness-marks-{}.yaml", unique()));
+    fs::write(&file, test).expect("a test for promtool");
+    let output = Command::new(prometheus::promtool()).args(["test", "rules"]).arg(&file).output();
+    fs::remove_file(&file).expect("removed");
+    let output = output.expect("promtool");
+    let said = [output.stdout, output.stderr].concat();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&said));
 }
 
 /// Each alert fires where it should and is quiet where it must be, by `promtool test rules`.
