@@ -13,7 +13,7 @@ use std::{
 
 use integration_tests::{
     Api, Confinement, Containerd, agent, kernel, require_containerd,
-    wait::{PATIENCE, unique, wait_for},
+    wait::{PATIENCE, unique, wait_for, wait_until},
 };
 
 /// Given to the image by `cargo xtask image`.
@@ -70,6 +70,23 @@ fn the_image_has_all_that_the_agent_needs() {
     let id = pod.run_confined("version", &nobody, &["/podwitness", "--version"]);
     assert_eq!(wait_for(PATIENCE, "the version is told", || pod.exit_code(&id)), 0);
     assert!(pod.log("version").starts_with("podwitness "), "{}", pod.log("version"));
+}
+
+/// An agent that trusts nobody ends at its start, before it attaches anything.
+#[test]
+fn the_image_has_the_authorities_for_a_collector_at_https() {
+    require_containerd!();
+    let Some(archive) = archive() else { return };
+    let containerd = Containerd::start();
+    containerd.import(&archive);
+    let pod = containerd.pod(&format!("podwitness-{}", unique()), "agent");
+    // Nobody has to be there.
+    let words = ["/podwitness", "agent", "--otlp-endpoint", "https://127.0.0.1:9"];
+    let id = pod.run_confined("agent", &usual(), &words);
+    wait_until(PATIENCE * 3, "the agent is at work, or gone", || {
+        pod.log("agent").contains(" active ") || pod.exit_code(&id).is_some()
+    });
+    assert_eq!(pod.exit_code(&id), None, "{}", pod.log("agent"));
 }
 
 /// There is no shared library in the image by which names could be resolved: it has to be in the agent.

@@ -1,8 +1,9 @@
 //! `cargo xtask image`: the agent as an OCI archive, made without a daemon, without root, and without pulling anything.
 //!
-//! The same binary gives the same archive, byte for byte: names are sorted, owners are 0, times are that of the last
-//! commit (or `SOURCE_DATE_EPOCH`).
+//! The same binary and the same authorities give the same archive, byte for byte: names are sorted, owners are 0,
+//! times are that of the last commit (or `SOURCE_DATE_EPOCH`).
 
+mod authorities;
 mod bill;
 
 use std::{
@@ -65,6 +66,7 @@ pub(crate) fn make(agent: &Path, architecture: Architecture, home: &Path, time: 
     fs::write(root.join("etc/nsswitch.conf"), "hosts: files dns\n")?;
     fs::write(root.join("etc/passwd"), "root:x:0:0::/:/\npodwitness:x:65532:65532::/:/\n")?;
     fs::copy(workspace().join("LICENSE"), root.join("licenses/podwitness"))?;
+    authorities::put(&root)?;
     let date = output(Command::new("date").args(["-u", "-d", &format!("@{time}"), "+%FT%TZ"]));
     let date = date.context("cannot run date")?.trim().to_owned();
     let bill = bill::of_the_agent(&date)?;
