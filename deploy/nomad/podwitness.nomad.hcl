@@ -37,7 +37,8 @@ job "podwitness" {
       user   = "0"
 
       config {
-        image           = "podwitness:0.1.0"
+        # The archive's own name, on each client by `docker load`; else where you have pushed it to.
+        image           = "localhost/podwitness:0.1.0"
         ports           = ["metrics"]
         cap_drop        = ["all"]
         cap_add         = ["bpf", "perfmon"]

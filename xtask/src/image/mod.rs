@@ -5,6 +5,7 @@
 
 mod authorities;
 mod bill;
+mod classic;
 
 use std::{
     env, fs,
@@ -111,9 +112,11 @@ pub(crate) fn make(agent: &Path, architecture: Architecture, home: &Path, time: 
     )?;
     let digest = format!("sha256:{}", sha256(&manifest)?);
     let manifest = blob(&manifest, &blobs, &format!("{TYPE}.manifest.v1+json"))?;
+    let name = format!("localhost/podwitness:{version}");
+    fs::write(layout.join("manifest.json"), classic::manifest(&config, &layer, &name)?)?;
     let manifest = manifest.trim_end_matches('}').to_owned()
         + &format!(
-            ",\"annotations\":{{\"io.containerd.image.name\":\"localhost/podwitness:{version}\",\
+            ",\"annotations\":{{\"io.containerd.image.name\":\"{name}\",\
              \"org.opencontainers.image.ref.name\":\"{version}\"}}}}"
         );
     fs::write(layout.join("index.json"), format!("{{\"schemaVersion\":2,\"manifests\":[{manifest}]}}"))?;
@@ -196,10 +199,10 @@ fn escaped(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::{env, fs};
+    use std::{env, fs, process::Command};
 
     use super::make;
-    use crate::architecture::Architecture::X86_64;
+    use crate::{architecture::Architecture::X86_64, process::output};
 
     /// Nothing of when, where and in which order it was made is in it.
     #[test]
@@ -213,6 +216,34 @@ mod tests {
         assert_eq!(first.digest, second.digest);
         let same = fs::read(&first.archive).unwrap() == fs::read(&second.archive).unwrap();
         assert!(same, "the archives differ");
+        fs::remove_dir_all(directory).unwrap();
+    }
+
+    /// Docker's own image store reads `manifest.json` and no index: what that names has to be there, under the same name.
+    #[test]
+    fn both_kinds_of_stores_find_the_same_image() {
+        let directory = env::temp_dir().join(format!("podwitness-stores-{}", std::process::id()));
+        fs::create_dir_all(&directory).unwrap();
+        let agent = directory.join("agent");
+        fs::write(&agent, "not an agent, but a file").unwrap();
+        let image = make(&agent, X86_64, &directory.join("image")).unwrap();
+        let of_the_archive = |name: &str| {
+            let mut command = Command::new("tar");
+            output(command.arg("-xOf").arg(&image.archive).arg(name)).unwrap_or_else(|| panic!("no {name}"))
+        };
+        let index = of_the_archive("index.json");
+        let digest = image.digest.trim_start_matches("sha256:");
+        let manifest = of_the_archive(&format!("blobs/sha256/{digest}"));
+        let digests: Vec<_> =
+            manifest.split("\"digest\":\"sha256:").skip(1).map(|rest| &rest[..64]).collect();
+        let [config, layer] = digests[..] else { panic!("{manifest}") };
+        let name = concat!("localhost/podwitness:", env!("CARGO_PKG_VERSION"));
+        assert!(index.contains(&format!("\"io.containerd.image.name\":\"{name}\"")), "{index}");
+        let expected = format!(
+            "[{{\"Config\":\"blobs/sha256/{config}\",\"RepoTags\":[\"{name}\"],\"Layers\":[\"blobs/sha256/{layer}\"]}}]"
+        );
+        assert_eq!(of_the_archive("manifest.json"), expected);
+        assert!(of_the_archive(&format!("blobs/sha256/{config}")).contains("\"diff_ids\":[\"sha256:"));
         fs::remove_dir_all(directory).unwrap();
     }
 }
