@@ -11,8 +11,9 @@ use std::{
 
 use integration_tests::{agent, kernel, wait::unique};
 
-/// The versions of Kubernetes whose schemas are asked: the oldest that the chart takes, and recent ones.
-const VERSIONS: [&str; 3] = ["1.27", "1.33", "1.37"];
+/// The versions of Kubernetes whose schemas are asked: recent ones, and the oldest that the chart takes.
+const RECENT: [&str; 2] = ["1.33", "1.37"];
+const OLDEST: [&str; 1] = ["1.27"];
 /// An overlay, and the values of the chart that say the same.
 const PAIRS: [(&str, Option<&str>); 5] = [
     ("base", None),
@@ -81,15 +82,29 @@ impl Tools {
         self.kustomize(&directory)
     }
 
-    fn validate(&self, manifests: &str, what: &str) {
+    /// An overlay together with the component that older API servers need.
+    fn kustomize_for_old(&self, overlay: &str) -> String {
+        let kustomize = deploy().join("kustomize").canonicalize().expect("overlays");
+        let directory = self.directory.canonicalize().expect("a directory").join(unique());
+        fs::create_dir_all(&directory).expect("a directory");
+        // It takes relative paths only.
+        let up = "../".repeat(directory.components().count() - 1);
+        let kustomize = format!("{up}{}", kustomize.strip_prefix("/").expect("an absolute path").display());
+        let text =
+            format!("resources: [{kustomize}/{overlay}]\ncomponents: [{kustomize}/components/before-1.30]\n");
+        fs::write(directory.join("kustomization.yaml"), text).expect("kustomization");
+        self.kustomize(&directory)
+    }
+
+    fn validate(&self, manifests: &str, versions: &[&str], what: &str) {
         let file = self.directory.join("validate.yaml");
         // What an operator defines is in no schema of Kubernetes.
         let own: Vec<_> =
             manifests.split("\n---\n").filter(|text| !text.contains("monitoring.coreos.com/v1")).collect();
         fs::write(&file, own.join("\n---\n")).expect("manifests");
-        for version in VERSIONS {
+        for version in versions {
             let output = Command::new("python3")
-                .args(["-m", "kubernetes_validate", "--strict", "--quiet", "-k", version])
+                .args(["-m", "kubernetes_validate", "--strict", "--quiet", "-k", *version])
                 .arg(&file)
                 .env("PYTHONPATH", &self.validator)
                 .output();
@@ -174,7 +189,26 @@ fn chart_and_overlays_agree_and_are_what_kubernetes_takes() {
         let output = agent::run(&["config", "--config", file.to_str().expect("UTF-8")]);
         text(output, &format!("the agent on the configuration of {overlay}"));
     }
-    tools.validate(&all, "charts and overlays");
+    tools.validate(&all, &RECENT, "charts and overlays");
+}
+
+/// API servers that don't know a field refuse it.
+#[test]
+fn old_kubernetes_gets_no_field_that_it_doesnt_know() {
+    let Some(tools) = Tools::find() else { return };
+    let mut all = String::new();
+    for (overlay, values) in PAIRS {
+        let values = values.map(|name| deploy().join("helm/values").join(name).display().to_string());
+        let mut arguments = vec!["--kube-version", "1.27.0"];
+        arguments.extend(values.iter().flat_map(|values| ["--values", values]));
+        let chart = tools.rewritten(&tools.template(&arguments));
+        let overlaid = tools.kustomize_for_old(overlay);
+        let name = "DaemonSet podwitness";
+        assert_eq!(objects(&chart)[name], objects(&overlaid)[name], "{overlay}");
+        all += &format!("---\n{chart}\n---\n{overlaid}");
+    }
+    assert!(all.contains("mountPath: /sys/fs/cgroup") && !all.contains("recursiveReadOnly"));
+    tools.validate(&all, &OLDEST, "charts and overlays");
 }
 
 /// What a careful team looks for in a manifest.
@@ -194,6 +228,8 @@ fn the_pod_asks_for_no_more_than_it_needs() {
         "path: /healthz",
         "priorityClassName: podwitness",
         "- operator: Exists",
+        // Each hierarchy below is a mount of its own on hybrid nodes.
+        "mountPath: /sys/fs/cgroup\n          name: cgroups\n          readOnly: true\n          recursiveReadOnly: IfPossible",
     ] {
         assert!(pod.contains(expected), "no `{expected}` in\n{pod}");
     }
@@ -230,8 +266,10 @@ fn every_switch_of_the_chart_renders() {
         "extraVolumeMounts[0].name=authorities,extraVolumeMounts[0].mountPath=/etc/authorities",
     ];
     let arguments: Vec<_> = all.iter().flat_map(|value| ["--set", value]).collect();
+    let old = tools.template(&[&arguments[..], &["--kube-version", "1.27.0"]].concat());
+    tools.validate(&tools.rewritten(&old), &OLDEST, "all switches");
     let rendered = tools.rewritten(&tools.template(&arguments));
-    tools.validate(&rendered, "all switches");
+    tools.validate(&rendered, &RECENT, "all switches");
     for expected in [
         "honorLabels: true",
         "kind: PodMonitor",
