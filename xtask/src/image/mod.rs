@@ -226,7 +226,7 @@ mod tests {
         fs::create_dir_all(&directory).unwrap();
         let agent = directory.join("agent");
         fs::write(&agent, "not an agent, but a file").unwrap();
-        let image = make(&agent, X86_64, &directory.join("image")).unwrap();
+        let image = make(&agent, X86_64, &directory.join("image"), 1).unwrap();
         let of_the_archive = |name: &str| {
             let mut command = Command::new("tar");
             output(command.arg("-xOf").arg(&image.archive).arg(name)).unwrap_or_else(|| panic!("no {name}"))
