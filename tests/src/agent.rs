@@ -36,6 +36,7 @@ pub struct Options {
     environment: Vec<(String, String)>,
     sees_no_btf: bool,
     recording: Option<String>,
+    binary: Option<PathBuf>,
 }
 
 impl Options {
@@ -63,6 +64,12 @@ impl Options {
     /// It records what it sees in this file.
     pub fn recording(mut self, path: &Path) -> Self {
         self.recording = Some(path.to_str().expect("utf-8").to_owned());
+        self
+    }
+
+    /// It is another binary than the one under test.
+    pub fn binary(mut self, path: PathBuf) -> Self {
+        self.binary = Some(path);
         self
     }
 
@@ -144,7 +151,11 @@ impl Agent {
             }
         }
         arguments.extend(options.flags.iter().map(String::as_str));
-        let command = if options.sees_no_btf { command_without_btf(&arguments) } else { command(&arguments) };
+        let command = match options.binary {
+            Some(binary) => clean(Command::new(binary), &arguments),
+            None if options.sees_no_btf => command_without_btf(&arguments),
+            None => command(&arguments),
+        };
         let mut child = { command }
             .envs(options.environment.iter().map(|(name, value)| (name, value)))
             .stdout(Stdio::piped())

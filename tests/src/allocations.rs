@@ -1,15 +1,20 @@
-//! How often a thread of the agent asks for memory: counted by the kernel, at the doors of the C library, in the very
-//! binary that is shipped.
+//! How often a thread of the agent asks for memory: counted by the kernel, at the doors of the C library. What is shipped
+//! has that inside, and no names of functions left: the same agent is built with a library beside it.
 
 use std::{
+    env,
     ffi::CString,
     fs, io,
     mem::offset_of,
     os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
+    path::{Path, PathBuf},
+    process::Command,
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use object::{Object as _, ObjectSegment as _, ObjectSymbol as _};
+
+use crate::agent;
 
 /// What Rust's allocator calls. `free` is none of them: memory that is given back was taken before.
 const DOORS: [&str; 5] = ["malloc", "calloc", "realloc", "posix_memalign", "aligned_alloc"];
@@ -36,13 +41,10 @@ const _: () = assert!(size_of::<Event>() == 128 && offset_of!(Event, path) == 56
 pub struct Allocations(Vec<OwnedFd>);
 
 impl Allocations {
-    /// `None` if the process has no C library of its own to be probed, as one that was linked statically.
-    pub fn of(pid: u32, thread: &str) -> Result<Option<Self>> {
+    pub fn of(pid: u32, thread: &str) -> Result<Self> {
         let maps = fs::read_to_string(format!("/proc/{pid}/maps"))?;
-        let library = maps.lines().filter_map(|line| line.split_whitespace().nth(5));
-        let Some(library) = library.into_iter().find(|path| path.contains("/libc.so")) else {
-            return Ok(None);
-        };
+        let mut files = maps.lines().filter_map(|line| line.split_whitespace().nth(5));
+        let library = files.find(|path| path.contains("/libc.so")).context("it has its C library inside")?;
         let kind = fs::read_to_string("/sys/bus/event_source/devices/uprobe/type");
         let kind = kind.context("this kernel has no uprobes")?.trim().parse()?;
         let tid = tid(pid, thread)?;
@@ -65,7 +67,7 @@ impl Allocations {
             };
             open(&event, tid).with_context(|| format!("probe {door} in {library:?}"))
         });
-        probes.into_iter().collect::<Result<_>>().map(|probes| Some(Self(probes)))
+        probes.into_iter().collect::<Result<_>>().map(Self)
     }
 
     /// So far.
@@ -79,6 +81,24 @@ impl Allocations {
         };
         self.0.iter().map(count).sum()
     }
+}
+
+/// An agent that can be probed: the one under test if it takes its C library from outside, else one that is built here,
+/// from the same source.
+pub fn binary() -> Result<PathBuf> {
+    let tested = agent::binary();
+    let bytes = fs::read(&tested)?;
+    let imports = object::File::parse(&*bytes)?.imports()?;
+    if imports.iter().any(|import| import.name() == DOORS[0].as_bytes()) {
+        return Ok(tested);
+    }
+    // Not by `cargo build`: some dependencies are compiled anew where cargo runs with other variables than there.
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let built = Command::new(cargo).args(["xtask", "build"]).current_dir(&workspace).status()?;
+    ensure!(built.success(), "cargo xtask build: {built}");
+    let target = env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
+    Ok(workspace.join(target).join("debug/podwitness"))
 }
 
 fn tid(pid: u32, thread: &str) -> Result<i32> {
