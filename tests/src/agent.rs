@@ -123,18 +123,38 @@ fn clean(mut command: Command, arguments: &[&str]) -> Command {
 }
 
 /// Runs the agent to its end, which has to come by itself; its flags are such that it can't start, or print only.
+#[track_caller]
 pub fn run(arguments: &[&str]) -> Output {
-    let mut child =
-        command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the agent");
+    let child = command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the agent");
+    output(child)
+}
+
+/// Waits for the end of a command with two pipes, and reads them meanwhile: it may print more than they hold.
+#[track_caller]
+pub fn output(mut child: Child) -> Output {
+    let stdout = all_of(child.stdout.take().expect("piped"));
+    let stderr = all_of(child.stderr.take().expect("piped"));
     let begin = Instant::now();
-    while child.try_wait().expect("wait for the agent").is_none() {
-        if begin.elapsed() > scaled(PATIENCE) {
-            let _ = child.kill();
-            panic!("podwitness {arguments:?} did not end; {:?}", child.wait_with_output());
-        }
+    let mut is_over = false;
+    while !is_over && begin.elapsed() <= scaled(PATIENCE) {
         thread::sleep(Duration::from_millis(20));
+        is_over = child.try_wait().expect("wait for the agent").is_some();
     }
-    child.wait_with_output().expect("output of the agent")
+    let _ = child.kill();
+    let status = child.wait().expect("wait for the agent");
+    let [stdout, stderr] = [stdout, stderr].map(|reader| reader.join().expect("a reader of its output"));
+    let output = Output { status, stdout, stderr };
+    assert!(is_over, "podwitness did not end: {output:?}");
+    output
+}
+
+/// Everything that comes out of `stream`.
+fn all_of(mut stream: impl Read + Send + 'static) -> thread::JoinHandle<Vec<u8>> {
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        stream.read_to_end(&mut bytes).expect("the output");
+        bytes
+    })
 }
 
 impl Agent {

@@ -17,7 +17,7 @@ mod chromium;
 
 use chromium::NAMES;
 
-use crate::wait::{PATIENCE, scaled, unique, wait_until};
+use crate::wait::{PATIENCE, scaled, unique, wait_until, within};
 
 /// Messages of the browser that nobody has looked at yet; then it waits.
 const WAITING: usize = 1000;
@@ -75,8 +75,10 @@ impl Browser {
             .stderr(File::create(directory.join("log")).expect("the log of the browser"))
             .spawn()
             .expect("the browser");
-        let input = File::options().write(true).open(&pipes[0]).expect("the browser's input");
-        let output = BufReader::new(File::open(&pipes[1]).expect("the browser's output"));
+        let (input, output) = within(PATIENCE, "the browser opens its pipes", move || {
+            let input = File::options().write(true).open(&pipes[0]).expect("the browser's input");
+            (input, BufReader::new(File::open(&pipes[1]).expect("the browser's output")))
+        });
         let (sender, messages) = sync_channel(WAITING);
         thread::spawn(move || {
             for message in output.split(0).map_while(Result::ok) {

@@ -1,6 +1,7 @@
 //! Waiting for conditions.
 
 use std::{
+    panic::resume_unwind,
     sync::{
         LazyLock,
         atomic::{AtomicU32, Ordering},
@@ -52,6 +53,18 @@ pub fn wait_for<T>(deadline: Duration, what: &str, mut look: impl FnMut() -> Opt
         assert!(begin.elapsed() < deadline, "waited {deadline:?} in vain until {what}");
         thread::sleep(INTERVAL);
     }
+}
+
+/// Does what may block, and panics with `what` when that isn't over after `deadline`.
+#[track_caller]
+pub fn within<T: Send + 'static>(
+    deadline: Duration,
+    what: &str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> T {
+    let worker = thread::spawn(work);
+    wait_until(deadline, what, || worker.is_finished());
+    worker.join().unwrap_or_else(|panic| resume_unwind(panic))
 }
 
 /// A suffix for names that no other test and no other run on this machine uses.

@@ -13,7 +13,7 @@ use integration_tests::{
     kernel::kill,
     otlp::Directory,
     require_kernel,
-    wait::{PATIENCE, wait_for, wait_until},
+    wait::{PATIENCE, wait_for, wait_until, within},
 };
 
 const LISTEN: [&str; 4] = ["--metrics-listen", "127.0.0.1:0", "--debug-listen", "127.0.0.1:0"];
@@ -60,11 +60,12 @@ fn a_recording_that_ends_early_is_told_of() {
     });
 
     // Whoever reads gets all that was seen so far, and goes.
-    let mut recording = BufReader::new(File::open(&fifo).expect("a reader"));
-    let mut lines = String::new();
-    recording.read_line(&mut lines).expect("its head");
+    let lines = within(PATIENCE * 3, "the agent begins its recording", move || {
+        let mut lines = String::new();
+        BufReader::new(File::open(&fifo).expect("a reader")).read_line(&mut lines).expect("its head");
+        lines
+    });
     assert!(lines.contains("\"format\""), "{lines}");
-    drop(recording);
     let mut lines = Vec::new();
     wait_until(PATIENCE, "something was seen that could not be written", || {
         assert!(Command::new("true").status().expect("true").success());

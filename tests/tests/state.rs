@@ -196,7 +196,7 @@ fn tail_shows_events_in_lines() {
     let (refused, _) =
         Workload::run(&["connect", "--addr", CLOSED_V4, "--count", "5", "--netns", &namespace], &cgroup);
     let [text, lines, filled] = [text, lines, filled].map(|child| {
-        let output = child.wait_with_output().unwrap();
+        let output = agent::output(child);
         assert!(output.status.success(), "{output:?}");
         String::from_utf8(output.stdout).unwrap()
     });

@@ -78,7 +78,7 @@ fn the_table_has_the_rates_of_a_workload() {
         told["figures"]["tcp_closes"] == 6 && told["calls"]["getppid"] == 4621
     });
     relay.let_through();
-    let output = top.wait_with_output().unwrap();
+    let output = agent::output(top);
     assert!(output.status.success(), "{output:?}");
     let text = String::from_utf8(output.stdout).unwrap();
 

@@ -15,7 +15,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::Mutex,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use http::uri::PathAndQuery;
@@ -339,6 +339,12 @@ impl Drop for Containerd {
         }
         if let Some(mut child) = self.daemon.lock().ok().and_then(|mut daemon| daemon.take()) {
             let _ = kill(child.id(), libc::SIGTERM);
+            let begin = Instant::now();
+            while begin.elapsed() < scaled(PATIENCE) && child.try_wait().is_ok_and(|status| status.is_none())
+            {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            let _ = child.kill();
             let _ = child.wait();
         }
         // Shims outlive their daemon; whoever names this socket belongs to it.
