@@ -29,7 +29,8 @@ impl Agent {
         command.args(["agent", "--metrics-listen", "127.0.0.1:0", "--debug-listen", "127.0.0.1:0"]);
         // It refuses variables that it doesn't know, and those that it knows would change what is measured.
         let ours = env::vars_os().map(|(name, _)| name);
-        for name in ours.filter(|name| name.to_string_lossy().starts_with("PODWITNESS_")) {
+        let is_read = |name: &str| name.starts_with("PODWITNESS_") || name.starts_with("OTEL_");
+        for name in ours.filter(|name| is_read(&name.to_string_lossy())) {
             command.env_remove(name);
         }
         command.args(flags).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());

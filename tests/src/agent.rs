@@ -99,7 +99,8 @@ pub fn binary() -> PathBuf {
     path
 }
 
-/// The command of the agent, free of this harness' own variables, which the agent would take for configuration.
+/// The command of the agent, free of variables that it would take for configuration: this harness' own, and those of a
+/// developer whose shell has a collector of OpenTelemetry.
 pub fn command(arguments: &[&str]) -> Command {
     clean(Command::new(binary()), arguments)
 }
@@ -114,8 +115,17 @@ pub fn command_without_btf(arguments: &[&str]) -> Command {
 
 fn clean(mut command: Command, arguments: &[&str]) -> Command {
     command.args(arguments).stdin(Stdio::null());
+    clear_configuration(&mut command);
+    command
+}
+
+/// What the names of variables begin with that the agent reads.
+const CONFIGURATION: [&str; 2] = ["PODWITNESS_", "OTEL_"];
+
+/// Takes out of a command's environment what the agent would take for configuration.
+pub fn clear_configuration(command: &mut Command) {
     for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("PODWITNESS_") {
+        if CONFIGURATION.iter().any(|prefix| name.to_string_lossy().starts_with(prefix)) {
             command.env_remove(name);
         }
     }

@@ -336,11 +336,7 @@ fn kubectl_finds_the_plugin_and_it_finds_the_agent() {
     let run = |program: &str, words: &[&str]| {
         let mut command = Command::new(program);
         command.args(words).env("PATH", path.as_ref().unwrap()).env("KUBECONFIG", cluster.kubeconfig());
-        // This harness' own, which would be taken for configuration.
-        for (name, _) in env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("PODWITNESS_"))
-        {
-            command.env_remove(name);
-        }
+        agent::clear_configuration(&mut command);
         let output = command.output().unwrap();
         (
             output.status.success(),
