@@ -36,6 +36,14 @@ pub fn on_ci() -> bool {
     std::env::var("CI").is_ok_and(|ci| !matches!(ci.as_str(), "" | "0" | "false"))
 }
 
+/// Says why a test, or a part of one, is left out. Where `CI` is set that is a failure, but for emulated machines, which
+/// have less. What a machine need not have, a test leaves out with a sentence of its own instead, and says there why.
+#[track_caller]
+pub fn not_run(reason: impl std::fmt::Display) {
+    assert!(is_vm() || !on_ci(), "this test can't run here: {reason}");
+    eprintln!("not run: {reason}");
+}
+
 /// Capability numbers of include/uapi/linux/capability.h.
 const CAP_NET_ADMIN: u32 = 12;
 const CAP_SYS_ADMIN: u32 = 21;

@@ -51,11 +51,7 @@ pub fn missing() -> Option<String> {
 macro_rules! require_receiver {
     () => {
         if let Some(reason) = $crate::otlp::missing() {
-            assert!(
-                $crate::kernel::is_vm() || !$crate::kernel::on_ci(),
-                "this test can't run here: {reason}"
-            );
-            return eprintln!("not run: {reason}");
+            return $crate::kernel::not_run(reason);
         }
     };
 }

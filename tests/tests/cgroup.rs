@@ -50,7 +50,8 @@ fn a_cgroup_that_hardly_lived_is_attributed_by_name() {
 fn cgroups_of_the_v1_memory_controller_tell_containers_apart() {
     require_kernel!();
     let [v2, _memory] = &hierarchies()[..] else {
-        return println!("not run: this machine has no v1 memory controller");
+        // Most machines have v2 alone, build servers too.
+        return eprintln!("not run: this machine has no v1 memory controller");
     };
     let agent = Agent::start(Options::default().flag("identity-hierarchy", "memory"));
     let cgroup = Cgroup::new("memory-v1");

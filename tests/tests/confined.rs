@@ -167,7 +167,9 @@ fn another_user_than_root_will_do_where_capabilities_are_ambient() {
         let id = pod.run_confined("doctor", &confinement, &[&binary(), "doctor"]);
         wait_until(PATIENCE * 3, "the doctor is done", || pod.exit_code(&id).is_some());
         assert!(pod.log("doctor").contains("without CAP_PERFMON, CAP_BPF"), "{}", pod.log("doctor"));
-        return;
+        return eprintln!(
+            "not run further: this containerd gives no ambient capabilities, as those from 1.7 on do"
+        );
     }
     let address = start(&pod, "agent", &confinement, &[]);
     assert_alive(address, &pod, "agent");

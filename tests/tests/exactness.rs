@@ -132,6 +132,9 @@ fn an_exec_while_another_thread_is_inside_of_a_call() {
     }
 }
 
+#[cfg(target_arch = "x86_64")]
+const NO_32_BITS: &str = "this kernel has no 32-bit programs (CONFIG_IA32_EMULATION), or not today";
+
 /// A program of 32 bits, which enters the kernel by another gate.
 #[cfg(target_arch = "x86_64")]
 #[test]
@@ -142,9 +145,7 @@ fn a_program_of_32_bits() {
         let cgroup = Cgroup::new("i386");
         let (workload, truth) = Workload::run(&["i386", "--getpid", "100"], &cgroup);
         if truth["ran"] == false {
-            return println!(
-                "not run: this kernel has no 32-bit programs (CONFIG_IA32_EMULATION), or not today"
-            );
+            return integration_tests::kernel::not_run(NO_32_BITS);
         }
         let of = |syscall| [("workload", cgroup.path()), ("syscall", syscall)];
         // With the exec that it returns from, which a 64-bit program has called, and the exit that it doesn't.
@@ -165,7 +166,7 @@ fn a_program_of_32_bits_that_becomes_one_of_64() {
         let cgroup = Cgroup::new("across");
         let (workload, truth) = Workload::run(&["i386", "--getpid", "1", "--exec", "true"], &cgroup);
         if truth["ran"] == false {
-            return println!("not run: this kernel has no 32-bit programs, or not today");
+            return integration_tests::kernel::not_run(NO_32_BITS);
         }
         let of = |syscall| [("workload", cgroup.path()), ("syscall", syscall)];
         agent.wait_count(CALLS, &of("i386"), 2);

@@ -22,8 +22,7 @@ fn document(agent: &Agent) -> Value {
 fn the_document_is_valid() {
     require_kernel!();
     let Some(libraries) = std::env::var_os("PODWITNESS_OPENAPI_PYTHON") else {
-        assert!(kernel::is_vm() || !kernel::on_ci(), "PODWITNESS_OPENAPI_PYTHON is not set");
-        return eprintln!("not run: PODWITNESS_OPENAPI_PYTHON names no validator (cargo xtask test has one)");
+        return kernel::not_run("PODWITNESS_OPENAPI_PYTHON names no validator (cargo xtask test has one)");
     };
     let agent = Agent::start(Options::default());
     let mut validator = Command::new("python3")

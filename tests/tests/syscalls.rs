@@ -216,7 +216,7 @@ fn calls_of_the_32_bit_abi_are_not_mistaken() {
     let cgroup = Cgroup::new("i386");
     let (workload, truth) = Workload::run(&["syscalls", "--i386-getpid", "300"], &cgroup);
     if truth["i386"] == false {
-        return println!("not run: this kernel has no 32-bit calls (CONFIG_IA32_EMULATION), or not today");
+        return kernel::not_run("this kernel has no 32-bit calls (CONFIG_IA32_EMULATION), or not today");
     }
     let of = |syscall| [("workload", cgroup.path()), ("syscall", syscall)];
     agent.wait_count(CALLS, &of("i386"), 300);

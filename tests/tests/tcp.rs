@@ -245,7 +245,7 @@ fn connects_without_a_way_are_counted_by_reason() {
 fn connects_of_multipath_sockets_are_counted_by_reason() {
     require_kernel!();
     if !kernel::has_mptcp() {
-        return eprintln!("not run: this kernel has no MPTCP");
+        return kernel::not_run("this kernel has no MPTCP (CONFIG_MPTCP)");
     }
     let scene = Scene::new();
     for nonblocking in ["false", "true"] {
