@@ -22,8 +22,7 @@ use crate::{
 const START: Duration = Duration::from_secs(60);
 /// What SIGTERM may take by specification.
 pub const STOP: Duration = Duration::from_secs(5);
-/// How many sensors there are.
-pub const SENSORS: usize = 7;
+pub const SENSORS: [&str; 7] = ["cgroup", "syscalls", "io_uring", "tcp", "oom", "process", "calls"];
 /// Lines of output that are kept for the message of a failure.
 const KEPT_LINES: usize = 300;
 /// A counter that hasn't moved for so long is at rest.
@@ -129,7 +128,6 @@ pub fn clear_configuration(command: &mut Command) {
             command.env_remove(name);
         }
     }
-    command
 }
 
 /// Runs the agent to its end, which has to come by itself; its flags are such that it can't start, or print only.

@@ -10,7 +10,7 @@ use std::{
     },
     path::PathBuf,
     process::{Child, ChildStdin, Command, ExitStatus, Stdio},
-    sync::mpsc::{Receiver, RecvTimeoutError, sync_channel},
+    sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError, sync_channel},
     thread,
     time::Duration,
 };
@@ -135,6 +135,13 @@ impl Workload {
             Err(RecvTimeoutError::Timeout) => panic!("workload {}: no report in {WORK:?}", self.arguments),
             Err(RecvTimeoutError::Disconnected) => None,
         }
+    }
+
+    /// It has to be at its work still: nothing is reported yet.
+    #[track_caller]
+    pub fn expect_at_work(&self) {
+        let reported = self.lines.try_recv();
+        assert_eq!(reported, Err(TryRecvError::Empty), "workload {} has ended too early", self.arguments);
     }
 
     /// Lets it end, which has to be a success.

@@ -1,5 +1,7 @@
 //! The `calls` sensor against a helper that makes slow, failing and watched system calls in exact numbers.
 
+use std::time::Instant;
+
 use integration_tests::{
     Agent, Cgroup, Options, Tail, Workload,
     bpf::{Object, held_by},
@@ -138,15 +140,18 @@ fn a_storm_on_several_cpus_is_limited_like_one() {
     let before = agent.scrape().outcomes("calls");
     let full = ["calls", "--full", &failures.to_string()];
     let mut workloads = [(); 2].map(|()| Workload::prepare(&full, &cgroup));
+    let begin = Instant::now();
     workloads.iter_mut().for_each(Workload::go);
     workloads.iter_mut().for_each(|workload| drop(workload.report()));
     wait_until(PATIENCE, "all are accounted for", || {
         let calls = agent.scrape().outcomes("calls");
         calls.balanced() && calls.seen - before.seen >= 2 * failures
     });
-    // A hundred at once, and ten for each second that it took.
+    // A hundred at once, and ten for each second, one that has begun included. A share for each CPU would be two hundred
+    // at once.
+    let most = 100 + 10 * begin.elapsed().as_secs() + 10;
     let delivered = agent.scrape().outcomes("calls").delivered - before.delivered;
-    assert!((100..1000).contains(&delivered), "{delivered} of {} were delivered", 2 * failures);
+    assert!((100..=most).contains(&delivered), "{delivered} of {}, at most {most}", 2 * failures);
     workloads.into_iter().for_each(Workload::finish);
 }
 

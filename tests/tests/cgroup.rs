@@ -94,6 +94,7 @@ fn a_cgroup_older_than_the_agent_is_attributed_by_name() {
 fn series_of_a_removed_cgroup_leave_after_the_grace_period() {
     require_kernel!();
     let agent = Agent::start(Options::default().flag("metrics-grace", "2s"));
+    let patient = Agent::start(Options::default().flag("metrics-grace", "1h"));
     let staying = Cgroup::new("staying");
     let leaving = Cgroup::new("leaving");
     let (workload, _) = Workload::run(&["syscalls", "--getppid", "10"], &staying);
@@ -101,6 +102,7 @@ fn series_of_a_removed_cgroup_leave_after_the_grace_period() {
     let of = |path| [("workload", path), ("syscall", "getppid")];
     agent.wait_count(CALLS, &of(staying.path()), 10);
     agent.wait_count(CALLS, &of(leaving.path()), 20);
+    patient.wait_count(CALLS, &of(leaving.path()), 20);
     leaving.remove();
     // Counters never go backwards while they exist: right up to the end, or nothing.
     wait_until(PATIENCE, "the series of the removed cgroup leave", || {
@@ -110,6 +112,11 @@ fn series_of_a_removed_cgroup_leave_after_the_grace_period() {
         assert_eq!(metrics.count(CALLS, &of(staying.path())), 10, "who lives, stays");
         metrics.series(CALLS, &[("workload", leaving.path())]).is_empty()
     });
+    assert_eq!(
+        patient.scrape().count(CALLS, &of(leaving.path())),
+        20,
+        "they stay where the grace period is longer"
+    );
     workload.finish();
 
     // A cgroup of the same name is a new one.

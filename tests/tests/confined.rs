@@ -14,7 +14,6 @@ const PROFILE: &str = include_str!("../../deploy/seccomp.json");
 /// What a manifest may let the agent call once it observes.
 const CALLS_AFTER_START: usize = 45;
 const BPF: [&str; 2] = ["BPF", "PERFMON"];
-const SENSORS: [&str; 6] = ["cgroup", "syscalls", "io_uring", "tcp", "oom", "process"];
 
 /// The agent's file and what it is linked with; the manifests' image needs none of the latter.
 fn shown() -> Vec<PathBuf> {
@@ -66,7 +65,7 @@ fn scrape(address: std::net::SocketAddr) -> Metrics {
 /// Every sensor is active, and counts what a workload does.
 fn assert_alive(address: std::net::SocketAddr, pod: &Pod, name: &str) {
     let metrics = scrape(address);
-    for sensor in SENSORS {
+    for sensor in agent::SENSORS {
         let labels = [("sensor", sensor), ("state", "active")];
         assert_eq!(metrics.count("podwitness_sensor_state", &labels), 1, "{sensor}: {}", pod.log(name));
     }

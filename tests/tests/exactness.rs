@@ -272,7 +272,10 @@ fn the_kernels_own_statistics_change_nothing() {
     exactly(|| {
         let agent = Agent::start(Options::default());
         let (cgroup, clock) = (Cgroup::new("stats"), Cgroup::new("clock"));
-        let mut workload = Workload::prepare(&["roam", "--getppid", "400000", "--threads", "4"], &cgroup);
+        // Many times what is done while the switch is thrown.
+        let calls = fewer(40_000_000);
+        let arguments = ["roam", "--getppid", &calls.to_string(), "--threads", "4"];
+        let mut workload = Workload::prepare(&arguments, &cgroup);
         workload.go();
         for state in ["1", "0", "1", "0"] {
             let before = agent.scrape().outcomes("process").seen;
@@ -284,8 +287,9 @@ fn the_kernels_own_statistics_change_nothing() {
                 agent.scrape().outcomes("process").seen > before
             });
         }
+        workload.expect_at_work();
         workload.report();
-        agent.wait_count(CALLS, &[("workload", cgroup.path()), ("syscall", "getppid")], 400_000);
+        agent.wait_count(CALLS, &[("workload", cgroup.path()), ("syscall", "getppid")], calls);
         workload.finish();
     });
 }

@@ -70,12 +70,11 @@ fn after_kill_9_nothing_is_left_and_a_new_agent_attaches_everything() {
 /// What the table at the start says about each sensor.
 fn sensor_states(agent: &Agent) -> Vec<String> {
     let output = agent.output();
-    let sensors = ["syscalls", "tcp", "oom", "process", "cgroup"];
     let line = |sensor: &&str| {
         output.lines().find(|line| line.split_whitespace().next() == Some(*sensor)).map(str::to_owned)
     };
-    let states: Vec<_> = sensors.iter().filter_map(line).collect();
-    assert_eq!(states.len(), sensors.len(), "the table of sensors at the start:\n{output}");
+    let states: Vec<_> = agent::SENSORS.iter().filter_map(line).collect();
+    assert_eq!(states.len(), agent::SENSORS.len(), "the table of sensors at the start:\n{output}");
     states
 }
 

@@ -3,7 +3,7 @@
 use std::{fs, path::Path};
 
 use integration_tests::{
-    Agent, Cgroup, Metrics, Options, Workload, hierarchies, kernel, require_kernel,
+    Agent, Cgroup, Metrics, Options, Workload, hierarchies, kernel, refused, require_kernel,
     wait::{PATIENCE, fewer, wait_until},
 };
 use serde_json::Value;
@@ -192,8 +192,18 @@ fn slots_of_cgroups_that_nobody_remembers_are_taken_back() {
 fn calls_of_tasks_without_room_are_untimed() {
     require_kernel!();
     const SLEEPERS: u64 = 400;
-    for room in [128, 16384] {
-        let agent = Agent::start(Options::default().flag("limits-tasks", &room.to_string()));
+    let typed = Options::default();
+    let mut ways = vec![(typed.clone(), kernel::release() >= (6, 4))];
+    if refused::is_the_rule() {
+        eprintln!(
+            "not run without types: on this kernel tasks preempt each other there, and runs are missed"
+        );
+    } else {
+        ways.push((typed.without_btf(), false));
+    }
+    for ((options, has_storage), room) in ways.into_iter().flat_map(|way| [(way.clone(), 128), (way, 16384)])
+    {
+        let agent = Agent::start(options.flag("limits-tasks", &room.to_string()));
         assert_eq!(agent.scrape().count("podwitness_limit", &[("key", "limits.tasks")]), room);
         let cgroup = Cgroup::new("tasks");
         let (workload, truth) = Workload::run(&["blocked", "--sleepers", &SLEEPERS.to_string()], &cgroup);
@@ -209,7 +219,7 @@ fn calls_of_tasks_without_room_are_untimed() {
         let metrics = agent.scrape();
         let timed =
             metrics.count(&format!("{DURATION}_count"), &[("workload", cgroup.path()), ("class", "sleep")]);
-        let most = if kernel::release() >= (6, 4) { SLEEPERS } else { room.min(SLEEPERS) };
+        let most = if has_storage { SLEEPERS } else { room.min(SLEEPERS) };
         assert!(timed <= most, "{timed} calls of {SLEEPERS} are timed, with room for {room}");
         assert!(timed == SLEEPERS || most < SLEEPERS, "only {timed} calls of {SLEEPERS} are timed");
         assert!(metrics.count("podwitness_syscalls_untimed_total", &[]) >= SLEEPERS - timed);

@@ -7,13 +7,11 @@ use std::{
 };
 
 use integration_tests::{
-    Agent, Cgroup, Metrics, Options, Workload, kernel,
+    Agent, Cgroup, Metrics, Options, Workload, agent, kernel,
     metrics::Outcomes,
     require_kernel,
     wait::{PATIENCE, fewer, wait_for, wait_until},
 };
-
-const SENSORS: [&str; 7] = ["syscalls", "io_uring", "tcp", "oom", "process", "cgroup", "calls"];
 
 /// Every event on this machine is seen by every agent, so the tests of this file take turns: what one of them
 /// causes would be in the numbers of the other.
@@ -30,7 +28,7 @@ fn settled(agent: &Agent, tcp_seen: u64) -> Metrics {
     wait_for(PATIENCE * 3, "seen = delivered + filtered + throttled + lost for every sensor", || {
         let metrics = agent.scrape();
         let tcp = metrics.outcomes("tcp");
-        let balanced = SENSORS.iter().all(|sensor| metrics.outcomes(sensor).balanced());
+        let balanced = agent::SENSORS.iter().all(|sensor| metrics.outcomes(sensor).balanced());
         // The scrape itself is a connection, which is seen: stillness means that nothing else is.
         let still = previous.replace(tcp).is_some_and(|before| tcp.seen - before.seen < 100);
         (balanced && still && tcp.seen >= tcp_seen).then_some(metrics)

@@ -39,8 +39,12 @@ fn check_kill(kill: &Value, victim_mib_at_least: u64, scope: &str, trigger: u32)
     let format = "events/oom/mark_victim/format";
     let format = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"]
         .iter()
-        .find_map(|root| fs::read_to_string(format!("{root}/{format}")).ok())
-        .unwrap_or_default();
+        .find_map(|root| fs::read_to_string(format!("{root}/{format}")).ok());
+    let Some(format) = format else {
+        return kernel::not_run(
+            "the kill's figures: mount tracefs at /sys/kernel/tracing, which tells which there are",
+        );
+    };
     if format.contains("anon_rss") {
         let anonymous = kill["anon_rss_bytes"].as_u64().unwrap();
         // Before 6.2 the kernel keeps up to 64 pages per thread out of the sum.

@@ -206,6 +206,7 @@ fn tail_shows_events_in_lines() {
         assert!(line.contains(" tcp.connect ") && line.contains("refused ECONNREFUSED"), "{line}");
         assert!(!line.contains('\u{1b}'), "no colour without a terminal: {line:?}");
     }
+    assert_eq!(lines.lines().count(), 3, "{lines}");
     for line in lines.lines() {
         let event: Value = serde_json::from_str(line).unwrap();
         assert_eq!(event["errno"], "ECONNREFUSED", "{event}");
