@@ -169,8 +169,11 @@ fn containers_that_are_forgotten_early_do_not_become_unknown() {
 fn slots_of_cgroups_that_nobody_remembers_are_taken_back() {
     require_kernel!();
     let limit = (cgroups() + 4).max(16);
+    // Room for those that are made here, and for all others.
+    let slots = (4 * limit).max(1024);
     let options = Options::default().flag("limits-containers", &limit.to_string());
-    let agent = Agent::start(options.flag("limits-slots", "1024").flag("metrics-grace", "1s"));
+    let options = options.flag("limits-slots", &slots.to_string()).flag("limits-map-memory", "8GiB");
+    let agent = Agent::start(options.flag("metrics-grace", "1s"));
     let live = || {
         let cgroup = Cgroup::new("crowd");
         let (workload, _) = Workload::run(&["syscalls", "--getppid", "1"], &cgroup);

@@ -75,11 +75,29 @@ fn a_real_prometheus_scrapes_without_error_and_knows_the_exact_counts() {
 
     let up = "up{job=\"podwitness\"}";
     wait_until(PATIENCE, "ten scrapes", || {
-        prometheus.query(&format!("count_over_time({up}[5m]) >= 10")).len() == 1
+        prometheus.query(&format!("sum_over_time({up}[5m]) >= 10")).len() == 1
     });
-    assert_eq!(prometheus.query(&format!("min_over_time({up}[5m])")), [1.0], "a scrape failed");
+    good_scrapes(&prometheus, 1.0);
     assert_eq!(prometheus.refused(), 0.0);
     assert_eq!(check(&agent.scrape_text()), "", "promtool has nothing to say after the work");
+}
+
+/// When the agent was scraped. Where a scrape has failed, it took longer than there is time until the next.
+#[track_caller]
+fn good_scrapes(prometheus: &Prometheus, every: f64) -> Vec<f64> {
+    let durations = prometheus.samples("scrape_duration_seconds{job=\"podwitness\"}");
+    let durations: BTreeMap<u64, f64> =
+        durations[0].1.iter().map(|(time, took)| (time.to_bits(), *took)).collect();
+    let mut scrapes = Vec::new();
+    for (time, up) in &prometheus.samples("up{job=\"podwitness\"}")[0].1 {
+        if *up == 1.0 {
+            scrapes.push(*time);
+        } else {
+            let took = durations[&time.to_bits()];
+            assert!(took >= every, "a scrape has failed after {took} s");
+        }
+    }
+    scrapes
 }
 
 /// The reference and the page name the same metrics.
@@ -440,19 +458,7 @@ fn containers_that_come_and_go_leave_no_gaps_and_no_spikes() {
         folded = folded.max(prometheus.query("sum(podwitness_series_folded)").into_iter().sum());
         workload.finish();
     }
-    // Where one has failed, it took longer than there is time until the next.
-    let durations = prometheus.samples("scrape_duration_seconds{job=\"podwitness\"}");
-    let durations: BTreeMap<u64, f64> =
-        durations[0].1.iter().map(|(time, took)| (time.to_bits(), *took)).collect();
-    let mut scrapes = Vec::new();
-    for (time, up) in &prometheus.samples("up{job=\"podwitness\"}")[0].1 {
-        if *up == 1.0 {
-            scrapes.push(*time);
-        } else {
-            let took = durations[&time.to_bits()];
-            assert!(took >= EVERY, "a scrape has failed after {took} s");
-        }
-    }
+    let scrapes = good_scrapes(&prometheus, EVERY);
     assert!(scrapes.len() >= SCRAPES, "{} scrapes", scrapes.len());
     let end = scrapes[scrapes.len() - 1];
     // Of each container no more than it did, and no scrape without it while it was there.

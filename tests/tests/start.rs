@@ -1,43 +1,25 @@
 //! An agent that starts on a node where there is much already.
 
-use std::{
-    fs,
-    path::PathBuf,
-    time::{Duration, Instant},
-};
+use std::{fs, path::PathBuf};
 
-use integration_tests::{
-    Agent, Cgroup, Options, require_kernel,
-    wait::{fewer, scaled},
-};
+use integration_tests::{Agent, Cgroup, Options, require_kernel, wait::fewer};
 
 /// Ten thousand cgroups: pods, each with containers in it.
 const PODS: u64 = 250;
 const CONTAINERS: u64 = 39;
-/// Far from what it should take, which benchmarks judge: beyond this, something is wrong in principle.
-const DEADLINE: Duration = Duration::from_secs(20);
 
 #[test]
 fn ten_thousand_cgroups_are_known_when_the_agent_is_ready() {
     require_kernel!();
-    let (mut agent, alone) = timed_start();
-    agent.stop();
     let crowd = Crowd::new();
-    let (agent, among) = timed_start();
-    println!("ready after {alone:?} alone, and after {among:?} among {} cgroups", crowd.made.len());
-    assert!(among < scaled(DEADLINE), "{among:?}");
+    // How long that takes, benchmarks judge.
+    let agent = Agent::start(Options::default().flag("limits-containers", "20000"));
     let metrics = agent.scrape();
     let resolved = |way| metrics.count("podwitness_identity_resolutions_total", &[("way", way)]);
     let expected = crowd.made.len() as u64;
     assert!(resolved("scan") >= expected, "{} of {expected}", resolved("scan"));
     assert_eq!(resolved("never"), 0);
     assert_eq!(metrics.count("podwitness_identity_refused_total", &[]), 0);
-}
-
-fn timed_start() -> (Agent, Duration) {
-    let begin = Instant::now();
-    let agent = Agent::start(Options::default().flag("limits-containers", "20000"));
-    (agent, begin.elapsed())
 }
 
 /// Pods as the kubelet makes them, with nobody in them. They are gone when this goes.

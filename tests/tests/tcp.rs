@@ -569,7 +569,7 @@ fn counts_are_exact_when_the_table_of_sockets_is_full() {
 #[test]
 fn sockets_that_are_gone_take_no_room() {
     require_kernel!();
-    let agent = Agent::start(Options::default().flag("limits-sockets", "32"));
+    let agent = Agent::start(Options::default().flag("limits-sockets", "256"));
     let netns = NetNs::new();
     let path = netns.path().display().to_string();
     let untracked = || agent.scrape().count("podwitness_sensor_untracked_total", &[("sensor", "tcp")]);
@@ -584,12 +584,12 @@ fn sockets_that_are_gone_take_no_room() {
         workload.finish();
         tail.wait_of("tcp.close", cgroup.path(), 2 * count as usize)
     };
-    hold("100");
+    hold("400");
     let before = untracked();
     assert!(before > 0, "the table was full");
-    // Two ends each, and what this test itself asks of the agent.
-    for _ in 0..3 {
-        for close in hold("10") {
+    // Two ends each; there is room for what this test itself asks of the agent, and for what others on this machine do.
+    for _ in 0..4 {
+        for close in hold("50") {
             assert!(close["duration"].as_f64().is_some_and(|seconds| seconds > 0.0), "{close}");
         }
     }

@@ -11,13 +11,14 @@ use serde_json::json;
 
 use crate::{Arguments, ready, report, share};
 
-/// `--getppid N --openat-enoent N --nanosleep-15ms N --threads T`: as many in total, shared by the threads; and
-/// by the first, `--i386-getpid N` of the 32-bit ABI, `--x32-getpid N` of the x32 ABI, and `--wide-getppid N` whose numbers
-/// have something in the upper half of the register.
+/// `--getppid N --openat-enoent N --nanosleep-15ms N --nanosleep-150ms N --threads T`: as many in total, shared by the
+/// threads; and by the first, `--i386-getpid N` of the 32-bit ABI, `--x32-getpid N` of the x32 ABI, and `--wide-getppid N`
+/// whose numbers have something in the upper half of the register.
 pub(crate) fn syscalls(arguments: &Arguments) -> Result<()> {
     let getppid = arguments.or("getppid", 0)?;
     let openat = arguments.or("openat-enoent", 0)?;
-    let nanosleep = arguments.or("nanosleep-15ms", 0)?;
+    // So long that the time is not over before the thread sleeps, even on a machine that is emulated.
+    let sleeps = [(15, arguments.or("nanosleep-15ms", 0)?), (150, arguments.or("nanosleep-150ms", 0)?)];
     let threads: u64 = arguments.or("threads", 1)?;
     let i386: u64 = arguments.or("i386-getpid", 0)?;
     let x32: u64 = arguments.or("x32-getpid", 0)?;
@@ -30,7 +31,7 @@ pub(crate) fn syscalls(arguments: &Arguments) -> Result<()> {
             let part = move |total| share(total, threads, index);
             thread::spawn(move || {
                 begin.wait();
-                work(part(getppid), part(openat), part(nanosleep))
+                work(part(getppid), part(openat), sleeps.map(|(ms, count)| (ms, part(count))))
             })
         })
         .collect();
@@ -43,7 +44,6 @@ pub(crate) fn syscalls(arguments: &Arguments) -> Result<()> {
     report(&json!({
         "getppid": getppid,
         "openat_enoent": openat,
-        "nanosleep": nanosleep,
         "slept": slept.as_secs_f64(),
         "i386": i386 > 0 && call_i386_getpid(i386),
         "x32": call(X32_BIT | libc::SYS_getpid, x32),
@@ -53,7 +53,7 @@ pub(crate) fn syscalls(arguments: &Arguments) -> Result<()> {
 }
 
 /// Does one thread's part; returns how long it slept as seen from here.
-fn work(getppid: u64, openat: u64, nanosleep: u64) -> Result<Duration> {
+fn work(getppid: u64, openat: u64, sleeps: [(u64, u64); 2]) -> Result<Duration> {
     for _ in 0..getppid {
         call_getppid();
     }
@@ -66,11 +66,12 @@ fn work(getppid: u64, openat: u64, nanosleep: u64) -> Result<Duration> {
         ensure!(result == -1 && error.raw_os_error() == Some(libc::ENOENT), "openat: {result}, {error}");
     }
     let mut slept = Duration::ZERO;
-    for _ in 0..nanosleep {
-        let begin = Instant::now();
-        // So long that the time is not over before the thread sleeps, even on a machine that is emulated.
-        ensure!(call_nanosleep(Duration::from_millis(15)) == 0, "nanosleep was interrupted");
-        slept += begin.elapsed();
+    for (ms, count) in sleeps {
+        for _ in 0..count {
+            let begin = Instant::now();
+            ensure!(call_nanosleep(Duration::from_millis(ms)) == 0, "nanosleep was interrupted");
+            slept += begin.elapsed();
+        }
     }
     Ok(slept)
 }
