@@ -38,7 +38,7 @@ use super::{
 };
 use crate::{
     identity::Hierarchy,
-    sensor::{Circumstances, Hook, SENSORS, Sensor, State, io_uring},
+    sensor::{Circumstances, Hook, SENSORS, Sensor, State, calls, io_uring},
 };
 
 /// What the programs and their maps are made for.
@@ -107,6 +107,8 @@ pub struct Kernel {
     cells: Table<Cell>,
     watching: Watching,
     types: Types,
+    /// Whether slow or failed calls are wanted at all.
+    tells_calls: bool,
 }
 
 /// What is known of this kernel's types.
@@ -328,6 +330,7 @@ impl Kernel {
                 circumstances,
                 control,
                 types: Types { btf, offsets, places, by_memory },
+                tells_calls: settings.calls.are_told(),
             }
             .knowing_itself()?,
         })
@@ -336,7 +339,8 @@ impl Kernel {
     /// Attaches the programs of every sensor that is wanted, in the order of its hooks, and says how each does.
     /// The kernel's types, tens of megabytes, are needed no more afterwards.
     pub fn attach(self, wanted: impl Fn(SensorId) -> bool) -> (Running, Vec<(SensorId, State)>) {
-        let Self { mut ebpf, tracepoints, circumstances, control, cells, watching, types } = self;
+        let Self { mut ebpf, tracepoints, circumstances, control, cells, watching, types, tells_calls } =
+            self;
         let is_tried = |sensor: &&Sensor| wanted(sensor.id) && types.lacking(sensor.id).is_none();
         let hooks = SENSORS.iter().filter(is_tried).flat_map(|sensor| sensor.hooks);
         let needed = hooks.filter(|hook| (hook.is_needed)(circumstances));
@@ -344,17 +348,22 @@ impl Kernel {
         let (attached, links) = (BTreeMap::new(), BTreeMap::new());
         let mut running =
             Running { ebpf, tracepoints, circumstances, control, cells, attached, links, watching };
-        let states = SENSORS
-            .iter()
-            .map(|sensor| {
-                let state = match types.lacking(sensor.id) {
-                    _ if !wanted(sensor.id) => State::Disabled,
-                    Some(reason) => State::Unsupported { reason },
-                    None => running.attach(sensor, &types, &mut loaded),
-                };
-                (sensor.id, state)
-            })
-            .collect();
+        let mut states: Vec<(SensorId, State)> = Vec::new();
+        for sensor in SENSORS {
+            let mut state = match types.lacking(sensor.id) {
+                _ if !wanted(sensor.id) => State::Disabled,
+                Some(reason) => State::Unsupported { reason },
+                None => running.attach(sensor, &types, &mut loaded),
+            };
+            if sensor.id == SensorId::Calls && tells_calls {
+                // Its programs are further up in the table.
+                let syscalls = states.iter().find(|(id, _)| *id == SensorId::Syscalls);
+                if let Some(what) = syscalls.and_then(|(_, state)| calls::lacking(state)) {
+                    state = state.lacking(what);
+                }
+            }
+            states.push((sensor.id, state));
+        }
         // Of sensors that could not be started.
         for attached in loaded.into_values().flatten() {
             program::unload(&mut running.ebpf, &attached);

@@ -40,6 +40,11 @@ impl CallSettings {
         self.slow_ns.iter().copied().filter(|ns| *ns != 0).min().unwrap_or(u64::MAX)
     }
 
+    /// Whether any call can become an event by itself.
+    pub(super) fn are_told(&self) -> bool {
+        self.slow_least() != u64::MAX || !self.failed.is_empty()
+    }
+
     /// Fills the tables that don't change any more.
     pub(super) fn fill(&self, ebpf: &mut Ebpf) -> Result<(), LoadError> {
         let rules: Table<Rule> = table(ebpf, "RULES", NUMBERS as u32)?;

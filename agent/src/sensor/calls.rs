@@ -16,7 +16,7 @@ use agent_ebpf::contract::{
 };
 
 use super::{
-    Classic, Hook, Sensor,
+    Classic, Hook, Sensor, State,
     syscalls::{errno_name, name},
     text,
 };
@@ -62,6 +62,12 @@ pub const EXIT: &str = "sys_exit_watch";
 const S_IFMT: u32 = 0o170_000;
 const S_IFSOCK: u32 = 0o140_000;
 const S_IFIFO: u32 = 0o010_000;
+
+/// What this sensor lacks if `syscalls`, whose programs tell slow and failed calls, is in this state.
+pub fn lacking(syscalls: &State) -> Option<String> {
+    let runs = matches!(syscalls, State::Active { .. } | State::Degraded { .. });
+    (!runs).then(|| format!("slow and failed calls need the sensor syscalls, which is {}", syscalls.name()))
+}
 
 pub(super) fn detail(event: &CallEvent) -> observation::Call {
     let has = |flag| event.flags & flag != 0;
@@ -181,6 +187,22 @@ pub(crate) mod tests {
         let mut pipe = event(FILE_KNOWN | DETACHED, &[]);
         (pipe.mode, pipe.inode) = (S_IFIFO | 0o600, 7);
         assert_eq!(file(&pipe), "pipe:[7]");
+    }
+
+    #[test]
+    fn without_syscalls_only_watched_calls_are_told() {
+        let hooks = vec!["sys_exit"];
+        let active = State::Active { hooks: hooks.clone() };
+        let degraded = State::Degraded { hooks: hooks.clone(), reason: "it is slow".into() };
+        assert_eq!((lacking(&active), lacking(&degraded)), (None, None));
+        let unsupported = State::Unsupported { reason: "no sys_exit".into() };
+        let what = "slow and failed calls need the sensor syscalls, which is unsupported";
+        assert_eq!(lacking(&unsupported).as_deref(), Some(what));
+        let what = lacking(&State::Disabled).unwrap();
+        assert_eq!(active.lacking(what.clone()), State::Degraded { hooks, reason: what.clone() });
+        assert_eq!(degraded.lacking(what.clone()).reason(), format!("it is slow; {what}"));
+        assert_eq!(unsupported.clone().lacking(what.clone()), unsupported);
+        assert_eq!(State::Disabled.lacking(what), State::Disabled);
     }
 
     #[test]

@@ -171,6 +171,15 @@ impl State {
             Self::Active { .. } | Self::Disabled => "",
         }
     }
+
+    /// The same without something that it should have; a sensor that doesn't run lacks more than that.
+    pub fn lacking(self, what: String) -> Self {
+        match self {
+            Self::Active { hooks } => Self::Degraded { hooks, reason: what },
+            Self::Degraded { hooks, reason } => Self::Degraded { hooks, reason: format!("{reason}; {what}") },
+            Self::Unsupported { .. } | Self::Disabled => self,
+        }
+    }
 }
 
 /// A record out of a ring buffer, where it lies there: read but not yet attributed.
