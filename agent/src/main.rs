@@ -12,7 +12,8 @@ use podwitness::{
     app, catalogue,
     cli::{self, Command},
     config::{self, Config},
-    doctor, recording,
+    doctor,
+    recording::{self, ReplayError},
     remote::Which,
     tail, top, why,
 };
@@ -63,14 +64,21 @@ fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         // The reader has seen enough: `podwitness metrics | head`.
-        Err(error) if error.downcast_ref().map(io::Error::kind) == Some(io::ErrorKind::BrokenPipe) => {
-            ExitCode::SUCCESS
-        }
+        Err(error) if has_no_reader(&error) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("podwitness: {error:#}");
             ExitCode::FAILURE
         }
     }
+}
+
+/// Whether nobody reads the output any more.
+fn has_no_reader(error: &anyhow::Error) -> bool {
+    let error = match error.downcast_ref() {
+        Some(ReplayError::Write(error)) => Some(error),
+        _ => error.downcast_ref::<io::Error>(),
+    };
+    error.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
 fn print(text: &str) -> ExitCode {

@@ -1,8 +1,8 @@
 //! `podwitness record`: what it can't write is said, and shows in its exit code.
 
 use std::{
-    fs::File,
-    io::{BufRead as _, BufReader},
+    fs::{self, File},
+    io::{BufRead as _, BufReader, pipe},
     process::{Child, Command, Stdio},
     sync::mpsc,
     thread,
@@ -36,8 +36,30 @@ fn a_full_disk_is_found_before_anything_is_loaded() {
     let output = run(&[&["record", "/dev/full"], &LISTEN[..]].concat());
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(said.contains("/dev/full") && said.contains("No space left"), "{said}");
+    assert!(said.contains("/dev/full") && said.matches("No space left").count() == 1, "{said}");
     assert!(said.contains("is there room"), "what to do: {said}");
+}
+
+/// As `podwitness replay FILE | head -c1` has it, when `head` has gone.
+#[test]
+fn a_replay_that_nobody_reads_on_has_not_failed() {
+    let directory = Directory::new();
+    let file = directory.0.join("recording");
+    fs::write(&file, include_str!("../../agent/src/recording/testdata/life.jsonl")).expect("a recording");
+    let file = file.display().to_string();
+    let (reader, writer) = pipe().expect("a pipe");
+    drop(reader);
+    let output = command(&["replay", &file]).stdout(writer).output().expect("the replay");
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+    let full = File::options().write(true).open("/dev/full").expect("/dev/full");
+    let output = command(&["replay", &file]).stdout(full).output().expect("the replay");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("standard output") && said.matches("No space left").count() == 1, "{said}");
+
+    let output = run(&["replay", "/nowhere/recording"]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("/nowhere/recording") && said.matches("No such file").count() == 1, "{said}");
 }
 
 #[test]

@@ -30,7 +30,7 @@ const RELOCATION: usize = 16;
 
 #[derive(Debug, thiserror::Error)]
 pub enum ConstantError {
-    #[error("it is not an object file: {0}")]
+    #[error("it is not an object file")]
     Object(#[from] object::Error),
     #[error("it has no globals")]
     NoGlobals,

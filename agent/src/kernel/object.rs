@@ -74,27 +74,27 @@ pub enum LoadError {
          installs what that takes"
     )]
     NoObject,
-    #[error("the kernel half that was built into this binary is broken: {0}")]
+    #[error("the kernel half that was built into this binary is broken")]
     Constant(#[from] ConstantError),
-    #[error("the kernel refused the maps or the object: {0}")]
+    #[error("the kernel refused the maps or the object")]
     Object(#[from] EbpfError),
     #[error("the kernel half has no usable map `{0}`")]
     Map(&'static str),
     #[error("the kernel half has no array for its global `{0}`; this is a bug")]
     NoArray(String),
-    #[error("cannot put an array in the place of the global `{0}`: {1}")]
+    #[error("cannot put an array in the place of the global `{0}`")]
     Place(String, #[source] io::Error),
-    #[error("cannot use a map: {0}")]
+    #[error("cannot use a map")]
     MapAccess(#[from] MapError),
-    #[error("cannot map a table into memory: {0}")]
+    #[error("cannot map a table into memory")]
     Mmap(#[source] io::Error),
-    #[error("cannot make what wakes the reader: {0}")]
+    #[error("cannot make what wakes the reader")]
     Bell(#[source] io::Error),
     #[error("the kernel's types could not be read; this is a bug")]
     Loader,
-    #[error("cannot learn the own process id from the kernel: {0}")]
+    #[error("cannot learn the own process id from the kernel")]
     Whoami(#[from] ProgramError),
-    #[error("cannot read how many CPUs there can be: {0}")]
+    #[error("cannot read how many CPUs there can be")]
     Cpus(#[source] io::Error),
 }
 

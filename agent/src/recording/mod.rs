@@ -47,10 +47,10 @@ struct Head {
 
 /// Why there is no recording, or not all of it.
 #[derive(Debug, Error)]
-#[error("cannot write {path}: {source}; is there room, and may podwitness write there?")]
+#[error("cannot write {path}: {why}; is there room, and may podwitness write there?")]
 pub struct RecordError {
     path: String,
-    source: io::Error,
+    why: io::Error,
 }
 
 /// Writes observations to a file.
@@ -67,7 +67,7 @@ pub struct Recorder {
 impl Recorder {
     pub fn create(path: &Path, host: &Host) -> Result<Self, RecordError> {
         let name = path.display().to_string();
-        let error = |source| RecordError { path: path.display().to_string(), source };
+        let error = |why| RecordError { path: path.display().to_string(), why };
         let file = Some(BufWriter::new(File::create(path).map_err(error)?));
         let mut recorder = Self { path: name, file, failure: None, written: 0, told: Told::default() };
         let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
@@ -88,10 +88,10 @@ impl Recorder {
         if seen.is_empty() || self.file.is_none() {
             return;
         }
-        if let Err(source) = self.append(seen) {
+        if let Err(why) = self.append(seen) {
             // What is left of it in memory would follow a line that is torn.
             let _ = self.file.take().map(BufWriter::into_parts);
-            let error = RecordError { path: self.path.clone(), source };
+            let error = RecordError { path: self.path.clone(), why };
             tracing::error!("the recording ends here, and the agent goes on: {error}");
             self.failure = Some(error);
         } else if self.written >= LARGEST {

@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::{BufRead, BufReader, Write},
+    io::{self, BufRead, BufReader, Write},
     path::Path,
     sync::Arc,
 };
@@ -27,15 +27,17 @@ use crate::{
 /// Why a recording can't be replayed.
 #[derive(Debug, Error)]
 pub enum ReplayError {
-    #[error("cannot read the recording: {0}")]
-    Read(#[from] std::io::Error),
+    #[error("cannot read {path}")]
+    Read { path: String, source: io::Error },
+    #[error("cannot write to standard output")]
+    Write(#[source] io::Error),
     #[error("it is no recording of podwitness: its first line isn't one's")]
     Head,
     #[error(
         "the recording has format {0}, and this version reads {FORMAT}: replay it with the version that wrote it"
     )]
     Format(u32),
-    #[error("line {line} is no JSON: {source}")]
+    #[error("line {line} is no JSON")]
     Json { line: usize, source: serde_json::Error },
     #[error("line {line} can't be read: {damage}")]
     Damaged { line: usize, damage: Damage },
@@ -43,8 +45,9 @@ pub enum ReplayError {
 
 /// Writes the spans and logs that come of the recording, in their order.
 pub fn run(path: &Path, config: &Config, mut out: impl Write) -> Result<(), ReplayError> {
-    let mut lines = BufReader::new(File::open(path)?).lines();
-    let first = lines.next().ok_or(ReplayError::Head)??;
+    let unreadable = |source| ReplayError::Read { path: path.display().to_string(), source };
+    let mut lines = BufReader::new(File::open(path).map_err(unreadable)?).lines();
+    let first = lines.next().ok_or(ReplayError::Head)?.map_err(unreadable)?;
     let head: Head = serde_json::from_str(&first).map_err(|_| ReplayError::Head)?;
     if head.format != FORMAT {
         return Err(ReplayError::Format(head.format));
@@ -54,17 +57,18 @@ pub fn run(path: &Path, config: &Config, mut out: impl Write) -> Result<(), Repl
     let (limit, mut containers) = (config.limits.containers, Containers::default());
     let mut assembler = Assembler::new(&config.otlp, limit, seed, host, Arc::default());
     for (number, line) in lines.enumerate().map(|(number, line)| (number + 2, line)) {
+        let text = line.map_err(unreadable)?;
         let value: Value =
-            serde_json::from_str(&line?).map_err(|source| ReplayError::Json { line: number, source })?;
+            serde_json::from_str(&text).map_err(|source| ReplayError::Json { line: number, source })?;
         let seen =
             seen(&value, &mut containers).map_err(|damage| ReplayError::Damaged { line: number, damage })?;
         let mut telemetry = Telemetry::default();
         assembler.take(&seen, &mut telemetry);
         for Item { resource, data } in telemetry.logs {
-            writeln!(out, "{}", of_log(&decoded(resource), &decoded(data)))?;
+            writeln!(out, "{}", of_log(&decoded(resource), &decoded(data))).map_err(ReplayError::Write)?;
         }
         for Item { resource, data } in telemetry.spans {
-            writeln!(out, "{}", of_span(&decoded(resource), &decoded(data)))?;
+            writeln!(out, "{}", of_span(&decoded(resource), &decoded(data))).map_err(ReplayError::Write)?;
         }
     }
     Ok(())

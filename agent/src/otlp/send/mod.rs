@@ -32,13 +32,13 @@ pub(super) enum Outcome {
 /// Why nothing can be sent at all.
 #[derive(Debug, Error)]
 pub enum SendError {
-    #[error("cannot read {path}: {source}; it has to be a PEM file")]
-    Pem { path: String, source: rustls::pki_types::pem::Error },
+    #[error("cannot read {path}: {why}; it has to be a PEM file")]
+    Pem { path: String, why: rustls::pki_types::pem::Error },
     #[error("{path} holds no certificate; it has to be a PEM file")]
     Empty { path: String },
     #[error("otlp.client_certificate and otlp.client_key go together, and only one is given")]
     Half,
-    #[error("the certificates can't be used: {0}")]
+    #[error("the certificates can't be used")]
     Tls(#[from] rustls::Error),
     #[error(
         "the system has no certificates of authorities: install them, or name some with otlp.certificate"

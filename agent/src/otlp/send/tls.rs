@@ -17,8 +17,8 @@ pub(super) fn config(target: &Target) -> Result<ClientConfig, SendError> {
     match (&target.client_certificate, &target.client_key) {
         (None, None) => Ok(builder.with_no_client_auth()),
         (Some(certificate), Some(key)) => {
-            let source = |source| SendError::Pem { path: key.clone(), source };
-            let key = PrivateKeyDer::from_pem_file(key).map_err(source)?;
+            let unreadable = |why| SendError::Pem { path: key.clone(), why };
+            let key = PrivateKeyDer::from_pem_file(key).map_err(unreadable)?;
             Ok(builder.with_client_auth_cert(certificates(certificate)?, key)?)
         }
         _ => Err(SendError::Half),
@@ -48,9 +48,9 @@ fn roots(target: &Target) -> Result<RootCertStore, SendError> {
 }
 
 fn certificates(path: &str) -> Result<Vec<CertificateDer<'static>>, SendError> {
-    let source = |source| SendError::Pem { path: path.to_owned(), source };
-    let read: Result<Vec<_>, _> = CertificateDer::pem_file_iter(path).map_err(source)?.collect();
-    let certificates = read.map_err(source)?;
+    let unreadable = |why| SendError::Pem { path: path.to_owned(), why };
+    let read: Result<Vec<_>, _> = CertificateDer::pem_file_iter(path).map_err(unreadable)?.collect();
+    let certificates = read.map_err(unreadable)?;
     if certificates.is_empty() {
         return Err(SendError::Empty { path: path.to_owned() });
     }

@@ -13,7 +13,10 @@ use kube::{
 };
 
 use super::{super::place::InCluster, error::ClusterError};
-use crate::identity::names::kubernetes::{AccessError, connect};
+use crate::{
+    causes::with_causes,
+    identity::names::kubernetes::{AccessError, connect},
+};
 
 pub(super) async fn client(cluster: &InCluster) -> Result<Client, ClusterError> {
     let variable = env::var_os("KUBECONFIG");
@@ -30,7 +33,8 @@ pub(super) async fn client(cluster: &InCluster) -> Result<Client, ClusterError> 
     };
     connect(config).await.map_err(|error| match error {
         AccessError::Proxy(proxy) => ClusterError::Proxy(proxy),
-        error => ClusterError::Credentials(crate::causes::with_causes(&error)),
+        AccessError::Credentials { why } => ClusterError::Credentials(with_causes(&why)),
+        error => ClusterError::Credentials(error.to_string()),
     })
 }
 
@@ -50,10 +54,8 @@ fn files(named: Option<&Path>, variable: Option<&OsStr>, home: Option<PathBuf>) 
 
 async fn read(files: &[PathBuf], context: Option<&str>) -> Result<Config, ClusterError> {
     let all = files.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ");
-    let wrong = |why: KubeconfigError| ClusterError::Kubeconfig {
-        files: all.clone(),
-        why: crate::causes::with_causes(&why),
-    };
+    let wrong =
+        |why: KubeconfigError| ClusterError::Kubeconfig { files: all.clone(), why: with_causes(&why) };
     let merge = |whole: Kubeconfig, path: &PathBuf| whole.merge(Kubeconfig::read_from(path)?);
     let whole = files.iter().try_fold(Kubeconfig::default(), merge).map_err(wrong)?;
     let known: Vec<_> = whole.contexts.iter().map(|context| context.name.clone()).collect();

@@ -53,8 +53,7 @@ impl Access {
         let directory = Path::new(SERVICE_ACCOUNT);
         let (token, ca) = (directory.join("token"), directory.join("ca.crt"));
         for path in [&token, &ca] {
-            fs::metadata(path)
-                .map_err(|source| AccessError::ServiceAccount { path: path.clone(), source })?;
+            fs::metadata(path).map_err(|why| AccessError::ServiceAccount { path: path.clone(), why })?;
         }
         Ok(Self::ServiceAccount { server: address(&host, &port)?, token, ca })
     }
@@ -79,7 +78,7 @@ pub(crate) async fn connect(config: Config) -> Result<Client, AccessError> {
     // A kubeconfig may name a program that gets the credentials.
     let made = tokio::task::spawn_blocking(move || stack(&config)).await;
     let made = made.map_err(|error| kube::Error::Service(error.into())).flatten();
-    Ok(made.map_err(Box::new)?)
+    made.map_err(|why| AccessError::Credentials { why: why.into() })
 }
 
 /// kube's own stack would also log every failed request as an error, and try it again by itself.
@@ -100,7 +99,7 @@ fn stack(config: &Config) -> Result<Client, kube::Error> {
 
 fn service_account(server: &str, token: &Path, ca: &Path) -> Result<Config, AccessError> {
     for path in [token, ca] {
-        fs::read(path).map_err(|source| AccessError::ServiceAccount { path: path.to_owned(), source })?;
+        fs::read(path).map_err(|why| AccessError::ServiceAccount { path: path.to_owned(), why })?;
     }
     let mut config = Config::new(uri(server)?);
     config.auth_info.token_file = Some(token.to_string_lossy().into_owned());
@@ -111,7 +110,7 @@ fn service_account(server: &str, token: &Path, ca: &Path) -> Result<Config, Acce
 }
 
 async fn kubeconfig(path: &Path) -> Result<Config, AccessError> {
-    let refuse = |source| AccessError::Kubeconfig { path: path.to_owned(), source: Box::new(source) };
+    let refuse = |why| AccessError::Kubeconfig { path: path.to_owned(), why: Box::new(why) };
     let file = Kubeconfig::read_from(path).map_err(refuse)?;
     let mut config =
         Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await.map_err(refuse)?;

@@ -2,6 +2,8 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use crate::causes::with_causes;
+
 /// What the agent's service account must be allowed to do for a request to work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rule {
@@ -11,7 +13,7 @@ pub struct Rule {
     pub verb: &'static str,
 }
 
-/// Why the API server can't be asked at all: nothing to wait for.
+/// Why the API server can't be asked at all: nothing to wait for. Causes are in the text, since who logs it shows no others.
 #[derive(Debug, thiserror::Error)]
 pub enum AccessError {
     #[error(
@@ -20,19 +22,19 @@ pub enum AccessError {
     )]
     Nowhere,
     #[error(
-        "cannot read {path}: {source}; mount the service account's token (automountServiceAccountToken: true)"
+        "cannot read {path}: {why}; mount the service account's token (automountServiceAccountToken: true)"
     )]
-    ServiceAccount { path: PathBuf, source: std::io::Error },
+    ServiceAccount { path: PathBuf, why: std::io::Error },
     #[error("KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT name no address: {0}")]
     Address(String),
-    #[error("the kubeconfig {path} can't be used: {source}; correct it, or identity.kubeconfig")]
-    Kubeconfig { path: PathBuf, source: Box<kube::config::KubeconfigError> },
+    #[error("the kubeconfig {path} can't be used: {why}; correct it, or identity.kubeconfig")]
+    Kubeconfig { path: PathBuf, why: Box<kube::config::KubeconfigError> },
     #[error(
         "the kubeconfig asks for the proxy {0}, which is not supported: reach the API server without one"
     )]
     Proxy(String),
-    #[error("the credentials can't be used: {0}")]
-    Credentials(#[from] Box<kube::Error>),
+    #[error("the credentials can't be used: {}", with_causes(.why))]
+    Credentials { why: Box<kube::Error> },
     #[error("{0:?} is not a node's name: set identity.node_name, or NODE_NAME from the field spec.nodeName")]
     NodeName(String),
     #[error(
