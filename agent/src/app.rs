@@ -21,7 +21,11 @@ use tokio::{
     task::JoinSet,
 };
 use tracing::Level;
-use tracing_subscriber::{filter::Targets, layer::SubscriberExt as _, util::SubscriberInitExt as _};
+use tracing_subscriber::{
+    filter::{ParseError, Targets},
+    layer::SubscriberExt as _,
+    util::SubscriberInitExt as _,
+};
 
 use crate::{
     clock::WallClock,
@@ -46,6 +50,7 @@ use crate::{
     live::Hub,
     looks::Looks,
     metrics::{Agent, Exporter, Figures, KernelStats, Programs},
+    mistake::Mistake,
     otlp,
     outlets::Outlets,
     reader::{Deliveries, Reader},
@@ -82,12 +87,15 @@ pub fn run(config: &Config, effective: &Effective, recording: Option<&Path>) -> 
 }
 
 /// A filter of targets and levels for those who look for something; else the configured level for everything.
-fn log_filter(chosen: &str, level: Level) -> Result<Targets> {
+fn log_filter(chosen: &str, level: Level) -> Result<Targets, Mistake> {
     if chosen.is_empty() {
         return Ok(Targets::new().with_default(level));
     }
     let filter = chosen.parse();
-    filter.context("PODWITNESS_LOG is no filter; an example is `info,podwitness::identity=debug`")
+    filter.map_err(|error: ParseError| {
+        let example = "an example is `info,podwitness::identity=debug`";
+        Mistake(format!("PODWITNESS_LOG is no filter ({error}); {example}"))
+    })
 }
 
 /// What needs privileges for as long as the agent runs.
@@ -468,7 +476,7 @@ mod tests {
         assert_eq!(shows("", "podwitness::identity"), [true, false]);
         assert_eq!(shows("warn,podwitness::identity=debug", "podwitness::identity::names"), [true, true]);
         assert_eq!(shows("warn,podwitness::identity=debug", "podwitness::ledger"), [false, false]);
-        let error = format!("{:#}", log_filter("podwitness=loud", Level::INFO).unwrap_err());
+        let error = log_filter("podwitness=loud", Level::INFO).unwrap_err().to_string();
         assert!(error.starts_with("PODWITNESS_LOG is no filter"), "{error}");
     }
 }

@@ -29,6 +29,7 @@ pub mod ledger;
 pub mod live;
 pub mod looks;
 pub mod metrics;
+pub mod mistake;
 mod mixer;
 pub mod observation;
 pub mod otlp;

@@ -12,7 +12,7 @@ use podwitness::{
     app, catalogue,
     cli::{self, Command},
     config::{self, Config},
-    doctor,
+    doctor, mistake,
     recording::{self, ReplayError},
     remote::Which,
     tail, top, why,
@@ -67,7 +67,7 @@ fn main() -> ExitCode {
         Err(error) if has_no_reader(&error) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("podwitness: {error:#}");
-            ExitCode::FAILURE
+            if mistake::is_one(&error) { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
         }
     }
 }

@@ -29,6 +29,13 @@ impl Drop for File {
     }
 }
 
+/// The exit code with these arguments and variables, and what was said.
+#[track_caller]
+fn outcome(arguments: &[&str], variables: &[(&str, &str)]) -> (Option<i32>, String) {
+    let output = agent::command(arguments).envs(variables.iter().copied()).output().unwrap();
+    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
 /// What the agent says when it refuses to start with these arguments.
 #[track_caller]
 fn refusal(arguments: &[&str]) -> String {
@@ -59,6 +66,25 @@ fn a_wrong_value_is_refused_by_name_before_anything_binds() {
         assert!(said.contains(value), "{flag} {value}: the value is not named: {said}");
         assert!(!said.contains("in use"), "{flag} {value}: bound before judged: {said}");
     }
+}
+
+#[test]
+fn mistakes_of_who_types_have_an_exit_code_of_their_own() {
+    for (arguments, part) in [
+        (&["tail", "kind=tcpx"][..], "no value for `kind`"),
+        (&["tail", "pod in ()"], "a value is expected"),
+        (&["tail", "--since", "1x"], "--since: `1x` is no time"),
+        (&["tail", "--addr", "nohost"], "nohost has no port"),
+        (&["top", "--once", "pid=1"], "pid"),
+    ] {
+        let (code, said) = outcome(arguments, &[]);
+        assert!(code == Some(2) && said.contains(part), "{arguments:?}: {code:?} {said}");
+    }
+    let (code, said) = outcome(&["agent"], &[("PODWITNESS_LOG", "a=b=c")]);
+    assert!(code == Some(2) && said.contains("PODWITNESS_LOG is no filter"), "{code:?} {said}");
+    // Nothing is wrong with this one: there is no agent.
+    let (code, said) = outcome(&["tail", "--addr", "127.0.0.1:1"], &[]);
+    assert!(code == Some(1) && said.contains("no agent answers"), "{code:?} {said}");
 }
 
 #[test]

@@ -61,6 +61,11 @@ impl RemoteError {
         matches!(self, Self::NoAnswer { .. } | Self::BrokeOff(_) | Self::Ended | Self::Slow { .. })
     }
 
+    /// Whether it is the fault of who has typed it: known before anybody was asked.
+    pub fn is_mistake(&self) -> bool {
+        matches!(self, Self::Address(_) | Self::NoPort(_) | Self::Plain(_))
+    }
+
     /// Whether it may pass by itself: agents start again, and networks come back.
     pub fn may_pass(&self) -> bool {
         match self {

@@ -10,7 +10,8 @@ mod tests;
 
 use std::io::{self, IsTerminal as _, Write};
 
-use anyhow::{Result, bail};
+use anyhow::Result;
+use jiff::Timestamp;
 use serde_json::Value;
 
 use self::{columns::Columns, follow::Reading, style::Style};
@@ -23,6 +24,8 @@ use crate::{
     config::Config,
     filter::Filter,
     harmless::{Harmless, is_hostile},
+    live::Query,
+    mistake::Mistake,
     remote::{Place, Remote},
 };
 
@@ -57,16 +60,26 @@ pub enum Output {
 
 /// Prints events until the agent ends, or as many as were asked for.
 pub fn run(options: &Options, config: &Config) -> Result<()> {
-    if let Err(error) = Filter::parse(&options.filter) {
-        let pointer = error.pointer(&options.filter);
-        bail!("{}\n\n{pointer}\n\ndocs/filter.md has all fields and operators", Harmless(&error.to_string()));
-    }
+    check(options)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     match runtime.block_on(follow(options, config)) {
         // The reader has seen enough: `podwitness tail | head`.
         Err(error) if is_broken_pipe(&error) => Ok(()),
         outcome => outcome,
     }
+}
+
+/// The agent would find the same mistakes; but they are known before it is asked.
+fn check(options: &Options) -> Result<(), Mistake> {
+    if let Err(error) = Filter::parse(&options.filter) {
+        let (said, pointer) = (error.to_string(), error.pointer(&options.filter));
+        let said = Harmless(&said);
+        return Err(Mistake(format!("{said}\n\n{pointer}\n\ndocs/filter.md has all fields and operators")));
+    }
+    let since = options.since.as_deref().map(|since| ("since", since));
+    let query = Query::parse(since, Timestamp::now());
+    query.map_err(|error| Mistake(format!("--since: {}", Harmless(&error.to_string()))))?;
+    Ok(())
 }
 
 async fn follow(options: &Options, config: &Config) -> Result<()> {

@@ -32,6 +32,7 @@ use crate::{
     config::Config,
     filter::{Field, Filter},
     harmless::Harmless,
+    mistake::Mistake,
     remote::{Place, Remote, cluster::PodName},
 };
 
@@ -80,12 +81,14 @@ pub fn run(options: &Options, config: &Config) -> Result<()> {
         Ok(filter) => filter,
         Err(error) => {
             let pointer = error.pointer(&options.filter);
-            bail!("{}\n\n{pointer}\n\ndocs/filter.md has all operators", Harmless(&error.to_string()));
+            let said = error.to_string();
+            let said = Harmless(&said);
+            bail!(Mistake(format!("{said}\n\n{pointer}\n\ndocs/filter.md has all operators")));
         }
     };
     let Some(column) = Column::by_name(&options.sort) else {
         let names = columns().collect::<Vec<_>>().join(", ");
-        bail!("there is no column {}: there are {names}", Harmless(&options.sort));
+        bail!(Mistake(format!("there is no column {}: there are {names}", Harmless(&options.sort))));
     };
     let is_dumb = env::var_os("TERM").is_none_or(|term| term.is_empty() || term == "dumb");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
