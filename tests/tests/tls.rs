@@ -82,7 +82,7 @@ fn what_can_not_serve_is_refused_at_the_start() {
         String::from_utf8_lossy(&output.stderr).into_owned()
     };
     let said = start(&[]);
-    assert!(said.contains("debug.tls_key_file go together"), "{said}");
+    assert!(said.contains("is of no use without its key: debug.tls_key_file = none"), "{said}");
     let said = start(&["--debug-tls-key-file", other.key().to_str().unwrap()]);
     assert!(said.contains("is not that of the certificate"), "{said}");
     // Readable now by a capability alone, which the agent is going to give up.

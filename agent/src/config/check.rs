@@ -26,7 +26,37 @@ pub(super) fn conflicts(config: &Config) -> Vec<Conflict> {
         let why = "is no loopback address, which needs a token:";
         found.push(Conflict { key: "debug.listen", other: "debug.token_file", why });
     }
+    let debug = &config.debug;
+    let files = [
+        ("debug.tls_certificate_file", &debug.tls_certificate_file),
+        ("debug.tls_key_file", &debug.tls_key_file),
+    ];
+    found.extend(half(files));
+    let otlp = &config.otlp;
+    // A signal may have the other half in a variable of its own.
+    let is_for_all = |(name, _): &(String, String)| {
+        !name.ends_with("_CLIENT_CERTIFICATE") && !name.ends_with("_CLIENT_KEY")
+    };
+    if otlp.variables.iter().all(is_for_all) {
+        let files =
+            [("otlp.client_certificate", &otlp.client_certificate), ("otlp.client_key", &otlp.client_key)];
+        found.extend(half(files));
+    }
     found
+}
+
+/// A certificate without its key, or the other way round.
+fn half(files: [(&'static str, &Option<String>); 2]) -> Option<Conflict> {
+    let [(certificate, has_certificate), (key, has_key)] = files.map(|(name, path)| (name, path.is_some()));
+    match (has_certificate, has_key) {
+        (true, false) => {
+            Some(Conflict { key: certificate, other: key, why: "is of no use without its key:" })
+        }
+        (false, true) => {
+            Some(Conflict { key, other: certificate, why: "is of no use without its certificate:" })
+        }
+        _ => None,
+    }
 }
 
 /// Whether only one of the two can be bound.

@@ -157,6 +157,26 @@ fn values_that_do_not_go_together_are_refused() {
     assert!(message.starts_with("the configuration has 1 error:"), "{message}");
 }
 
+#[test]
+fn a_certificate_goes_together_with_its_key() {
+    for (certificate, key) in
+        [("debug.tls_certificate_file", "debug.tls_key_file"), ("otlp.client_certificate", "otlp.client_key")]
+    {
+        let message = errors(load_flag(certificate, "/one"));
+        let part =
+            format!("{certificate}: /one is of no use without its key: {key} = none (from the default)");
+        assert!(message.contains(&part), "{message}");
+        let message = errors(load_flag(key, "/one"));
+        let part = format!("{key}: /one is of no use without its certificate: {certificate} = none (from");
+        assert!(message.contains(&part), "{message}");
+    }
+    let variables = [
+        ("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE".into(), "/all".into()),
+        ("OTEL_EXPORTER_OTLP_LOGS_CLIENT_KEY".into(), "/logs".into()),
+    ];
+    assert!(Config::load(&Flags::default(), variables).is_ok(), "one signal has both");
+}
+
 #[cfg(unix)]
 #[test]
 fn variables_and_flags_that_are_no_text_are_refused() {

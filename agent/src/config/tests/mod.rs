@@ -93,6 +93,19 @@ const SAMPLES: [(&str, [&str; 3]); 76] = [
     ("log.level", ["error", "info", "debug"]),
 ];
 
+/// What stands in the same section beside an option, so that all samples of it go together with the rest.
+fn neighbour(key: &str) -> Option<(&'static str, &'static str)> {
+    Some(match key {
+        "ring.poll_min" => ("ring.poll_max", "1s"),
+        "ring.poll_max" => ("ring.poll_min", "1ms"),
+        "debug.tls_certificate_file" => ("debug.tls_key_file", "/other"),
+        "debug.tls_key_file" => ("debug.tls_certificate_file", "/other"),
+        "otlp.client_certificate" => ("otlp.client_key", "/other"),
+        "otlp.client_key" => ("otlp.client_certificate", "/other"),
+        _ => return None,
+    })
+}
+
 /// A file that is there as long as the value.
 struct TempFile(PathBuf);
 
