@@ -68,6 +68,22 @@ pub enum Command {
     Replay(PathBuf),
 }
 
+impl Command {
+    /// Whether OpenTelemetry's variables mean anything to it: it sends something, or says what would be sent.
+    pub fn may_send(&self) -> bool {
+        match self {
+            Self::Agent | Self::Config | Self::Doctor { .. } | Self::Record(_) | Self::Replay(_) => true,
+            Self::Markdown
+            | Self::Metrics(_)
+            | Self::Tail(_)
+            | Self::Why(_)
+            | Self::Top(_)
+            | Self::Completions(_)
+            | Self::Candidates(_) => false,
+        }
+    }
+}
+
 /// Reads the command line; `args` begins with the name of the program, as `std::env::args_os()` does.
 ///
 /// # Errors

@@ -4,6 +4,7 @@
 
 use std::{
     env,
+    ffi::OsString,
     io::{self, Write as _},
     process::ExitCode,
 };
@@ -40,7 +41,10 @@ fn main() -> ExitCode {
         Command::Candidates(words) => return print(&cli::candidates(words)),
         _ => {}
     }
-    let (config, effective) = match Config::load(&invocation.flags, env::vars_os()) {
+    // A developer's shell may have OpenTelemetry's variables for other programs.
+    let is_read = |name: &OsString| invocation.command.may_send() || !config::is_standard(name);
+    let variables = env::vars_os().filter(|(name, _)| is_read(name));
+    let (config, effective) = match Config::load(&invocation.flags, variables) {
         Ok(loaded) => loaded,
         Err(errors) => {
             eprintln!("podwitness: {errors}");

@@ -87,6 +87,24 @@ fn mistakes_of_who_types_have_an_exit_code_of_their_own() {
     assert!(code == Some(1) && said.contains("no agent answers"), "{code:?} {said}");
 }
 
+/// A developer's shell has OpenTelemetry's variables for the developer's programs.
+#[test]
+fn who_sends_nothing_reads_no_variables_of_opentelemetry() {
+    let variables = [("OTEL_TRACES_EXPORTER", "console")];
+    for (arguments, expected) in [
+        (&["tail", "--addr", "127.0.0.1:1"][..], Some(1)),
+        (&["top", "--once", "--addr", "127.0.0.1:1"], Some(1)),
+        (&["metrics"], Some(0)),
+        (&["config"], Some(2)),
+        (&["doctor"], Some(2)),
+        (&["agent"], Some(2)),
+    ] {
+        let (code, said) = outcome(arguments, &variables);
+        assert_eq!(code, expected, "{arguments:?}: {said}");
+        assert_eq!(said.contains("OTEL_TRACES_EXPORTER"), code == Some(2), "{arguments:?}: {said}");
+    }
+}
+
 #[test]
 fn errors_of_a_file_are_told_all_at_once() {
     let file = File::new("ring:\n  size: 5000\nmetrics:\n  grace: soon\n");

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::options::OPTIONS;
 use super::spec::OptionSpec;
-use super::standard::{self, Meaning};
+use super::standard::{self, Meaning, Reading};
 
 const PREFIX: &str = "PODWITNESS_";
 /// Names the configuration file.
@@ -21,7 +21,7 @@ pub(super) struct Environment {
     /// The options in it, by name of the variable.
     pub settings: Vec<(&'static OptionSpec, OsString)>,
     /// Options that OpenTelemetry's variables stand for, by name of the variable.
-    pub standard: Vec<(&'static OptionSpec, String, OsString)>,
+    pub standard: Vec<(&'static OptionSpec, Reading, String, OsString)>,
     /// OpenTelemetry's other variables.
     pub kept: Vec<(String, String)>,
     /// Variables that mean nothing.
@@ -35,10 +35,11 @@ pub(super) fn read(variables: impl IntoIterator<Item = (OsString, OsString)>) ->
     for (name, value) in variables {
         let name = name.to_string_lossy();
         let Some(rest) = name.strip_prefix(PREFIX) else {
-            match standard::meaning(&name, &value) {
+            match standard::meaning(&name) {
                 _ if value.is_empty() => {}
-                Meaning::Option(option, value) => {
-                    environment.standard.push((option, name.into_owned(), value));
+                Meaning::Option(option, reading) => {
+                    let value = value.to_str().map_or_else(|| value.clone(), |text| text.trim().into());
+                    environment.standard.push((option, reading, name.into_owned(), value));
                 }
                 Meaning::Kept => environment.kept.push((name.into_owned(), value.to_string_lossy().into())),
                 Meaning::Nothing => {}

@@ -10,6 +10,7 @@ use super::error::{ConfigError, ConfigErrors, Origin, Problem};
 use super::model::Config;
 use super::options::OPTIONS;
 use super::spec::OptionSpec;
+use super::standard::Reading;
 use super::text::nearest;
 use super::{check, environment, file, yaml};
 
@@ -40,18 +41,18 @@ impl Config {
             (None, Some(path)) => loader.file(path, environment::FILE),
             (None, None) => {}
         }
-        for (option, name, value) in environment.standard {
-            loader.apply_os(option, &value, Origin::Environment(name));
+        for (option, reading, name, value) in environment.standard {
+            loader.apply_os(option, reading, &value, Origin::Environment(name));
         }
         loader.config.otlp.variables = environment.kept;
         for (option, value) in environment.settings {
-            loader.apply_os(option, &value, Origin::Environment(option.env()));
+            loader.apply_os(option, Reading::AsIs, &value, Origin::Environment(option.env()));
         }
         for name in environment.unknown {
             loader.unknown_variable(name);
         }
         for (option, value) in &flags.values {
-            loader.apply_os(option, value, Origin::Flag(option.flag()));
+            loader.apply_os(option, Reading::AsIs, value, Origin::Flag(option.flag()));
         }
         loader.finish()
     }
@@ -105,9 +106,9 @@ impl Loader {
         for yaml::Setting { option, value, quoted, line } in document.settings {
             if quoted && option.is_bare() {
                 let why = "is text; leave the quotes out";
-                self.refuse(option, value, why.to_owned(), origin(Some(line)));
+                self.refuse(option, Reading::AsIs, value, why.to_owned(), origin(Some(line)));
             } else {
-                self.apply(option, &value, origin(Some(line)));
+                self.apply(option, Reading::AsIs, &value, origin(Some(line)));
             }
         }
         // Found in two passes, but read from top to bottom.
@@ -117,31 +118,38 @@ impl Loader {
         });
     }
 
-    fn apply_os(&mut self, option: &'static OptionSpec, value: &OsStr, origin: Origin) {
+    fn apply_os(&mut self, option: &'static OptionSpec, reading: Reading, value: &OsStr, origin: Origin) {
         match value.to_str() {
-            Some(value) => self.apply(option, value, origin),
+            Some(value) => self.apply(option, reading, value, origin),
             None => {
                 let value = value.to_string_lossy().into_owned();
-                self.refuse(option, value, "isn't UTF-8 text".to_owned(), origin);
+                self.refuse(option, reading, value, "isn't UTF-8 text".to_owned(), origin);
             }
         }
     }
 
-    fn apply(&mut self, option: &'static OptionSpec, value: &str, origin: Origin) {
-        match option.set(&mut self.config, value) {
+    fn apply(&mut self, option: &'static OptionSpec, reading: Reading, value: &str, origin: Origin) {
+        match reading.text(value).and_then(|text| option.set(&mut self.config, &text)) {
             Ok(text) => {
                 let place = self.values.iter_mut().find(|value| value.option == option);
                 if let Some(place) = place {
                     *place = EffectiveValue { option, text, origin };
                 }
             }
-            Err(invalid) => self.refuse(option, value.to_owned(), invalid.0, origin),
+            Err(invalid) => self.refuse(option, reading, value.to_owned(), invalid.0, origin),
         }
     }
 
-    fn refuse(&mut self, option: &'static OptionSpec, value: String, why: String, origin: Origin) {
+    fn refuse(
+        &mut self,
+        option: &'static OptionSpec,
+        reading: Reading,
+        value: String,
+        why: String,
+        origin: Origin,
+    ) {
         self.refused.insert(option.key);
-        let problem = Problem::Refused { value, why, allowed: option.allowed() };
+        let problem = Problem::Refused { value, why, allowed: reading.allowed(option) };
         self.report(option.key.to_owned(), origin, problem);
     }
 

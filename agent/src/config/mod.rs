@@ -40,6 +40,7 @@ pub use model::{
 };
 pub use options::OPTIONS;
 pub use spec::OptionSpec;
+pub use standard::is_standard;
 
 use std::time::Duration;
 

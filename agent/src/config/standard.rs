@@ -1,18 +1,45 @@
 //! OpenTelemetry's own variables: what of them says the same as an option, and what is left to the exporter.
 
-use std::ffi::OsString;
+use std::ffi::OsStr;
 
+use super::kind::{Invalid, digits};
 use super::options::OPTIONS;
 use super::spec::OptionSpec;
 
+/// How all of them begin.
+const PREFIX: &str = "OTEL_";
+
 /// How the text of a variable becomes that of an option.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Reading {
+pub(super) enum Reading {
     AsIs,
     /// A whole number of them.
     Milliseconds,
     /// `otlp` sends, `none` doesn't.
     Exporter,
+}
+
+impl Reading {
+    /// What the option's own text would be.
+    pub(super) fn text(self, text: &str) -> Result<String, Invalid> {
+        match (self, text) {
+            (Self::AsIs, _) => Ok(text.to_owned()),
+            (Self::Milliseconds, _) if digits(text).is_some() => Ok(format!("{text}ms")),
+            (Self::Milliseconds, _) => Err(Invalid::new("is not a whole number of milliseconds")),
+            (Self::Exporter, "otlp") => Ok("true".to_owned()),
+            (Self::Exporter, "none") => Ok("false".to_owned()),
+            (Self::Exporter, _) => Err(Invalid::new("is none of the known names")),
+        }
+    }
+
+    /// What the variable may be, for people.
+    pub(super) fn allowed(self, option: &OptionSpec) -> String {
+        match self {
+            Self::AsIs => option.allowed(),
+            Self::Milliseconds => format!("a whole number of milliseconds, for {}", option.allowed()),
+            Self::Exporter => "one of otlp, none".to_owned(),
+        }
+    }
 }
 
 /// Variables and the options they stand for. An option's own variable counts more.
@@ -47,29 +74,24 @@ const SIGNALS: [&str; 3] =
 
 /// What a variable means.
 pub(super) enum Meaning {
-    /// The option with this text.
-    Option(&'static OptionSpec, OsString),
+    /// An option, said in this way.
+    Option(&'static OptionSpec, Reading),
     /// Kept for the exporter.
     Kept,
     /// Another program's, or of no use here.
     Nothing,
 }
 
+/// Whether it is one of OpenTelemetry's variables.
+pub fn is_standard(name: &OsStr) -> bool {
+    name.as_encoded_bytes().starts_with(PREFIX.as_bytes())
+}
+
 /// The meaning of a variable that is set to something.
-pub(super) fn meaning(name: &str, value: &OsString) -> Meaning {
+pub(super) fn meaning(name: &str) -> Meaning {
     if let Some((_, key, reading)) = SAME.iter().find(|(same, ..)| *same == name) {
         let Some(option) = OPTIONS.iter().find(|option| option.key == *key) else { return Meaning::Nothing };
-        let text = value.to_str().map(str::trim);
-        let value = match (reading, text) {
-            (Reading::Milliseconds, Some(text)) if text.bytes().all(|byte| byte.is_ascii_digit()) => {
-                format!("{text}ms").into()
-            }
-            (Reading::Exporter, Some("otlp")) => "true".into(),
-            (Reading::Exporter, Some("none")) => "false".into(),
-            (_, Some(text)) => text.into(),
-            (_, None) => value.clone(),
-        };
-        return Meaning::Option(option, value);
+        return Meaning::Option(option, *reading);
     }
     let is_left = LEFT.contains(&name) || SIGNALS.iter().any(|signal| name.starts_with(signal));
     if is_left { Meaning::Kept } else { Meaning::Nothing }
@@ -128,5 +150,27 @@ mod tests {
         let errors = Config::load(&Flags::default(), variables).unwrap_err().to_string();
         assert!(errors.contains("OTEL_EXPORTER_OTLP_PROTOCOL"), "{errors}");
         assert!(errors.contains("http/protobuf"), "{errors}");
+    }
+
+    #[test]
+    fn what_is_allowed_is_said_as_the_variable_takes_it() {
+        for (name, value, why, allowed) in [
+            ("OTEL_TRACES_EXPORTER", "console", "is none of the known names", "one of otlp, none"),
+            ("OTEL_LOGS_EXPORTER", "true", "is none of the known names", "one of otlp, none"),
+            (
+                "OTEL_BSP_SCHEDULE_DELAY",
+                "0",
+                "is below 1ms",
+                "a whole number of milliseconds, for a duration",
+            ),
+            ("OTEL_BSP_SCHEDULE_DELAY", "5s", "is not a whole number", "a whole number of milliseconds"),
+        ] {
+            let errors = Config::load(&Flags::default(), [(name.into(), value.into())]).unwrap_err();
+            let errors = errors.to_string();
+            assert!(errors.contains(&format!("{value:?} {why}")), "{errors}");
+            assert!(
+                errors.contains(&format!("from the environment variable {name}\n    allowed: {allowed}"))
+            );
+        }
     }
 }

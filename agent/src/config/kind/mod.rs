@@ -143,7 +143,7 @@ impl<T: Copy + Sync> Kind for Choice<T> {
 
 /// Decimal digits only: no sign, no exponent, no separators. What doesn't fit becomes the largest
 /// number, which no range allows: "above the maximum" is the better message then.
-fn digits(text: &str) -> Option<u64> {
+pub(super) fn digits(text: &str) -> Option<u64> {
     let plain = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     plain.then(|| text.parse().unwrap_or(u64::MAX))
 }
