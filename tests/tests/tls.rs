@@ -3,6 +3,7 @@
 use std::{
     fs,
     os::unix::fs::{PermissionsExt as _, chown},
+    process::Command,
 };
 
 use integration_tests::{
@@ -91,6 +92,36 @@ fn what_can_not_serve_is_refused_at_the_start() {
     chown(&key, Some(65534), Some(65534)).unwrap();
     let said = start(&["--debug-tls-key-file", secret.key().to_str().unwrap()]);
     assert!(said.contains("able to without a capability"), "{said}");
+}
+
+/// The certificate that docs/live.md makes is believed by the commands that look for agents.
+#[test]
+fn the_recipe_for_a_certificate_works() {
+    require_kernel!();
+    let document = include_str!("../../docs/live.md");
+    let begin = document.find("openssl req").expect("the recipe");
+    let (recipe, _) = document[begin..].split_once("openssl rand").expect("what comes behind it");
+    let recipe = recipe.replace("10.0.0.7", "127.0.0.1");
+    let directory = Directory::new();
+    let made = Command::new("sh").args(["-ec", &recipe]).current_dir(&directory.0).output().expect("sh");
+    assert!(made.status.success(), "{recipe}: {}", String::from_utf8_lossy(&made.stderr));
+    let [certificate, key, token] =
+        ["tls.crt", "tls.key", "token"].map(|name| directory.0.join(name).display().to_string());
+    fs::write(&token, TOKEN).unwrap();
+    let agent = Agent::start(
+        Options::default()
+            .flag("debug-token-file", &token)
+            .flag("debug-tls-certificate-file", &certificate)
+            .flag("debug-tls-key-file", &key),
+    );
+    let address = format!("https://{}", agent.debug);
+    let asked =
+        agent::run(&["doctor", "--addr", &address, "--ca-file", &certificate, "--token-file", &token]);
+    assert!(asked.status.success(), "{}", String::from_utf8_lossy(&asked.stderr));
+    assert_eq!(
+        tls::get(agent.debug, &fs::read(&certificate).unwrap(), "/v1/status", BEARER).unwrap().status,
+        200
+    );
 }
 
 #[test]
