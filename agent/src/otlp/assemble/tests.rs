@@ -3,6 +3,7 @@ use std::path::Path;
 use agent_ebpf::contract::event::EventKind;
 use opentelemetry_proto::tonic::{common::v1::any_value::Value, logs::v1::LogRecord, trace::v1::Span};
 use prost::Message as _;
+use regex::Regex;
 
 use super::*;
 use crate::{
@@ -126,6 +127,25 @@ fn text<'s>(span: &'s Span, key: &str) -> &'s str {
     match value.and_then(|value| value.value.as_ref()) {
         Some(Value::StringValue(text)) => text,
         _ => "",
+    }
+}
+
+#[test]
+fn the_documentation_has_every_attribute() {
+    let document = include_str!("../../../../docs/otlp.md");
+    let sources = [
+        include_str!("calls.rs"),
+        include_str!("connections.rs"),
+        include_str!("containers.rs"),
+        include_str!("mod.rs"),
+        include_str!("processes.rs"),
+    ];
+    let written = Regex::new(r#"\.(?:text|number|seconds|flag|address)\(\s*"([a-z._]+)""#).unwrap();
+    let keys =
+        || sources.iter().flat_map(|source| written.captures_iter(source)).map(|found| found[1].to_owned());
+    assert!(keys().count() > 40, "{}", keys().count());
+    for key in keys() {
+        assert!(document.contains(&format!("`{key}`")), "docs/otlp.md lacks {key}");
     }
 }
 
