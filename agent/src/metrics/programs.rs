@@ -69,3 +69,37 @@ impl Programs {
         *most
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{metrics::reference::sections, sensor::Circumstances};
+
+    /// The most that any kernel takes.
+    #[test]
+    fn the_reference_tells_how_many_programs_there_are() {
+        let circumstances = Circumstances {
+            timed: true,
+            regs_tell: true,
+            is_typed: true,
+            oom_lock_tells: true,
+            has_submit_req: true,
+            submit_sqe_passes: false,
+        };
+        let hooks = SENSORS.iter().flat_map(|sensor| sensor.hooks);
+        let needed = hooks.filter(|hook| (hook.is_needed)(circumstances));
+        let programs: BTreeMap<_, _> = needed.map(|hook| (hook.program, hook.is_second())).collect();
+        let all = programs.len();
+        let firsts = programs.values().filter(|is_second| !*is_second).count();
+        for (name, count) in [
+            ("podwitness_program_runs_total", all),
+            ("podwitness_program_run_time_seconds_total", all),
+            ("podwitness_program_recursion_misses_total", all),
+            ("podwitness_program_missed_runs_total", firsts),
+        ] {
+            let metric = sections().flat_map(|section| section.metrics).find(|metric| metric.name == name);
+            let bound = metric.map(|metric| metric.bound.trim_end_matches(" programs"));
+            assert_eq!(bound, Some(&*count.to_string()), "{name}");
+        }
+    }
+}
