@@ -263,6 +263,9 @@ fn the_format_is_negotiated() {
     let accept = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5";
     let open = http::get_as(agent.metrics, "/metrics", accept).unwrap();
     assert!(open.content_type.starts_with("application/openmetrics-text"), "{}", open.content_type);
+    // Each format escapes them in its own way, so that no text has any.
+    let helps = || open.body.lines().filter(|line| line.starts_with("# HELP"));
+    assert!(helps().count() > 50 && helps().all(|line| !line.contains(['"', '\\'])), "{}", open.body);
     assert!(open.body.ends_with("# EOF\n"), "the end is marked");
     let accept = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited";
     let (status, content_type, _) = http::open(agent.metrics, "/metrics", accept).unwrap();

@@ -221,7 +221,7 @@ impl Agent {
         );
         page.own_counter(
             "podwitness_syscall_errors_folded",
-            "Failed system calls whose error found no room in its table; they show as errno=\"other\"",
+            "Failed system calls whose error found no room in its table; their errno is shown as other",
             &[],
             [([], calls.errors_folded())],
         );

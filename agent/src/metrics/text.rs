@@ -155,6 +155,8 @@ fn describe(family: &Family, format: Format, chunk: &mut Vec<u8>) {
         Kind::Gauge => ("gauge", ""),
         Kind::Histogram(_) => ("histogram", ""),
     };
+    // OpenMetrics wants a quote escaped and the older format doesn't: no text has one.
+    debug_assert!(!family.help.contains(['"', '\\', '\n']), "{}", family.help);
     let full = full_name(family);
     let name = if format == Format::Text { format!("{full}{suffix}") } else { full.clone() };
     let mut text = format!("# HELP {name} {}\n# TYPE {name} {kind}\n", family.help);

@@ -135,7 +135,7 @@ pub fn expose(page: &mut Page, rows: &[(Base, &Counters)]) {
     let mut calls = Filling::counter("podwitness_syscalls", "System calls that ended", &["syscall"]);
     let mut errors = Filling::counter(
         "podwitness_syscall_errors",
-        "System calls that failed, by error; \"other\" where the table of errors had no room",
+        "System calls that failed, by error; other where the table of errors had no room",
         &["syscall", "errno"],
     );
     let mut durations = Filling::histogram(
