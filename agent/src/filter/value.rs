@@ -196,7 +196,13 @@ fn kinds(text: &str) -> Option<Operand> {
     (!kinds.is_empty()).then(|| Operand::Kinds(text.into(), kinds))
 }
 
+/// Second names of errors (include/uapi/asm-generic/errno.h, and EOPNOTSUPP as the C library has it).
+const ALIASES: [(&str, &str); 3] =
+    [("ENOTSUP", "EOPNOTSUPP"), ("EWOULDBLOCK", "EAGAIN"), ("EDEADLOCK", "EDEADLK")];
+
 fn errno(text: &str) -> Option<&'static str> {
+    let alias = ALIASES.iter().find(|(alias, _)| *alias == text);
+    let text = alias.map_or(text, |(_, name)| name);
     match text.parse() {
         Ok(number) => (1..ERRNOS).contains(&number).then(|| errno_name(number)).flatten(),
         Err(_) => (1..ERRNOS).filter_map(errno_name).find(|name| *name == text),
