@@ -31,6 +31,8 @@ pub(super) struct Column {
 /// What stands in a column.
 pub(super) enum Figure {
     Text(fn(&Row) -> String),
+    /// The call that is made most.
+    Busiest,
     /// For a second.
     Rate(fn(&Rates) -> f64),
     Count(fn(&Row) -> u64),
@@ -76,7 +78,7 @@ pub(super) static COLUMNS: [Column; 15] = [
     column("deaths", 'd', "DEATHS", 7, 11, Some(Process), Figure::Count(|row| row.figures.deaths())),
     column("oom", 'o', "OOM", 4, 12, Some(Oom), Figure::Count(|row| row.figures.oom_kills)),
     column("restarts", 'u', "RESTARTS", 8, 13, None, whole(|row| Some(row.restart_count?.into()))),
-    column("busiest", 'b', "BUSIEST CALL", 16, 6, Some(Syscalls), Figure::Text(busiest)),
+    column("busiest", 'b', "BUSIEST CALL", 16, 6, Some(Syscalls), Figure::Busiest),
 ];
 
 const fn memory(of: fn(&Row) -> Option<f64>, least_first: bool) -> Figure {
@@ -114,7 +116,7 @@ impl Column {
     }
 
     pub(super) fn is_number(&self) -> bool {
-        !matches!(self.figure, Figure::Text(_))
+        !matches!(self.figure, Figure::Text(_) | Figure::Busiest)
     }
 
     /// For people.
@@ -122,6 +124,7 @@ impl Column {
         match &self.figure {
             _ if self.sensor.is_some_and(|sensor| row.blind.contains(sensor.name())) => nothing(),
             Figure::Text(of) => of(row),
+            Figure::Busiest => busiest(row, rate),
             Figure::Rate(of) => row.rates.as_ref().map_or_else(nothing, |rates| rate(of(rates))),
             Figure::Count(of) => of(row).to_string(),
             Figure::Value { of, shown, .. } => of(row).map_or_else(nothing, shown),
@@ -132,7 +135,8 @@ impl Column {
     fn plain(&self, row: &Row) -> String {
         match &self.figure {
             _ if self.sensor.is_some_and(|sensor| row.blind.contains(sensor.name())) => nothing(),
-            Figure::Rate(of) => row.rates.as_ref().map_or_else(nothing, |rates| format!("{:.1}", of(rates))),
+            Figure::Rate(of) => row.rates.as_ref().map_or_else(nothing, |rates| plain_rate(of(rates))),
+            Figure::Busiest => busiest(row, plain_rate),
             Figure::Value { of, plain, .. } => of(row).map_or_else(nothing, plain),
             Figure::Text(_) | Figure::Count(_) => self.shown(row),
         }
@@ -147,6 +151,7 @@ impl Column {
         };
         match &self.figure {
             Figure::Text(of) => of(one).cmp(&of(other)),
+            Figure::Busiest => busiest(one, rate).cmp(&busiest(other, rate)),
             Figure::Rate(of) => numbers(one.rates.as_ref().map(of), other.rates.as_ref().map(of), false),
             Figure::Count(of) => of(other).cmp(&of(one)),
             Figure::Value { of, least_first, .. } => numbers(of(one), of(other), *least_first),
@@ -208,11 +213,15 @@ pub(super) fn place(labels: &Labels) -> String {
     }
 }
 
-fn busiest(row: &Row) -> String {
-    let shown = |rate| format!(" {}", self::rate(rate));
+fn busiest(row: &Row, rate: fn(f64) -> String) -> String {
+    let shown = |of| format!(" {}", rate(of));
     row.busiest().map_or_else(nothing, |call| {
         format!("{}{}", Harmless(&call.name), call.rate.map(shown).unwrap_or_default())
     })
+}
+
+fn plain_rate(rate: f64) -> String {
+    format!("{rate:.1}")
 }
 
 /// A rate with three digits or so.

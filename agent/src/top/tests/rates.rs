@@ -140,7 +140,7 @@ fn plain_text_has_every_column_and_numbers_as_they_are() {
         lines[0].join(" "),
         "CONTAINER CALLS/S ERRORS/S CONN/S FAILED/S ACCEPT/S SENT/S RECV/S RTT MEMORY HEADROOM DEATHS OOM RESTARTS BUSIEST CALL"
     );
-    let busy = "shop/busy/app 500.0 0.0 1.0 0.0 0.0 0.0 0.0 - 41943040 25165824 0 0 4 read 500";
+    let busy = "shop/busy/app 500.0 0.0 1.0 0.0 0.0 0.0 0.0 - 41943040 25165824 0 0 4 read 500.0";
     assert_eq!(lines[1].join(" "), busy);
     assert_eq!(lines[2].join(" "), "shop/idle/app 0.0 0.0 0.0 0.0 0.0 0.0 0.0 - - - 3 0 - -");
 }
