@@ -77,13 +77,15 @@ impl Assembler {
             container.exited(pid, exit);
         }
 
+        // What was asked to be executed may be relative, and to what isn't known.
+        let path = Some(state.executable.as_str()).filter(|path| path.starts_with('/'));
         let name = state.executable.rsplit('/').next().filter(|name| !name.is_empty()).unwrap_or(comm);
         let attributes = self
             .attributes()
             .number("process.pid", pid)
             .number("process.parent_pid", exit.ppid)
             .text("process.executable.name", name)
-            .text("process.executable.path", state.executable.as_str())
+            .some(path, |all, path| all.text("process.executable.path", path))
             .text("podwitness.comm", comm.as_str());
         let attributes = exit_attributes(attributes, exit);
         let error = failure(exit);

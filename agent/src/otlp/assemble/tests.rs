@@ -149,6 +149,22 @@ fn the_documentation_has_every_attribute() {
     }
 }
 
+/// What execve(2) was given may be relative, and the attribute is the full path.
+#[test]
+fn a_path_that_is_relative_gives_only_the_name() {
+    let mut scene = Scene::new(|_| ());
+    scene.born(SECOND);
+    for (pid, executable, name, path) in
+        [(7, "./bin/cart", "cart", ""), (8, "/usr/bin/cart", "cart", "/usr/bin/cart")]
+    {
+        scene.exec(2 * SECOND, pid, executable);
+        scene.exit(3 * SECOND, pid, SECOND, 0);
+        let spans = scene.spans();
+        let told = ["process.executable.name", "process.executable.path"].map(|key| text(&spans[0], key));
+        assert_eq!(told, [name, path]);
+    }
+}
+
 #[test]
 fn a_connection_lasts_from_connect_to_close_and_belongs_to_its_process() {
     let mut scene = Scene::new(|_| ());
