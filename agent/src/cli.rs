@@ -9,7 +9,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use clap::builder::{EnumValueParser, PossibleValue};
-use clap::{Arg, ArgAction, ArgMatches, ValueEnum, value_parser};
+use clap::{Arg, ArgAction, ArgMatches, ValueEnum, ValueHint, value_parser};
 
 use crate::catalogue;
 use crate::config::text::wrap;
@@ -372,7 +372,11 @@ impl ValueEnum for Colour {
 }
 
 fn recording_arg() -> Arg {
-    Arg::new(RECORDING).value_name("FILE").value_parser(value_parser!(PathBuf)).required(true)
+    Arg::new(RECORDING)
+        .value_name("FILE")
+        .value_parser(value_parser!(PathBuf))
+        .value_hint(ValueHint::FilePath)
+        .required(true)
 }
 
 fn file_arg() -> Arg {
@@ -380,6 +384,7 @@ fn file_arg() -> Arg {
         .long(CONFIG)
         .value_name("FILE")
         .value_parser(value_parser!(PathBuf))
+        .value_hint(ValueHint::FilePath)
         .global(true)
         .help("YAML file with the configuration [env: PODWITNESS_CONFIG]")
 }
@@ -397,7 +402,9 @@ fn option_arg(option: &'static OptionSpec) -> Arg {
         .long(option.flag())
         .value_name(option.placeholder())
         .value_parser(value_parser!(OsString))
+        // `-1s` is no number to clap; what is wrong with it is told better than that it is no flag.
         .allow_negative_numbers(true)
+        .allow_hyphen_values(option.placeholder() == "DURATION")
         .global(true)
         .help_heading(format!("Options of section {}", option.section()))
         .help(format!("{short} [default: {}]", option.default))
@@ -552,6 +559,14 @@ mod tests {
         ] {
             assert_eq!(parse_words(line).unwrap().flags, expected, "{line}");
         }
+    }
+
+    #[test]
+    fn a_negative_duration_is_a_value() {
+        let flags = parse_words("--metrics-grace -1s config").unwrap().flags;
+        let values: Vec<_> =
+            flags.values.iter().map(|(option, value)| (option.key, value.as_os_str())).collect();
+        assert_eq!(values, [("metrics.grace", "-1s".as_ref())]);
     }
 
     #[test]

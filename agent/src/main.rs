@@ -90,6 +90,9 @@ fn print(text: &str) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         // The reader has seen enough: `podwitness config | head`.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
-        Err(_) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("podwitness: cannot write to standard output: {error}");
+            ExitCode::FAILURE
+        }
     }
 }

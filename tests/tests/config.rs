@@ -76,6 +76,7 @@ fn mistakes_of_who_types_have_an_exit_code_of_their_own() {
         (&["tail", "--since", "1x"], "--since: `1x` is no time"),
         (&["tail", "--addr", "nohost"], "nohost has no port"),
         (&["top", "--once", "pid=1"], "pid"),
+        (&["--metrics-grace", "-1s", "config"], "\"-1s\" is not a duration"),
     ] {
         let (code, said) = outcome(arguments, &[]);
         assert!(code == Some(2) && said.contains(part), "{arguments:?}: {code:?} {said}");
@@ -102,6 +103,16 @@ fn who_sends_nothing_reads_no_variables_of_opentelemetry() {
         let (code, said) = outcome(arguments, &variables);
         assert_eq!(code, expected, "{arguments:?}: {said}");
         assert_eq!(said.contains("OTEL_TRACES_EXPORTER"), code == Some(2), "{arguments:?}: {said}");
+    }
+}
+
+#[test]
+fn a_full_disk_is_told_of() {
+    for arguments in [&["config"][..], &["completions", "bash"]] {
+        let full = fs::File::options().write(true).open("/dev/full").unwrap();
+        let output = agent::command(arguments).stdout(full).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(1) && said.contains("No space left"), "{arguments:?}: {said}");
     }
 }
 

@@ -14,12 +14,18 @@ pub(super) fn candidates(mut command: Command, words: &[String]) -> String {
     let Some((begun, before)) = words.split_last() else { return format!("{NOTHING}\n") };
     let mut within = &command;
     let mut expected: Option<&Arg> = None;
+    // As in `--output=j`: what is told begins with the flag, too.
+    let (flag, begun) = match begun.split_once('=') {
+        Some((flag, value)) if flag.starts_with("--") => (Some(flag), value),
+        _ => (None, begun.as_str()),
+    };
     for word in before {
         if expected.take().is_none() {
             expected = option(within, word);
             within = within.find_subcommand(word).unwrap_or(within);
         }
     }
+    let expected = expected.or_else(|| option(within, flag?));
     let (told, directive): (Vec<_>, _) = match expected {
         Some(argument) => (values(argument), directive(argument)),
         None if begun.starts_with('-') => (flags(within), NOTHING),
@@ -31,7 +37,8 @@ pub(super) fn candidates(mut command: Command, words: &[String]) -> String {
             (commands.chain(values).collect(), positional.map_or(NOTHING, directive))
         }
     };
-    let fitting = told.into_iter().filter(|line| line.starts_with(begun.as_str()));
+    let fitting = told.into_iter().filter(|line| line.starts_with(begun));
+    let fitting = fitting.map(|line| flag.map_or_else(|| line.clone(), |flag| format!("{flag}={line}")));
     fitting.chain([directive.to_owned()]).map(|line| line + "\n").collect()
 }
 
@@ -88,7 +95,12 @@ mod tests {
         assert_eq!(told("tail -o "), ["text", "wide", "json", "jsonpath=", ":4"]);
         assert_eq!(told("tail --color a"), ["auto", "always", ":4"]);
         assert_eq!(told("tail --pod"), ["--pod", ":4"]);
+        assert_eq!(told("tail --output=j"), ["--output=json", "--output=jsonpath=", ":4"]);
+        assert_eq!(told("tail --nothing=j"), [":4"]);
         assert_eq!(told("tail --ca-file "), [":0"]);
+        assert_eq!(told("--config "), [":0"]);
+        assert_eq!(told("tail --config "), [":0"]);
+        assert_eq!(told("record "), [":0"]);
         assert_eq!(told("tail --pod x --agent-n"), ["--agent-namespace", ":4"]);
         assert_eq!(told("completions fi"), ["fish", ":4"]);
         assert!(told("").contains(&"doctor".to_owned()));

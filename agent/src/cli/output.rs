@@ -51,7 +51,7 @@ impl TypedValueParser for OutputParser {
 
     fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
         let values = [
-            ("text", "columns that fit a terminal"),
+            ("text", "columns, with what is long cut short"),
             ("wide", "nothing cut short, nothing left out"),
             ("json", "a JSON object on each line, as the agent sends it"),
             (JSONPATH, "what a template makes of each event, as in jsonpath='{.kind} {.pod}'"),

@@ -47,7 +47,7 @@ pub struct Options {
 /// What a line looks like.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Output {
-    /// Columns that fit a terminal.
+    /// Columns, with what is long cut short.
     #[default]
     Text,
     /// Nothing is cut short, nothing left out.
