@@ -208,7 +208,12 @@ mod tests {
         let listed = |count: Option<u32>, died: Option<u64>| {
             let container = Container::new(1, Path::new("/"));
             container.name(Labels::default(), Details { restart_count: count, ..Details::default() });
-            Listed { container, since: begin, died: died.map(|seconds| begin + Duration::from_secs(seconds)) }
+            Listed {
+                container,
+                since: begin,
+                is_settling: false,
+                died: died.map(|seconds| begin + Duration::from_secs(seconds)),
+            }
         };
         let told = |all: &[(Option<u32>, Option<u64>)]| {
             let all = all.iter().map(|(count, died)| listed(*count, *died)).collect();

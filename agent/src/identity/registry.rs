@@ -133,8 +133,10 @@ pub struct Forgotten {
 #[derive(Clone, Debug)]
 pub struct Listed {
     pub container: Arc<Container>,
-    /// Nothing was counted for it before.
+    /// When it was heard of; where something that it did was there before, by as much as that may be earlier.
     pub since: Instant,
+    /// It waits for a name, and is not shown before.
+    pub is_settling: bool,
     /// When it was found dead; None while it lives.
     pub died: Option<Instant>,
 }
@@ -294,19 +296,6 @@ impl Registry {
                     }
                     Entry::Occupied(mut known) => known.get_mut().agree(&details),
                 }
-            }
-        }
-        all
-    }
-
-    /// Since when something may have been counted under these labels, a container's or a workload's.
-    pub fn beginnings(&self) -> HashMap<Labels, Instant> {
-        let mut all = HashMap::new();
-        for Listed { container, since, .. } in self.list() {
-            let labels = container.labels();
-            for labels in [labels.of_workload(), Labels::clone(&labels)] {
-                let first = all.entry(labels).or_insert(since);
-                *first = since.min(*first);
             }
         }
         all

@@ -41,7 +41,7 @@ pub(super) enum Way {
 #[derive(Debug)]
 struct Known {
     container: Arc<Container>,
-    /// Nothing was counted for it before.
+    /// When it was heard of, or earlier.
     since: Instant,
     /// The newest generation in which it was there.
     seen: u64,
@@ -244,6 +244,7 @@ impl State {
     pub(super) fn list(&self) -> Vec<Listed> {
         let listed = |known: &Known| Listed {
             since: known.since,
+            is_settling: self.naming.is_settling(known.container.cgroup_id),
             container: Arc::clone(&known.container),
             died: known.died.map(|death| death.at),
         };

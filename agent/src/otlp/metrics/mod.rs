@@ -3,6 +3,7 @@
 //! They are made from the page itself, so that they can't tell anything else than it. A container's series go under
 //! its resource, the agent's own under the agent's.
 
+mod late;
 mod page;
 mod starts;
 #[cfg(test)]
@@ -29,6 +30,7 @@ use tokio::{
 };
 
 use self::{
+    late::Shown,
     page::{Kind, Page, Series, Value},
     starts::Starts,
 };
@@ -133,6 +135,7 @@ impl Export {
             let chunks: Vec<Bytes> = exposition.render(Format::OpenMetrics)?.collect();
             Ok::<_, RenderError>(String::from_utf8(chunks.concat())?)
         };
+        let shown = Shown::of(&self.registry.list());
         // What comes from now on may be in the next page only.
         let begun_ns = (self.clock)().boot_ns;
         let rendered = tokio::task::spawn_blocking(render).await;
@@ -146,9 +149,10 @@ impl Export {
         // The page waits for a look at what has happened meanwhile: nothing in it is of later than this.
         let now = (self.clock)();
         let page = Page::parse(&page);
-        let (beginnings, here) = (self.registry.beginnings(), Instant::now().into_std());
+        let late = std::mem::replace(&mut starts.shown, shown).late(&self.registry.list());
+        let here = Instant::now().into_std();
         let since = |labels: &Labels| {
-            let age = here.saturating_duration_since(*beginnings.get(labels)?);
+            let age = here.saturating_duration_since(*late.get(labels)?);
             let age_ns = u64::try_from(age.as_nanos()).unwrap_or(u64::MAX);
             Some(now.boot_ns.saturating_sub(age_ns).max(self.began_ns))
         };

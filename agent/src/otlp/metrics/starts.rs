@@ -2,22 +2,22 @@
 //!
 //! Most count since the agent's start. But one that was forgotten (`metrics.grace`), or folded into another for want of
 //! room, begins at zero when it comes again: after the last page that didn't have it, or had more of it. A container that
-//! is shown later than it was known, or by another name, has counted before.
+//! is shown later than it was known, or by another name, has counted before ([`Shown`]).
 
-use std::{
-    collections::HashSet,
-    hash::{DefaultHasher, Hash, Hasher as _},
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+
+use super::{
+    late::Shown,
+    page::{Kind, Page, Series, Value},
 };
-
-use super::page::{Kind, Page, Series, Value};
 use crate::identity::Labels;
 
 #[derive(Debug)]
 pub(super) struct Starts {
     /// Those of the last page, in the order of their hashes: 24 bytes each.
     known: Vec<Known>,
-    /// The base labels that it had, by their hashes.
-    bases: HashSet<u64>,
+    /// Whom it showed.
+    pub shown: Shown,
     /// When that was begun and when it was ready, or the agent's start, by the boot clock.
     begun_ns: u64,
     ready_ns: u64,
@@ -33,11 +33,11 @@ struct Known {
 impl Starts {
     /// All that the first page has begins here.
     pub(super) fn new(began_ns: u64) -> Self {
-        Self { known: Vec::new(), bases: HashSet::new(), begun_ns: began_ns, ready_ns: began_ns }
+        Self { known: Vec::new(), shown: Shown::default(), begun_ns: began_ns, ready_ns: began_ns }
     }
 
     /// The starts of all series of a page that was begun and ready then, in their order, where they have some. `since`
-    /// tells since when a container may have counted.
+    /// tells of labels that show more than on the page before since when it may have counted.
     pub(super) fn of(
         &mut self,
         page: &Page<'_>,
@@ -46,17 +46,16 @@ impl Starts {
         since: impl Fn(&Labels) -> Option<u64>,
     ) -> Vec<u64> {
         let mut next = Vec::with_capacity(page.series.len());
-        let mut bases = HashSet::new();
         let starts = page.series.iter().map(|series| {
             let Some(count) = count(page, series) else { return 0 };
-            let base = hash(&series.base);
-            bases.insert(base);
-            let new = series.base.as_ref().filter(|_| !self.bases.contains(&base));
-            let id = hash(&(page.families[series.family].name, base, &series.labels));
+            let id = id(page, series);
             let known = self.known.binary_search_by_key(&id, |known| known.series);
             let start_ns = match known.map(|at| self.known[at]) {
                 // Whatever is new may have begun while the page was made.
-                Err(_) => new.and_then(&since).map_or(self.begun_ns, |since_ns| since_ns.min(self.begun_ns)),
+                Err(_) => {
+                    let since_ns = series.base.as_ref().and_then(&since);
+                    since_ns.map_or(self.begun_ns, |since_ns| since_ns.min(self.begun_ns))
+                }
                 Ok(known) if known.count <= count => known.start_ns,
                 Ok(_) => self.ready_ns,
             };
@@ -67,7 +66,7 @@ impl Starts {
         next.sort_unstable_by_key(|known| known.series);
         // Gauges have taken no place.
         next.shrink_to_fit();
-        *self = Self { known: next, bases, begun_ns, ready_ns };
+        (self.known, self.begun_ns, self.ready_ns) = (next, begun_ns, ready_ns);
         starts
     }
 }
@@ -81,9 +80,9 @@ fn count(page: &Page<'_>, series: &Series<'_>) -> Option<f64> {
     }
 }
 
-fn hash(what: &impl Hash) -> u64 {
+fn id(page: &Page<'_>, series: &Series<'_>) -> u64 {
     let mut hasher = DefaultHasher::new();
-    what.hash(&mut hasher);
+    (page.families[series.family].name, &series.base, &series.labels).hash(&mut hasher);
     hasher.finish()
 }
 
@@ -110,18 +109,16 @@ mod tests {
     }
 
     #[test]
-    fn a_container_with_another_name_counts_since_it_was_known() {
+    fn what_was_there_before_it_was_shown_counts_since_then() {
         let pages: [&[_]; 4] = [&[("id", 500)], &[("app", 501)], &[("app", 502)], &[("app", 1)]];
-        let since = [("id", 40), ("app", 40)];
-        assert_eq!(starts(&pages, &since), [[10], [40], [40], [301]]);
-        // Nothing is known of what stands for many.
-        assert_eq!(starts(&pages[..2], &[]), [[10], [100]]);
+        assert_eq!(starts(&pages, &[("app", 40)]), [[10], [40], [40], [301]]);
+        // What is young is no older than the page before.
+        assert_eq!(starts(&pages[..2], &[("app", 150)]), [[10], [100]]);
     }
 
     #[test]
-    fn a_container_that_comes_late_counts_since_it_was_known() {
-        let pages: [&[_]; 3] =
-            [&[("a", 1)], &[("a", 1), ("late", 300)], &[("a", 1), ("late", 301), ("young", 1)]];
-        assert_eq!(starts(&pages, &[("late", 90), ("young", 250)]), [&[10][..], &[10, 90], &[10, 90, 200]]);
+    fn what_comes_again_counts_anew() {
+        let pages: [&[_]; 3] = [&[("app", 500)], &[], &[("app", 3)]];
+        assert_eq!(starts(&pages, &[]), [&[10][..], &[], &[200]]);
     }
 }
