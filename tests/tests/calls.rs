@@ -102,23 +102,6 @@ fn paths_are_told_only_if_that_is_wanted() {
     }
 }
 
-/// Slow and failed calls are told by the programs of the sensor `syscalls`.
-#[test]
-fn without_syscalls_the_sensor_says_what_it_lacks() {
-    require_kernel!();
-    for (slow, failed, state, reason) in [
-        ("write=1s", "none", "degraded", "slow and failed calls need the sensor syscalls, which is disabled"),
-        ("none", "ENOSPC", "degraded", "slow and failed calls need the sensor syscalls, which is disabled"),
-        ("none", "none", "active", ""),
-    ] {
-        let agent = Agent::start(events_of(slow, failed).flag("sensors-syscalls", "false"));
-        let status: Value =
-            serde_json::from_str(&http::get(agent.debug, "/v1/status").unwrap().body).unwrap();
-        let told = &status["sensors"]["calls"];
-        assert_eq!((&told["state"], &told["reason"]), (&state.into(), &reason.into()), "{status:#}");
-    }
-}
-
 #[test]
 fn a_storm_of_failures_is_limited_and_counted() {
     require_kernel!();

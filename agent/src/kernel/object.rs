@@ -356,7 +356,7 @@ impl Kernel {
                 None => running.attach(sensor, &types, &mut loaded),
             };
             if sensor.id == SensorId::Calls && tells_calls {
-                // Its programs are further up in the table.
+                // Further up in the table.
                 let syscalls = states.iter().find(|(id, _)| *id == SensorId::Syscalls);
                 if let Some(what) = syscalls.and_then(|(_, state)| calls::lacking(state)) {
                     state = state.lacking(what);

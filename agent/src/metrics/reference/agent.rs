@@ -489,7 +489,7 @@ pub(super) const SECTIONS: &[Section] = &[
                 ..counter(
                     "podwitness_debug_tls_handshakes_total",
                     &["outcome"],
-                    "Handshakes of the debug listener, where it speaks TLS: `completed`, `timed_out`, `plain_http` (told to use https), `nothing_common` (no version, cipher or protocol), `refused` (the client doesn't want the certificate), `invalid` (no TLS), `broken_off`.",
+                    "Handshakes of the debug listener, where it speaks TLS: `completed`, `timed_out`, `plain_http` (told to use https), `nothing_common` (no version, cipher or protocol), `refused` (the client doesn't want the certificate), `invalid` (no TLS), `broken_off`. Those that had to make place for another connection are counted as displaced alone.",
                     "handshakes",
                 )
             },
