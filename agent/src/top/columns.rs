@@ -122,7 +122,7 @@ impl Column {
     /// For people.
     pub(super) fn shown(&self, row: &Row) -> String {
         match &self.figure {
-            _ if self.sensor.is_some_and(|sensor| row.blind.contains(sensor.name())) => nothing(),
+            _ if self.sensor.is_some_and(|sensor| row.is_blind(sensor)) => nothing(),
             Figure::Text(of) => of(row),
             Figure::Busiest => busiest(row, rate),
             Figure::Rate(of) => row.rates.as_ref().map_or_else(nothing, |rates| rate(of(rates))),
@@ -134,7 +134,7 @@ impl Column {
     /// For programs: numbers as they are.
     fn plain(&self, row: &Row) -> String {
         match &self.figure {
-            _ if self.sensor.is_some_and(|sensor| row.blind.contains(sensor.name())) => nothing(),
+            _ if self.sensor.is_some_and(|sensor| row.is_blind(sensor)) => nothing(),
             Figure::Rate(of) => row.rates.as_ref().map_or_else(nothing, |rates| plain_rate(of(rates))),
             Figure::Busiest => busiest(row, plain_rate),
             Figure::Value { of, plain, .. } => of(row).map_or_else(nothing, plain),

@@ -5,6 +5,7 @@ use std::{
     sync::Arc,
 };
 
+use agent_ebpf::contract::stats::SensorId;
 use serde_json::Value;
 
 use super::told::{Cgroups, Figures, Look, Memory, Told};
@@ -56,6 +57,11 @@ pub(super) struct Rates {
 }
 
 impl Row {
+    /// Whether what this sensor would see is not known.
+    pub(super) fn is_blind(&self, sensor: SensorId) -> bool {
+        self.blind.contains(sensor.name())
+    }
+
     /// The call that is made most now.
     pub(super) fn busiest(&self) -> Option<&Call> {
         self.calls.first().filter(|call| call.rate.is_some_and(|rate| rate > 0.0))

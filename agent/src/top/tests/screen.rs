@@ -196,3 +196,19 @@ fn one_container_is_shown_with_all_that_is_known() {
         assert!(screen.contains(part), "no {part:?} in\n{screen}");
     }
 }
+
+#[test]
+fn what_nobody_looks_at_is_not_known_of_one_container_either() {
+    let mut app = app("calls");
+    let mut look = look(1, vec![container("a", json!({"tcp_connects": 7}))]);
+    look.status.sensors = serde_json::from_value(json!({
+        "process": {"state": "disabled"}, "oom": {"state": "unsupported"}, "tcp": {"state": "active"},
+    }))
+    .unwrap();
+    app.hear(looked(look));
+    press(&mut app, "\n");
+    let screen = drawn(&mut app, 130, 40).join("\n");
+    for part in ["since the agent runs - processes, - OOM kills", "how processes end is not seen there"] {
+        assert!(screen.contains(part), "no {part:?} in\n{screen}");
+    }
+}

@@ -1,5 +1,6 @@
 //! One container.
 
+use agent_ebpf::contract::stats::SensorId::{self, Oom, Process, Syscalls, Tcp};
 use ratatui::{
     Frame,
     layout::{Constraint, Layout, Rect},
@@ -13,7 +14,7 @@ use crate::{
     tail::{bytes, duration},
     top::{
         app::App,
-        columns::{place, rate},
+        columns::{nothing, place, rate},
         detail::{self, Detail},
         rates::Row,
     },
@@ -64,24 +65,25 @@ fn figures(detail: &Detail, row: Option<&Row>) -> Vec<Line<'static>> {
         (alive, dead) => format!("{alive} cgroups alive, {dead} gone lately"),
     };
     let figures = &row.figures;
+    let of = |sensor: SensorId, seen: String| if row.is_blind(sensor) { nothing() } else { seen };
     match &row.rates {
         Some(rates) => {
             lines.push(Line::raw(format!(
                 "a second: {} calls, {} of them failed; {} connects, {} failed; {} accepts; {} processes",
-                rate(rates.syscalls),
-                rate(rates.syscall_errors),
-                rate(rates.connects),
-                rate(rates.connect_failures),
-                rate(rates.accepts),
-                rate(rates.starts),
+                of(Syscalls, rate(rates.syscalls)),
+                of(Syscalls, rate(rates.syscall_errors)),
+                of(Tcp, rate(rates.connects)),
+                of(Tcp, rate(rates.connect_failures)),
+                of(Tcp, rate(rates.accepts)),
+                of(Process, rate(rates.starts)),
             )));
             let rtt = rates.rtt.map(|rtt| format!(", round trips of {}", duration(rtt))).unwrap_or_default();
             lines.push(Line::raw(format!(
                 "  and {} connections closed: {} sent, {} received, {} retransmits{rtt}",
-                rate(rates.closes),
-                bytes(rates.sent as u64),
-                bytes(rates.received as u64),
-                rate(rates.retransmits),
+                of(Tcp, rate(rates.closes)),
+                of(Tcp, bytes(rates.sent as u64)),
+                of(Tcp, bytes(rates.received as u64)),
+                of(Tcp, rate(rates.retransmits)),
             )));
         }
         None => lines.push(Line::raw("a second: not known before the next answer")),
@@ -92,7 +94,8 @@ fn figures(detail: &Detail, row: Option<&Row>) -> Vec<Line<'static>> {
     let exits = if exits.is_empty() { String::new() } else { format!("; exits: {exits}") };
     lines.push(Line::raw(format!(
         "{cgroups}; since the agent runs {} processes, {} OOM kills{exits}",
-        figures.processes_started, figures.oom_kills
+        of(Process, figures.processes_started.to_string()),
+        of(Oom, figures.oom_kills.to_string()),
     )));
     lines
 }
@@ -128,10 +131,12 @@ fn calls(row: Option<&Row>) -> Vec<Line<'static>> {
 fn deaths(row: Option<&Row>, height: u16) -> Vec<Line<'static>> {
     let mut lines = vec![title("RECENT DEATHS".into())];
     let deaths = row.map_or(&[][..], |row| &row.deaths);
-    if deaths.is_empty() {
-        lines.push(Line::styled("none", DIM));
+    match row.filter(|row| row.is_blind(Process)) {
+        Some(_) => lines.push(Line::styled("how processes end is not seen there: the sensor is off", WARN)),
+        None if deaths.is_empty() => lines.push(Line::styled("none", DIM)),
+        None => {}
     }
-    let room = usize::from(height).saturating_sub(1);
+    let room = usize::from(height).saturating_sub(lines.len());
     lines.extend(deaths.iter().rev().take(room).map(|death| event(&detail::line(death))));
     lines
 }
