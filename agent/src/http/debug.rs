@@ -22,7 +22,7 @@ use super::{
     not_found,
     openapi::{self, Place},
     page,
-    server::{Door, FIRST_REQUEST, serve},
+    server::{DISMISSAL, Door, FIRST_REQUEST, serve},
     state::{self, Answer},
     visit::Visit,
 };
@@ -51,7 +51,14 @@ pub async fn serve_debug(listener: Listener, debug: Debug, shutdown: Shutdown) {
     let Debug { hub, health, insight, gate, tls, connections } = debug;
     let url = listener.local_url(if tls.is_some() { "https" } else { "http" });
     let places = hub.max_clients().saturating_add(SPARE_CONNECTIONS);
-    let door = Door { places, patience: PATIENCE, first_request: FIRST_REQUEST, tls, connections };
+    let door = Door {
+        places,
+        patience: PATIENCE,
+        first_request: FIRST_REQUEST,
+        dismissal: DISMISSAL,
+        tls,
+        connections,
+    };
     let containers = Answer::new({
         let insight = Arc::clone(&insight);
         move || insight.containers()

@@ -27,7 +27,7 @@ use super::{
     Connections, Format, Health, Listener, Shutdown,
     health::probe,
     not_found,
-    server::{Door, FIRST_REQUEST, serve},
+    server::{DISMISSAL, Door, FIRST_REQUEST, serve},
     text,
 };
 
@@ -104,6 +104,7 @@ pub async fn serve_metrics(
         places: CONNECTIONS,
         patience: PATIENCE,
         first_request: FIRST_REQUEST,
+        dismissal: DISMISSAL,
         tls: None,
         connections,
     };

@@ -42,7 +42,7 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(75);
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// For an idle connection to make place for a new one, and how many are asked to. Nobody else is let in meanwhile.
-const DISMISSAL: Duration = Duration::from_millis(50);
+pub(super) const DISMISSAL: Duration = Duration::from_millis(50);
 const DISMISSALS: usize = 4;
 
 /// Of a head that comes in, and of what waits to be written: each connection that isn't read from holds so much.
@@ -65,6 +65,8 @@ pub(super) struct Door {
     pub(super) patience: Duration,
     /// How long it may take to ask, and before that to agree on keys.
     pub(super) first_request: Duration,
+    /// How long an idle one may take to go.
+    pub(super) dismissal: Duration,
     /// Plain HTTP without.
     pub(super) tls: Option<Arc<Tls>>,
     pub(super) connections: Arc<Connections>,
@@ -83,7 +85,7 @@ pub(super) async fn serve(listener: Listener, router: Router, door: Door, mut sh
         // Ended ones would pile up in the set otherwise.
         while under_way.try_join_next().is_some() {}
         visits.retain(|visit| visit.strong_count() > 0);
-        let Some(place) = find_place(&places, &visits).await else {
+        let Some(place) = find_place(&places, &visits, door.dismissal).await else {
             door.connections.refuse();
             refuse(stream, door.tls.is_some());
             continue;
@@ -106,7 +108,11 @@ pub(super) async fn serve(listener: Listener, router: Router, door: Door, mut sh
 
 /// Whoever keeps connections, and asks now and then or never, must not keep others out: a probe that is turned away has
 /// the agent restarted.
-async fn find_place(places: &Arc<Semaphore>, visits: &[Weak<Visit>]) -> Option<OwnedSemaphorePermit> {
+async fn find_place(
+    places: &Arc<Semaphore>,
+    visits: &[Weak<Visit>],
+    dismissal: Duration,
+) -> Option<OwnedSemaphorePermit> {
     if let Ok(place) = Arc::clone(places).try_acquire_owned() {
         return Some(place);
     }
@@ -116,7 +122,7 @@ async fn find_place(places: &Arc<Semaphore>, visits: &[Weak<Visit>]) -> Option<O
     for (_, longest) in idle.iter().take(DISMISSALS) {
         longest.dismiss();
         // Else it has asked meanwhile.
-        if let Ok(place) = timeout(DISMISSAL, Arc::clone(places).acquire_owned()).await {
+        if let Ok(place) = timeout(dismissal, Arc::clone(places).acquire_owned()).await {
             return place.ok();
         }
     }

@@ -21,7 +21,14 @@ use crate::http::{
 const OK: usize = "ok\n".len();
 
 fn door(places: usize) -> Door {
-    Door { places, patience: DEADLINE, first_request: DEADLINE, tls: None, connections: Arc::default() }
+    Door {
+        places,
+        patience: DEADLINE,
+        first_request: DEADLINE,
+        dismissal: DEADLINE,
+        tls: None,
+        connections: Arc::default(),
+    }
 }
 
 fn site(door: Door) -> (Site, Arc<Connections>) {

@@ -88,6 +88,7 @@ fn small(tls: &Arc<Tls>, first_request: Duration) -> Site {
         places: 8,
         patience: DEADLINE,
         first_request,
+        dismissal: DEADLINE,
         tls: Some(Arc::clone(tls)),
         connections: Arc::default(),
     };
