@@ -65,8 +65,11 @@ impl Deaths {
 
     /// Containers go by other labels now, and with them their deaths.
     pub(super) fn rename(&mut self, renamed: &[Renamed]) {
-        for Renamed { from, to } in renamed {
-            let Some(of_container) = self.kept.remove(from) else { continue };
+        // All at the same time: one may get the labels that another one had.
+        let taken = renamed.iter().map(|Renamed { from, to }| (to, self.kept.remove(from)));
+        let taken: Vec<_> = taken.collect();
+        for (to, of_container) in taken {
+            let Some(of_container) = of_container else { continue };
             let under_both = self.kept.entry(Arc::clone(to)).or_default();
             for (there, here) in of_container.into_iter().zip(under_both) {
                 here.extend(there.into_iter().map(|(number, death)| (number, Arc::new(death.labelled(to)))));

@@ -18,6 +18,7 @@ use tokio::time::timeout;
 use self::tell::{Answer, Death, counted, deaths, unwatched};
 use crate::{
     config::Config,
+    mistake::Mistake,
     remote::{Place, Remote, RemoteError, query},
 };
 
@@ -25,6 +26,8 @@ use crate::{
 const BEFORE: Duration = Duration::from_secs(10);
 /// The agent sends what it has kept at once.
 const KEPT: Duration = Duration::from_secs(1);
+/// The label by which those are known that have no name, such as `host`.
+const KIND: &str = "workload_kind";
 /// Kept events that are looked at.
 const MOST: usize = 10_000;
 
@@ -70,10 +73,11 @@ async fn ask(options: &Options, config: &Config) -> Result<Answer> {
             Some((namespace, name)) => (Some(namespace.to_owned()), name.to_owned()),
             None => (None, pod.to_owned()),
         },
-        (None, None) => bail!(
+        (None, None) => bail!(Mistake(
             "whose deaths? Name a pod: `podwitness why shop/web-0`, or --pod shop/web-0; or, where there are none, a \
              workload: `podwitness why nginx.service`"
-        ),
+                .to_owned()
+        )),
     };
     let known = remote.json("/v1/containers").await?;
     let known: Vec<_> = known["containers"].as_array().into_iter().flatten().collect();
@@ -124,7 +128,7 @@ fn whose<'c>(known: &[&'c Value], namespace: Option<&str>, name: &str) -> Result
         ("pod", &|of| is_there(of) && text(of, "pod") == name),
         ("workload", &|of| is_outside(of) && is_workload(of)),
         ("container", &|of| is_outside(of) && text(of, "container") == whole),
-        ("workload_kind", &|of| is_outside(of) && is_nameless(of)),
+        (KIND, &|of| is_outside(of) && is_nameless(of)),
     ];
     let meant = |is_meant: &dyn Fn(&'c Value) -> bool| {
         known.iter().copied().filter(|of| is_meant(of)).collect::<Vec<_>>()
@@ -133,7 +137,7 @@ fn whose<'c>(known: &[&'c Value], namespace: Option<&str>, name: &str) -> Result
     let Some((by, containers)) = found.find(|(_, containers)| !containers.is_empty()) else {
         let place = namespace.map(|namespace| format!(" in the namespace {namespace}")).unwrap_or_default();
         return Err(format!(
-            "knows no pod {name}{place}, and no workload of that name outside of pods: nothing of it has run there since the \
+            "knows no pod {name}{place}, and no workload or container of that name outside of pods: nothing of it has run there since the \
              agent started, or it is forgotten (metrics.grace), or goes by another name (`podwitness tail` shows the names)"
         ));
     };
@@ -160,13 +164,18 @@ async fn failures(
     from: Timestamp,
 ) -> Result<Vec<Value>, RemoteError> {
     let asked = Timestamp::now();
-    let pairs = query(&[
+    let mut pairs = vec![
         ("filter", "errno".to_owned()),
         ("format", "ndjson".to_owned()),
         ("since", from.to_string()),
         ("namespace", namespace.to_owned()),
         (by, name.to_owned()),
-    ]);
+    ];
+    if by == KIND {
+        // Others of the kind have a name.
+        pairs.push(("workload", String::new()));
+    }
+    let pairs = query(&pairs);
     let accept = (header::ACCEPT, HeaderValue::from_static("application/x-ndjson"));
     let mut lines = remote.lines(&format!("/v1/events?{pairs}"), &[accept]).await?;
     let mut events: Vec<Value> = Vec::new();

@@ -192,7 +192,7 @@ fn outside_of_pods_a_workload_is_meant() {
     assert!(several.contains("shop/db-0 and staging/db-0"), "{several}");
     assert_eq!(found(Some("staging"), "db-0").unwrap().2, 1);
     // What runs in pods goes by these.
-    assert!(found(None, "web").unwrap_err().contains("knows no pod web, and no workload"));
+    assert!(found(None, "web").unwrap_err().contains("knows no pod web, and no workload or container"));
     assert!(found(Some("else"), "web-0").unwrap_err().contains("in the namespace else"));
     // What stands before the last part is no namespace then.
     assert_eq!(found(Some("system.slice"), "nginx.service").unwrap(), nginx);
