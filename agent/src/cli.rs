@@ -72,8 +72,9 @@ impl Command {
     /// Whether OpenTelemetry's variables mean anything to it: it sends something, or says what would be sent.
     pub fn may_send(&self) -> bool {
         match self {
-            Self::Agent | Self::Config | Self::Doctor { .. } | Self::Record(_) | Self::Replay(_) => true,
+            Self::Agent | Self::Config | Self::Record(_) | Self::Replay(_) => true,
             Self::Markdown
+            | Self::Doctor { .. }
             | Self::Metrics(_)
             | Self::Tail(_)
             | Self::Why(_)
@@ -296,7 +297,7 @@ fn why_command(name: &str) -> clap::Command {
         ))
         .arg(Arg::new(OF).value_name("POD").help(
             "Whose deaths, as NAME or NAMESPACE/NAME, if --pod doesn't say it; or the name of a workload outside of pods, such \
-             as a unit's or a container's of Docker, or the last part of it",
+             as a unit's or a PROJECT/SERVICE, or the last part of it; or that of an engine's container; or `host`",
         ))
         .arg(report_arg());
     place::add(command, &[OF])
@@ -402,9 +403,7 @@ fn option_arg(option: &'static OptionSpec) -> Arg {
         .long(option.flag())
         .value_name(option.placeholder())
         .value_parser(value_parser!(OsString))
-        // `-1s` is no number to clap; what is wrong with it is told better than that it is no flag.
         .allow_negative_numbers(true)
-        .allow_hyphen_values(option.placeholder() == "DURATION")
         .global(true)
         .help_heading(format!("Options of section {}", option.section()))
         .help(format!("{short} [default: {}]", option.default))
@@ -559,14 +558,6 @@ mod tests {
         ] {
             assert_eq!(parse_words(line).unwrap().flags, expected, "{line}");
         }
-    }
-
-    #[test]
-    fn a_negative_duration_is_a_value() {
-        let flags = parse_words("--metrics-grace -1s config").unwrap().flags;
-        let values: Vec<_> =
-            flags.values.iter().map(|(option, value)| (option.key, value.as_os_str())).collect();
-        assert_eq!(values, [("metrics.grace", "-1s".as_ref())]);
     }
 
     #[test]

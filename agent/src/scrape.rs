@@ -15,6 +15,8 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::{net::TcpStream, time::timeout};
 
+use crate::mistake::Mistake;
+
 /// An agent on the same machine answers in milliseconds.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Bytes of a page; one of a million series has half of that.
@@ -63,6 +65,9 @@ pub async fn series(address: &str) -> Result<Series> {
 
 async fn page(address: &str) -> Result<String> {
     let plain = address.trim_start_matches("http://").trim_end_matches('/');
+    if plain.rsplit_once(':').is_none_or(|(_, port)| port.parse::<u16>().is_err()) {
+        bail!(Mistake(format!("{address} is no address with a port, such as 127.0.0.1:9481")));
+    }
     let stream = TcpStream::connect(plain).await.with_context(|| {
         format!(
             "no agent answers at {address}: start one (`podwitness`), or name another one's metrics.listen with \

@@ -28,6 +28,7 @@ pub(super) fn candidates(mut command: Command, words: &[String]) -> String {
     let expected = expected.or_else(|| option(within, flag?));
     let (told, directive): (Vec<_>, _) = match expected {
         Some(argument) => (values(argument), directive(argument)),
+        None if flag.is_some() => (Vec::new(), NOTHING),
         None if begun.starts_with('-') => (flags(within), NOTHING),
         None => {
             let positional = within.get_positionals().next();
@@ -97,6 +98,7 @@ mod tests {
         assert_eq!(told("tail --pod"), ["--pod", ":4"]);
         assert_eq!(told("tail --output=j"), ["--output=json", "--output=jsonpath=", ":4"]);
         assert_eq!(told("tail --nothing=j"), [":4"]);
+        assert_eq!(told("--nothing=d"), [":4"]);
         assert_eq!(told("tail --ca-file "), [":0"]);
         assert_eq!(told("--config "), [":0"]);
         assert_eq!(told("tail --config "), [":0"]);

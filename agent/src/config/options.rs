@@ -25,7 +25,7 @@ pub const OPTIONS: &[OptionSpec] = &[
         key: "metrics.grace",
         default: "10m",
         doc: "How long the series of a container that is gone stay: for several scrapes, and longer than the kubelet's \
-              longest wait for a restart (5m). Else last values are missed, and crash loops count from 1 again, unseen by alerts.",
+              longest wait for a restart (5m). Else last values are missed, and crash loops count from 1 again, unseen by alerts. These series count in metrics.series_limit.",
         kind: &Span { min: Duration::ZERO, max: DAY, field: |config| &mut config.metrics.grace },
     },
     OptionSpec {
