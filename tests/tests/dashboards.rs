@@ -37,6 +37,8 @@ fn queries(dashboard: &Value) -> Vec<(String, String)> {
         }
     }
     for annotation in dashboard["annotations"]["list"].as_array().expect("annotations") {
+        // Older Grafanas read the one, newer ones the other.
+        assert_eq!(annotation["expr"], annotation["target"]["expr"]);
         found.push((annotation["name"].as_str().expect("a name").to_owned(), expression(annotation)));
     }
     found
@@ -51,7 +53,10 @@ fn of_variable(text: &str) -> Option<String> {
 
 /// As Grafana fills it in when all is chosen.
 fn filled(expression: &str) -> String {
-    let mut text = expression.replace("$__rate_interval", "1m").replace("$__range", "1h");
+    let mut text = expression.to_owned();
+    for (variable, value) in [("$__rate_interval", "1m"), ("$__interval", "1m"), ("$__range", "1h")] {
+        text = text.replace(variable, value);
+    }
     for variable in ["$namespace", "$workload", "$pod", "$instance"] {
         text = text.replace(variable, ".*");
     }
@@ -245,8 +250,7 @@ fn check_rules(prometheus: &Prometheus, metrics: &BTreeMap<String, BTreeSet<Stri
 
 /// Each end of an edge is a node.
 fn check_map(prometheus: &Prometheus, workload: &str) {
-    let text = fs::read(deploy().join("grafana/dashboards/service-map.json")).expect("the map");
-    let map: Value = serde_json::from_slice(&text).expect("JSON");
+    let map = dashboard("service-map.json");
     let targets = map["panels"][0]["targets"].as_array().expect("targets");
     let of = |id: &str| {
         let target = targets.iter().find(|target| target["refId"] == id).expect("a target");
@@ -266,46 +270,99 @@ fn check_map(prometheus: &Prometheus, workload: &str) {
     assert!(ids.contains(&expected), "no {expected} among {ids:?}");
 }
 
-/// Kills are marked at the minute they fall into, each once, whenever Prometheus scrapes within it.
-#[test]
-fn every_kill_is_marked_once() {
-    if kernel::is_vm() {
-        return eprintln!("not run: the emulated machines have no Prometheus");
-    }
-    // Scrapes are 15 s apart, and Grafana looks 7 s after one of four.
-    const SCRAPES: usize = 60;
-    const KILLS: [usize; 9] = [6, 6, 9, 13, 16, 17, 19, 26, 46];
-    let text = fs::read(deploy().join("grafana/dashboards/oom.json")).expect("a dashboard");
-    let dashboard: Value = serde_json::from_slice(&text).expect("JSON");
-    let marks = dashboard["annotations"]["list"][0]["expr"].as_str().expect("an expression");
-    let count =
-        |scrapes: std::ops::RangeInclusive<usize>| KILLS.iter().filter(|at| scrapes.contains(at)).count();
-    let values: Vec<_> = (0..SCRAPES)
-        .map(|scrape| match count(0..=scrape) {
-            0 => "_".to_owned(),
-            kills => kills.to_string(),
-        })
-        .collect();
-    let mut test = format!(
-        "rule_files: []\ntests:\n- interval: 15s\n  input_series:\n  - series: podwitness_oom_kills_total{{workload=\"w\"}}\n    \
-         values: {}\n  promql_expr_test:\n",
-        values.join(" ")
-    );
-    for minute in 1..SCRAPES / 4 {
-        let samples = match count(4 * minute - 3..=4 * minute) {
-            0 => "[]".to_owned(),
-            kills => format!("[{{labels: '{{workload=\"w\"}}', value: {kills}}}]"),
-        };
-        let at = 60 * minute + 7;
-        test += &format!("  - expr: '{}'\n    eval_time: {at}s\n    exp_samples: {samples}\n", filled(marks));
-    }
-    let file = env::temp_dir().join(format!("podwitness-marks-{}.yaml", unique()));
-    fs::write(&file, test).expect("a test for promtool");
+fn dashboard(name: &str) -> Value {
+    let text = fs::read(deploy().join("grafana/dashboards").join(name)).expect("a dashboard");
+    serde_json::from_slice(&text).expect("JSON")
+}
+
+/// Lets promtool evaluate expressions over series of its own.
+#[track_caller]
+fn evaluate(tests: &str) {
+    let file = env::temp_dir().join(format!("podwitness-dashboards-{}.yaml", unique()));
+    fs::write(&file, format!("rule_files: []\ntests:\n{tests}")).expect("a test for promtool");
     let output = Command::new(prometheus::promtool()).args(["test", "rules"]).arg(&file).output();
     fs::remove_file(&file).expect("removed");
     let output = output.expect("promtool");
     let said = [output.stdout, output.stderr].concat();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&said));
+}
+
+/// Kills are marked at the step they fall into, each once, whenever Prometheus scrapes within it, however long it is.
+#[test]
+fn every_kill_is_marked_once() {
+    if kernel::is_vm() {
+        return eprintln!("not run: the emulated machines have no Prometheus");
+    }
+    // Scrapes are 15 s apart, one of them fails, and Grafana looks 7 s after a scrape.
+    const SCRAPES: usize = 60;
+    const KILLS: [usize; 9] = [6, 6, 9, 13, 16, 17, 19, 26, 46];
+    const FAILED: usize = 36;
+    let dashboard = dashboard("oom.json");
+    let marks = dashboard["annotations"]["list"][0]["expr"].as_str().expect("an expression");
+    let count =
+        |scrapes: std::ops::RangeInclusive<usize>| KILLS.iter().filter(|at| scrapes.contains(at)).count();
+    let values: Vec<_> = (0..SCRAPES)
+        .map(|scrape| match count(0..=scrape) {
+            _ if scrape == FAILED => "stale".to_owned(),
+            0 => "_".to_owned(),
+            kills => kills.to_string(),
+        })
+        .collect();
+    let mut test = format!(
+        "- interval: 15s\n  input_series:\n  - series: podwitness_oom_kills_total{{workload=\"w\"}}\n    \
+         values: {}\n  promql_expr_test:\n",
+        values.join(" ")
+    );
+    for step in [1, 5] {
+        let marks = filled(&marks.replace("$__interval", &format!("{step}m")));
+        for minute in (step..SCRAPES / 4).step_by(step) {
+            let samples = match count(4 * (minute - step) + 1..=4 * minute) {
+                0 => "[]".to_owned(),
+                kills => format!("[{{labels: '{{workload=\"w\"}}', value: {kills}}}]"),
+            };
+            let at = 60 * minute + 7;
+            test += &format!("  - expr: '{marks}'\n    eval_time: {at}s\n    exp_samples: {samples}\n");
+        }
+    }
+    evaluate(&test);
+}
+
+/// The kills within the hour that is shown, by each panel that has them as one number.
+#[test]
+fn the_kills_of_a_range_are_all_its_kills() {
+    if kernel::is_vm() {
+        return eprintln!("not run: the emulated machines have no Prometheus");
+    }
+    let panels = ["oom.json", "overview.json"].map(|name| queries(&dashboard(name))).concat();
+    let totals: Vec<_> = panels
+        .into_iter()
+        .map(|(_, query)| query)
+        .filter(|query| query.contains("oom_kills_total") && query.ends_with("or vector(0)"))
+        .collect();
+    assert_eq!(totals.len(), 3, "{totals:?}");
+    // How far scrapes are apart, the series, when Grafana looks, and what it is to find.
+    let cases = [
+        ("1m", "_x10 3x40", "40m", 3),
+        ("1m", "1x30 2x60", "80m", 1),
+        // The agent starts anew between the third kill and the fourth.
+        ("1m", "_x10 1x5 2x5 3x5 stale _x3 1x5 2x20", "55m", 5),
+        // All were killed long before; a scrape failed when the hour began.
+        ("15s", "40x19 stale 40x300", "65m5s", 0),
+    ];
+    let mut tests = String::new();
+    for (interval, values, at, kills) in cases {
+        tests += &format!(
+            "- interval: {interval}\n  input_series:\n  - series: podwitness_oom_kills_total{{scope=\"node\"}}\n    \
+             values: {values}\n  promql_expr_test:\n"
+        );
+        for query in &totals {
+            tests += &format!(
+                "  - expr: '{}'\n    eval_time: {at}\n    exp_samples: [{{labels: '{{}}', value: {kills}}}]\n",
+                filled(query)
+            );
+        }
+    }
+    evaluate(&tests);
 }
 
 /// Each alert fires where it should and is quiet where it must be, by `promtool test rules`.
