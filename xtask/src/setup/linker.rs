@@ -71,8 +71,8 @@ fn advice(toolchain: &Toolchain, home: &Path) -> String {
     let mut ways = Vec::new();
     if LLVMS.contains(&toolchain.llvm) {
         ways.push(format!(
-            "install the development files of LLVM {}, have its llvm-config first on the PATH or its directory \
-             in LLVM_PREFIX, and run this again",
+            "install the development files of LLVM {}, have its llvm-config first on the PATH or what \
+             `llvm-config --prefix` says in LLVM_PREFIX, and run this again",
             toolchain.llvm
         ));
     }
