@@ -63,6 +63,8 @@ fn install(apt: &mut Apt, live: &Live) -> Result<ManifestTools> {
             apt.install(&missing, live)?;
         }
         let home = cache().context("HOME is not set")?.join(HOME);
+        // What lies there lacks a program, and would count as the work of another setup.
+        let _ = fs::remove_dir_all(&home);
         let partial = home.with_file_name(format!(".{HOME}-{}", std::process::id()));
         fs::create_dir_all(&partial).with_context(|| format!("cannot create {}", partial.display()))?;
         let filled = fill(&partial, live).and_then(|()| settle(&partial, &home));
