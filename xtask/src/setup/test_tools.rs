@@ -1,4 +1,4 @@
-//! What the live tests need beside the agent: Prometheus, and the usual network and process tools.
+//! What the live tests need beside the agent: Prometheus, the usual network and process tools, and openssl.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,8 @@ use crate::process::{output, quietly};
 use crate::steps::{Live, Outcome};
 
 /// A program the tests call, and the Debian package it comes in.
-const TOOLS: [(&str, &str); 3] = [("ip", "iproute2"), ("ss", "iproute2"), ("ps", "procps")];
+const TOOLS: [(&str, &str); 4] =
+    [("ip", "iproute2"), ("ss", "iproute2"), ("ps", "procps"), ("openssl", "openssl")];
 
 /// A real Prometheus and its checker.
 pub(crate) struct Prometheus {
