@@ -314,6 +314,9 @@ fn values_that_say_nothing_render() {
     let names = "egress:\n  - ports:\n    - port: 53\n      protocol: UDP\n    - port: 53\n      protocol: TCP\n  ingress:";
     assert!(rendered["NetworkPolicy podwitness"].contains(names), "{}", rendered["NetworkPolicy podwitness"]);
     assert!(rendered["DaemonSet podwitness"].contains("add:\n            - BPF\n            - PERFMON\n"));
+    let bare = tools.template(&["--set-json", "securityContext.capabilities=null"]);
+    let bare = &objects(&tools.rewritten(&bare))["DaemonSet podwitness"];
+    assert!(bare.contains("drop:") && !bare.contains("add:"), "{bare}");
     let chart = configuration(&tools.rewritten(&tools.template(&["--set-json", "config=null"])));
     assert_eq!(chart, configuration(&tools.rewritten(&tools.template(&[]))));
     // What the agent takes in the form in which Helm writes it.
