@@ -137,11 +137,11 @@ pub fn run(arguments: &[&str]) -> Output {
     output(child)
 }
 
-/// Waits for the end of a command with two pipes, and reads them meanwhile: it may print more than they hold.
+/// Waits for the end of a command, and reads its pipes meanwhile: it may print more than they hold.
 #[track_caller]
 pub fn output(mut child: Child) -> Output {
-    let stdout = all_of(child.stdout.take().expect("piped"));
-    let stderr = all_of(child.stderr.take().expect("piped"));
+    let stdout = child.stdout.take().map(all_of);
+    let stderr = child.stderr.take().map(all_of);
     let begin = Instant::now();
     let mut is_over = false;
     while !is_over && begin.elapsed() <= scaled(PATIENCE) {
@@ -150,7 +150,8 @@ pub fn output(mut child: Child) -> Output {
     }
     let _ = child.kill();
     let status = child.wait().expect("wait for the agent");
-    let [stdout, stderr] = [stdout, stderr].map(|reader| reader.join().expect("a reader of its output"));
+    let read = |reader: thread::JoinHandle<_>| reader.join().expect("a reader of its output");
+    let [stdout, stderr] = [stdout, stderr].map(|reader| reader.map(read).unwrap_or_default());
     let output = Output { status, stdout, stderr };
     assert!(is_over, "podwitness did not end: {output:?}");
     output

@@ -4,6 +4,7 @@ use std::{
     fs,
     net::{SocketAddr, TcpListener},
     path::PathBuf,
+    process::Stdio,
 };
 
 use integration_tests::{agent, wait::unique};
@@ -32,7 +33,9 @@ impl Drop for File {
 /// The exit code with these arguments and variables, and what was said.
 #[track_caller]
 fn outcome(arguments: &[&str], variables: &[(&str, &str)]) -> (Option<i32>, String) {
-    let output = agent::command(arguments).envs(variables.iter().copied()).output().unwrap();
+    let mut command = agent::command(arguments);
+    command.envs(variables.iter().copied()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let output = agent::output(command.spawn().unwrap());
     (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
 }
 
@@ -110,7 +113,8 @@ fn who_sends_nothing_reads_no_variables_of_opentelemetry() {
 fn a_full_disk_is_told_of() {
     for arguments in [&["config"][..], &["completions", "bash"]] {
         let full = fs::File::options().write(true).open("/dev/full").unwrap();
-        let output = agent::command(arguments).stdout(full).output().unwrap();
+        let child = agent::command(arguments).stdout(full).stderr(Stdio::piped()).spawn().unwrap();
+        let output = agent::output(child);
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.code() == Some(1) && said.contains("No space left"), "{arguments:?}: {said}");
     }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use integration_tests::{
-    agent::{command, run},
+    agent::{command, output, run},
     kernel::kill,
     otlp::Directory,
     require_kernel,
@@ -49,10 +49,14 @@ fn a_replay_that_nobody_reads_on_has_not_failed() {
     let file = file.display().to_string();
     let (reader, writer) = pipe().expect("a pipe");
     drop(reader);
-    let output = command(&["replay", &file]).stdout(writer).output().expect("the replay");
+    let replay_to = |stdout: Stdio| {
+        let mut command = command(&["replay", &file]);
+        output(command.stdout(stdout).stderr(Stdio::piped()).spawn().expect("the replay"))
+    };
+    let output = replay_to(writer.into());
     assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
     let full = File::options().write(true).open("/dev/full").expect("/dev/full");
-    let output = command(&["replay", &file]).stdout(full).output().expect("the replay");
+    let output = replay_to(full.into());
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(said.contains("standard output") && said.matches("No space left").count() == 1, "{said}");
