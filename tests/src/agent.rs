@@ -93,9 +93,16 @@ pub fn binary() -> PathBuf {
     if let Some(path) = std::env::var_os("PODWITNESS_BIN") {
         return path.into();
     }
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/release/podwitness");
+    let path = built("release");
     assert!(path.exists(), "{} is missing: run `cargo xtask build --release`", path.display());
     path
+}
+
+/// Where cargo leaves an agent of this profile: it has put the test into `deps` of one beside it.
+pub(crate) fn built(profile: &str) -> PathBuf {
+    let test = std::env::current_exe().expect("the path of the test");
+    let target = test.ancestors().nth(3).expect("target/debug/deps/TEST");
+    target.join(profile).join("podwitness")
 }
 
 /// The command of the agent, free of variables that it would take for configuration: this harness' own, and those of a

@@ -97,8 +97,7 @@ pub fn binary() -> Result<PathBuf> {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let built = Command::new(cargo).args(["xtask", "build"]).current_dir(&workspace).status()?;
     ensure!(built.success(), "cargo xtask build: {built}");
-    let target = env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
-    Ok(workspace.join(target).join("debug/podwitness"))
+    Ok(agent::built("debug"))
 }
 
 fn tid(pid: u32, thread: &str) -> Result<i32> {
