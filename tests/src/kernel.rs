@@ -36,12 +36,25 @@ pub fn on_ci() -> bool {
     std::env::var("CI").is_ok_and(|ci| !matches!(ci.as_str(), "" | "0" | "false"))
 }
 
-/// Says why a test, or a part of one, is left out. Where `CI` is set that is a failure, but for emulated machines, which
-/// have less. What a machine need not have, a test leaves out with a sentence of its own instead, and says there why.
+/// Says why a test proves nothing here: `cargo xtask test` counts it as not run. Where `CI` is set that is a failure, but
+/// for emulated machines, which have less. What a machine need not have, a test leaves out with a sentence of its own
+/// instead, and says there why.
 #[track_caller]
 pub fn not_run(reason: impl std::fmt::Display) {
-    assert!(is_vm() || !on_ci(), "this test can't run here: {reason}");
+    must_not_lack(&reason);
     eprintln!("not run: {reason}");
+}
+
+/// The same of a part of a test that proves the rest: it counts as passed.
+#[track_caller]
+pub fn left_out(reason: impl std::fmt::Display) {
+    must_not_lack(&reason);
+    eprintln!("left out: {reason}");
+}
+
+#[track_caller]
+fn must_not_lack(reason: &impl std::fmt::Display) {
+    assert!(is_vm() || !on_ci(), "this test can't run here: {reason}");
 }
 
 /// Capability numbers of include/uapi/linux/capability.h.

@@ -41,7 +41,7 @@ fn check_kill(kill: &Value, victim_mib_at_least: u64, scope: &str, trigger: u32)
         .iter()
         .find_map(|root| fs::read_to_string(format!("{root}/{format}")).ok());
     let Some(format) = format else {
-        return kernel::not_run(
+        return kernel::left_out(
             "the kill's figures: mount tracefs at /sys/kernel/tracing, which tells which there are",
         );
     };

@@ -106,11 +106,13 @@ struct Tally {
     passed: usize,
     failed: usize,
     ignored: usize,
-    /// Tests that returned before they had proved anything, which counts as passed, and why they did.
+    /// Tests that returned before they had proved anything, which cargo counts as passed, and why they did.
     not_run: Vec<(String, String)>,
+    /// Tests that have proved all but a part, and why not that: they have passed.
+    left_out: Vec<(String, String)>,
     /// What tests have printed that passed is being listed, behind the results.
     in_successes: bool,
-    /// Whose output that is, until it has said why it did not run.
+    /// Whose output that is, until it has said what did not run.
     test: Option<String>,
 }
 
@@ -161,12 +163,16 @@ impl Tally {
             self.test = Some(test.to_owned());
         } else if let Some(why) = line.strip_prefix("not run: ") {
             self.not_run.extend(self.test.take().map(|test| (test, why.to_owned())));
+        } else if let Some(why) = line.strip_prefix("left out: ") {
+            self.left_out.extend(self.test.take().map(|test| (test, why.to_owned())));
         }
     }
 
-    /// What the tests that did not run gave as their reasons.
+    /// What the tests that did not run, or not as a whole, gave as their reasons.
     fn reasons(&self) -> String {
-        self.not_run.iter().map(|(test, why)| format!("not run: {test}: {why}\n")).collect()
+        let kinds = [("not run", &self.not_run), ("left out", &self.left_out)];
+        let lines = kinds.into_iter().flat_map(|(kind, tests)| tests.iter().map(move |test| (kind, test)));
+        lines.map(|(kind, (test, why))| format!("{kind}: {test}: {why}\n")).collect()
     }
 }
 
@@ -208,13 +214,14 @@ mod tests {
     fn a_test_that_did_not_run_has_not_passed() {
         let said = "running 4 tests\ntest a ... ok\ntest b ... FAILED\ntest c ... ok\ntest d ... ok\n\n\
                     successes:\n\n---- a stdout ----\nhm\n\n---- c stdout ----\nfirst\nnot run: no way\n\
-                    not run: none at all\n\n\nsuccesses:\n    a\n    c\n    d\n\n\
+                    not run: none at all\n\n---- d stdout ----\nleft out: a part\n\n\n\
+                    successes:\n    a\n    c\n    d\n\n\
                     failures:\n\n---- b stdout ----\nit is so\n\n\nfailures:\n    b\n\n\
                     test result: FAILED. 3 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out\n";
         let mut tally = Tally::default();
         let shown: Vec<_> = said.lines().filter(|line| tally.add(line)).collect();
         assert_eq!(tally.to_string(), "2 passed, 1 failed, 1 not run");
-        assert_eq!(tally.reasons(), "not run: c: no way\n");
+        assert_eq!(tally.reasons(), "not run: c: no way\nleft out: d: a part\n");
         let shown = shown.join("\n");
         assert!(shown.contains("test c ... ok\ntest d ... ok\n"), "{shown}");
         assert!(shown.contains("failures:\n\n---- b stdout ----\nit is so\n"), "{shown}");
