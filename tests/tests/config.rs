@@ -79,7 +79,8 @@ fn mistakes_of_who_types_have_an_exit_code_of_their_own() {
         (&["tail", "--since", "1x"], "--since: `1x` is no time"),
         (&["tail", "--addr", "nohost"], "nohost has no port"),
         (&["top", "--once", "pid=1"], "pid"),
-        (&["--metrics-grace", "-1s", "config"], "\"-1s\" is not a duration"),
+        (&["why"], "whose deaths?"),
+        (&["metrics", "--dry-run", "--addr", "nohost"], "nohost is no address with a port"),
     ] {
         let (code, said) = outcome(arguments, &[]);
         assert!(code == Some(2) && said.contains(part), "{arguments:?}: {code:?} {said}");
@@ -100,7 +101,7 @@ fn who_sends_nothing_reads_no_variables_of_opentelemetry() {
         (&["top", "--once", "--addr", "127.0.0.1:1"], Some(1)),
         (&["metrics"], Some(0)),
         (&["config"], Some(2)),
-        (&["doctor"], Some(2)),
+        (&["doctor", "--addr", "127.0.0.1:1"], Some(1)),
         (&["agent"], Some(2)),
     ] {
         let (code, said) = outcome(arguments, &variables);
