@@ -132,7 +132,10 @@ fn deaths(row: Option<&Row>, height: u16) -> Vec<Line<'static>> {
     let mut lines = vec![title("RECENT DEATHS".into())];
     let deaths = row.map_or(&[][..], |row| &row.deaths);
     match row.filter(|row| row.is_blind(Process)) {
-        Some(_) => lines.push(Line::styled("how processes end is not seen there: the sensor is off", WARN)),
+        Some(_) => lines.push(Line::styled(
+            "how processes end is not seen there: the sensor process is off or unsupported",
+            WARN,
+        )),
         None if deaths.is_empty() => lines.push(Line::styled("none", DIM)),
         None => {}
     }
